@@ -1,0 +1,1 @@
+//! The kinds users write: parsing with positions, defaults and validation.

@@ -1,0 +1,1 @@
+//! The control plane: sources, store, push, injector, certificate and discovery services, API.

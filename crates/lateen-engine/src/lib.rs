@@ -1,0 +1,1 @@
+//! xDS resources compiled into an immutable Snapshot, and every decision that needs no socket.

@@ -1,0 +1,1 @@
+//! SPIFFE identities, the certificate authority, CSRs, rotation, trust bundles and TLS configurations.

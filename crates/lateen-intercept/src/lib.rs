@@ -1,0 +1,1 @@
+//! Network namespaces, redirect rules by netlink, and DNS for pods.

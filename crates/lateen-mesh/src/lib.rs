@@ -1,0 +1,1 @@
+//! The model: from objects to one immutable, indexed Mesh.

@@ -1,0 +1,1 @@
+//! The data plane: workers, listeners, codecs, TLS, pools, drain, telemetry and admin.

@@ -1,0 +1,1 @@
+//! For tests only: scripted peers, fake upstreams, namespaces and waiting on conditions.

@@ -1,0 +1,1 @@
+//! From a Mesh and one proxy's view of it to xDS resources.

@@ -1,0 +1,1 @@
+//! The aggregated discovery protocol, both ends, and the JSON form of xDS messages.

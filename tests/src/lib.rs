@@ -1,0 +1,1 @@
+//! What the whole-program tests share: where the built programs and the samples lie.
