@@ -1,0 +1,51 @@
+//! ratings: how many stars each reviewer gave. `GET /ratings/{product}`, `POST` to change them until the next restart.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use crate::http;
+
+/// Ratings that were posted, by product; at most [`MAX_PRODUCTS`] of them.
+type Posted = Arc<Mutex<HashMap<u64, Value>>>;
+
+const MAX_PRODUCTS: usize = 1000;
+
+pub(crate) fn router() -> Router {
+    Router::new()
+        .route("/health", get(|| http::health("Ratings is healthy")))
+        .route("/ratings/{product}", get(read).post(write))
+        .layer(DefaultBodyLimit::max(16 << 10))
+        .with_state(Posted::default())
+}
+
+fn product_number(text: &str) -> Result<u64, Response> {
+    text.parse()
+        .map_err(|_| http::json(StatusCode::BAD_REQUEST, &json!({ "error": "please provide numeric product ID" })))
+}
+
+async fn read(State(posted): State<Posted>, Path(product): Path<String>) -> Result<Response, Response> {
+    let product = product_number(&product)?;
+    let posted = posted.lock().expect("no holder of this lock panics").get(&product).cloned();
+    let ratings = posted.unwrap_or_else(|| json!({ "Reviewer1": 5, "Reviewer2": 4 }));
+    Ok(http::json(StatusCode::OK, &json!({ "id": product, "ratings": ratings })))
+}
+
+async fn write(State(posted): State<Posted>, Path(product): Path<String>, body: String) -> Result<Response, Response> {
+    let product = product_number(&product)?;
+    let Ok(ratings @ Value::Object(_)) = serde_json::from_str(&body) else {
+        return Err(http::json(StatusCode::BAD_REQUEST, &json!({ "error": "please provide valid ratings JSON" })));
+    };
+    let mut posted = posted.lock().expect("no holder of this lock panics");
+    if posted.len() >= MAX_PRODUCTS && !posted.contains_key(&product) {
+        return Err(http::json(StatusCode::INSUFFICIENT_STORAGE, &json!({ "error": "too many products" })));
+    }
+    posted.insert(product, ratings.clone());
+    Ok(http::json(StatusCode::OK, &json!({ "id": product, "ratings": ratings })))
+}
