@@ -1,1 +1,22 @@
 //! The kinds users write: parsing with positions, defaults and validation.
+//!
+//! Istio's kinds follow the field names of `networking.istio.io`, `security.istio.io` and `telemetry.istio.io`; their versions
+//! (`v1`, `v1beta1`, `v1alpha3`, `v1alpha1`) are one schema. Kubernetes kinds hold what an ordinary manifest says.
+//! As in protobuf, an absent list or map equals an empty one; where absence means something, the field is an `Option`.
+//!
+//! Invariants: no IO, no clock, nothing async; the same text always gives the same objects and the same diagnostics.
+
+pub mod diagnostic;
+pub mod kubernetes;
+pub mod meta;
+pub mod networking;
+pub mod object;
+pub mod scalar;
+pub mod security;
+pub mod selector;
+pub mod telemetry;
+pub mod yaml;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use meta::{ObjectMeta, Origin};
+pub use object::{Kind, KindSpec, Object, ObjectKey, Resource};

@@ -1,0 +1,19 @@
+//! The few Kubernetes kinds that a mesh reads, and those that a mesh on one machine runs.
+
+pub mod container;
+pub mod deployment;
+pub mod namespace;
+pub mod pod;
+pub mod pod_status;
+pub mod probe;
+pub mod service;
+pub mod service_account;
+pub mod volume;
+
+pub use container::Container;
+pub use deployment::{Deployment, DeploymentStatus};
+pub use namespace::Namespace;
+pub use pod::PodSpec;
+pub use pod_status::PodStatus;
+pub use service::Service;
+pub use service_account::ServiceAccount;

@@ -1,0 +1,398 @@
+//! Objects: a kind's spec with its metadata, its status and where it was written; and the list of all kinds.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::kubernetes::{Deployment, DeploymentStatus, Namespace, PodSpec, PodStatus, Service, ServiceAccount};
+use crate::meta::{ObjectMeta, Origin, StringMap};
+use crate::networking::{
+    DestinationRule, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
+};
+use crate::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use crate::telemetry::Telemetry;
+use crate::yaml::Positions;
+
+/// What makes a type the spec of a kind.
+pub trait KindSpec:
+    Clone + fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+{
+    const KIND: Kind;
+    /// True if the fields stand beside `metadata` instead of under `spec`.
+    const AT_TOP: bool = false;
+    type Status: Clone + fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
+}
+
+/// An object of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource<K: KindSpec> {
+    /// As written: `networking.istio.io/v1beta1`.
+    pub api_version: String,
+    pub metadata: ObjectMeta,
+    pub spec: K,
+    pub status: K::Status,
+    pub origin: Origin,
+    /// Order of first sight, kept by whoever stores the object: smaller is older.
+    pub age: u64,
+    positions: Option<Arc<Positions>>,
+}
+
+impl<K: KindSpec> Resource<K> {
+    /// An object made by a program, not read from a text; `source` says by what.
+    pub fn new(metadata: ObjectMeta, spec: K, source: &str) -> Self {
+        Self {
+            api_version: K::KIND.api_version(),
+            metadata,
+            spec,
+            status: K::Status::default(),
+            origin: Origin::new(source, 0),
+            age: 0,
+            positions: None,
+        }
+    }
+
+    pub(crate) fn placed(mut self, positions: Arc<Positions>) -> Self {
+        self.positions = Some(positions);
+        self
+    }
+
+    /// Empty for kinds outside namespaces.
+    pub fn namespace(&self) -> &str {
+        &self.metadata.namespace
+    }
+
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey { kind: K::KIND, namespace: self.metadata.namespace.clone(), name: self.metadata.name.clone() }
+    }
+
+    /// Line and column, from 1, of a field (`spec.http[0].route[1].weight`) or of the nearest field around it;
+    /// without positions, the object's own line and column 0.
+    pub fn position_of(&self, field: &str) -> (u32, u32) {
+        self.positions.as_ref().and_then(|positions| positions.nearest(field)).unwrap_or((self.origin.line, 0))
+    }
+
+    /// The object as Kubernetes writes it; empty fields are left out.
+    pub fn to_json(&self) -> Value {
+        let mut out = Map::new();
+        out.insert("apiVersion".into(), Value::String(self.api_version.clone()));
+        out.insert("kind".into(), Value::String(K::KIND.name().into()));
+        out.insert("metadata".into(), json(&self.metadata));
+        match json(&self.spec) {
+            Value::Object(fields) if K::AT_TOP => out.extend(fields),
+            spec => {
+                out.insert("spec".into(), spec);
+            }
+        }
+        match json(&self.status) {
+            Value::Null => {}
+            Value::Object(fields) if fields.is_empty() => {}
+            status => {
+                out.insert("status".into(), status);
+            }
+        }
+        Value::Object(out)
+    }
+}
+
+/// Our types have string keys and finite numbers only, so that nothing in them can fail to become JSON.
+fn json<T: Serialize>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+/// What names an object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectKey {
+    pub kind: Kind,
+    /// Empty for kinds outside namespaces.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectKey {
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> Self {
+        Self { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    /// `VirtualService default/reviews`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// What is known of a kind.
+struct Facts {
+    name: &'static str,
+    /// Empty for the core group.
+    group: &'static str,
+    /// The preferred one first; all are one schema.
+    versions: &'static [&'static str],
+    plural: &'static str,
+    short_names: &'static [&'static str],
+    namespaced: bool,
+}
+
+macro_rules! kinds {
+    ($($kind:ident($spec:ty, $status:ty) { $($fact:ident: $value:expr),+ $(,)? })+) => {
+        /// The kinds we read.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind { $($kind),+ }
+
+        impl Kind {
+            /// All of them, in the order in which objects that name each other are best applied.
+            pub const ALL: &'static [Self] = &[$(Self::$kind),+];
+
+            const fn facts(self) -> Facts {
+                match self {
+                    $(Self::$kind => Facts { name: stringify!($kind), $($fact: $value),+ }),+
+                }
+            }
+        }
+
+        /// An object of any kind.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Object { $($kind(Arc<Resource<$spec>>)),+ }
+
+        $(
+            impl From<Resource<$spec>> for Object {
+                fn from(resource: Resource<$spec>) -> Self {
+                    Self::$kind(Arc::new(resource))
+                }
+            }
+        )+
+
+        /// Does the same with an object of whatever kind.
+        macro_rules! each {
+            ($object:expr, $resource:ident => $body:expr) => {
+                match $object { $(Object::$kind($resource) => $body),+ }
+            };
+        }
+        pub(crate) use each;
+
+        /// Calls a function that is generic over the kind's spec.
+        macro_rules! with_spec_of {
+            ($of:expr, $function:ident($argument:expr)) => {
+                match $of { $($crate::object::Kind::$kind => $function::<$spec>($argument)),+ }
+            };
+        }
+        pub(crate) use with_spec_of;
+
+        $(spec_of!($kind, $spec, $status);)+
+    };
+}
+
+macro_rules! spec_of {
+    (ServiceAccount, $spec:ty, $status:ty) => {
+        impl KindSpec for $spec {
+            const KIND: Kind = Kind::ServiceAccount;
+            const AT_TOP: bool = true;
+            type Status = $status;
+        }
+    };
+    ($kind:ident, $spec:ty, $status:ty) => {
+        impl KindSpec for $spec {
+            const KIND: Kind = Kind::$kind;
+            type Status = $status;
+        }
+    };
+}
+
+/// A status that is kept and not read.
+pub type Unread = Option<Value>;
+
+const NETWORKING: &str = "networking.istio.io";
+const SECURITY: &str = "security.istio.io";
+const V1: &[&str] = &["v1", "v1beta1"];
+const V1_ALPHA3: &[&str] = &["v1", "v1beta1", "v1alpha3"];
+
+kinds! {
+    Namespace(Namespace, Unread) { group: "", versions: &["v1"], plural: "namespaces", short_names: &["ns"], namespaced: false }
+    ServiceAccount(ServiceAccount, Unread) { group: "", versions: &["v1"], plural: "serviceaccounts", short_names: &["sa"], namespaced: true }
+    Service(Service, Unread) { group: "", versions: &["v1"], plural: "services", short_names: &["svc"], namespaced: true }
+    Pod(PodSpec, PodStatus) { group: "", versions: &["v1"], plural: "pods", short_names: &["po"], namespaced: true }
+    Deployment(Deployment, DeploymentStatus) { group: "apps", versions: &["v1"], plural: "deployments", short_names: &["deploy"], namespaced: true }
+    PeerAuthentication(PeerAuthentication, Unread) { group: SECURITY, versions: V1, plural: "peerauthentications", short_names: &["pa"], namespaced: true }
+    RequestAuthentication(RequestAuthentication, Unread) { group: SECURITY, versions: V1, plural: "requestauthentications", short_names: &["ra"], namespaced: true }
+    AuthorizationPolicy(AuthorizationPolicy, Unread) { group: SECURITY, versions: V1, plural: "authorizationpolicies", short_names: &["ap"], namespaced: true }
+    WorkloadEntry(WorkloadEntry, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "workloadentries", short_names: &["we"], namespaced: true }
+    WorkloadGroup(WorkloadGroup, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "workloadgroups", short_names: &["wg"], namespaced: true }
+    ServiceEntry(ServiceEntry, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "serviceentries", short_names: &["se"], namespaced: true }
+    Sidecar(Sidecar, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "sidecars", short_names: &[], namespaced: true }
+    DestinationRule(DestinationRule, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "destinationrules", short_names: &["dr"], namespaced: true }
+    Gateway(Gateway, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "gateways", short_names: &["gw"], namespaced: true }
+    VirtualService(VirtualService, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "virtualservices", short_names: &["vs"], namespaced: true }
+    ProxyConfig(ProxyConfig, Unread) { group: NETWORKING, versions: &["v1beta1"], plural: "proxyconfigs", short_names: &[], namespaced: true }
+    Telemetry(Telemetry, Unread) { group: "telemetry.istio.io", versions: &["v1", "v1alpha1"], plural: "telemetries", short_names: &["telemetry"], namespaced: true }
+}
+
+impl Kind {
+    /// `VirtualService`.
+    pub const fn name(self) -> &'static str {
+        self.facts().name
+    }
+
+    /// `networking.istio.io`; empty for Kubernetes' core group.
+    pub const fn group(self) -> &'static str {
+        self.facts().group
+    }
+
+    /// The versions accepted, the preferred one first.
+    pub const fn versions(self) -> &'static [&'static str] {
+        self.facts().versions
+    }
+
+    /// `virtualservices`.
+    pub const fn plural(self) -> &'static str {
+        self.facts().plural
+    }
+
+    /// `vs`.
+    pub const fn short_names(self) -> &'static [&'static str] {
+        self.facts().short_names
+    }
+
+    pub const fn is_namespaced(self) -> bool {
+        self.facts().namespaced
+    }
+
+    /// Group and preferred version: `networking.istio.io/v1`.
+    pub fn api_version(self) -> String {
+        match self.group() {
+            "" => self.versions()[0].to_owned(),
+            group => format!("{group}/{}", self.versions()[0]),
+        }
+    }
+
+    /// The kind of an object's `apiVersion` and `kind`, as they are written in it.
+    pub fn of(api_version: &str, kind: &str) -> Option<Self> {
+        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|known| known.name() == kind && known.group() == group && known.versions().contains(&version))
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    /// What a person types: `VirtualService`, `virtualservices`, `vs`, `virtualservices.networking.istio.io`; any case.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let lower = text.to_lowercase();
+        let (word, group) = lower.split_once('.').map_or((lower.as_str(), None), |(word, group)| (word, Some(group)));
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|kind| {
+                group.is_none_or(|group| group == kind.group())
+                    && (kind.plural() == word
+                        || kind.short_names().contains(&word)
+                        || kind.name().to_lowercase() == word)
+            })
+            .ok_or_else(|| format!("`{text}` is no kind that is known here"))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Object {
+    pub fn kind(&self) -> Kind {
+        fn kind<K: KindSpec>(_: &Resource<K>) -> Kind {
+            K::KIND
+        }
+        each!(self, resource => kind(resource))
+    }
+
+    pub fn metadata(&self) -> &ObjectMeta {
+        each!(self, resource => &resource.metadata)
+    }
+
+    /// Empty for kinds outside namespaces.
+    pub fn namespace(&self) -> &str {
+        &self.metadata().namespace
+    }
+
+    pub fn name(&self) -> &str {
+        &self.metadata().name
+    }
+
+    pub fn labels(&self) -> &StringMap {
+        &self.metadata().labels
+    }
+
+    pub fn key(&self) -> ObjectKey {
+        each!(self, resource => resource.key())
+    }
+
+    pub fn api_version(&self) -> &str {
+        each!(self, resource => &resource.api_version)
+    }
+
+    pub fn origin(&self) -> &Origin {
+        each!(self, resource => &resource.origin)
+    }
+
+    /// Order of first sight: smaller is older.
+    pub fn age(&self) -> u64 {
+        each!(self, resource => resource.age)
+    }
+
+    /// The same object with its order of first sight.
+    #[must_use]
+    pub fn with_age(mut self, age: u64) -> Self {
+        each!(&mut self, resource => Arc::make_mut(resource).age = age);
+        self
+    }
+
+    /// The same object with another origin, for sources that know better where it was written first.
+    #[must_use]
+    pub fn with_origin(mut self, origin: Origin) -> Self {
+        each!(&mut self, resource => Arc::make_mut(resource).origin = origin);
+        self
+    }
+
+    /// Line and column, from 1, of a field or of the nearest field around it.
+    pub fn position_of(&self, field: &str) -> (u32, u32) {
+        each!(self, resource => resource.position_of(field))
+    }
+
+    /// The object as Kubernetes writes it; empty fields are left out.
+    pub fn to_json(&self) -> Value {
+        each!(self, resource => resource.to_json())
+    }
+
+    /// True if both say the same, wherever they were written and whenever first seen.
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.to_json() == other.to_json()
+    }
+}

@@ -1,0 +1,366 @@
+//! A serde deserialiser over a placed tree. Errors carry path and position; fields that a struct does not have are noted,
+//! all of them, and skipped.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::{Deserialize, forward_to_deserialize_any};
+
+use super::positions::join;
+use super::{Node, Value};
+
+/// Why a tree is no `T`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub path: String,
+    pub line: u32,
+    pub column: u32,
+    pub message: String,
+    placed: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl de::Error for Failure {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self { path: String::new(), line: 0, column: 0, message: message.to_string(), placed: false }
+    }
+}
+
+/// A field that the struct at its place does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    pub path: String,
+    pub line: u32,
+    pub column: u32,
+    /// The field's own name, and the names it could have had.
+    pub name: String,
+    pub known: &'static [&'static str],
+}
+
+/// Reads a `T` from `node`; `path` is where the node stands in its object.
+pub fn from_node<'de, T: Deserialize<'de>>(node: &'de Node, path: &str) -> (Result<T, Failure>, Vec<Unknown>) {
+    let unknown = RefCell::new(Vec::new());
+    let result = T::deserialize(At { node, path: path.to_owned(), unknown: &unknown });
+    (result, unknown.into_inner())
+}
+
+/// A node, where it stands, and where to note unknown fields.
+struct At<'de, 'u> {
+    node: &'de Node,
+    path: String,
+    unknown: &'u RefCell<Vec<Unknown>>,
+}
+
+impl<'de, 'u> At<'de, 'u> {
+    /// Puts this place into an error that has none yet.
+    fn place(&self) -> impl Fn(Failure) -> Failure + use<'de, 'u> {
+        let (path, line, column) = (self.path.clone(), self.node.line, self.node.column);
+        move |failure| {
+            if failure.placed { failure } else { Failure { path: path.clone(), line, column, placed: true, ..failure } }
+        }
+    }
+
+    fn child(&self, node: &'de Node, path: String) -> Self {
+        Self { node, path, unknown: self.unknown }
+    }
+}
+
+impl<'de> Deserializer<'de> for At<'de, '_> {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let place = self.place();
+        match &self.node.value {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(*value),
+            Value::Integer(value) => visitor.visit_i64(*value),
+            Value::Unsigned(value) => visitor.visit_u64(*value),
+            Value::Float(value) => visitor.visit_f64(*value),
+            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::Sequence(items) => visitor.visit_seq(Items { at: &self, items: items.iter().enumerate() }),
+            Value::Mapping(entries) => {
+                visitor.visit_map(Entries { at: &self, entries: entries.iter(), value: None, known: None })
+            }
+        }
+        .map_err(place)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        let place = self.place();
+        match &self.node.value {
+            Value::Mapping(entries) => visitor
+                .visit_map(Entries { at: &self, entries: entries.iter(), value: None, known: Some(fields) })
+                .map_err(place),
+            // An empty `spec:` is an empty mapping.
+            Value::Null => visitor
+                .visit_map(Entries { at: &self, entries: [].iter(), value: None, known: Some(fields) })
+                .map_err(place),
+            other => Err(place(wrong("a mapping", other))),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::Mapping(_) => self.deserialize_any(visitor),
+            Value::Null => visitor
+                .visit_map(Entries { at: &self, entries: [].iter(), value: None, known: None })
+                .map_err(self.place()),
+            other => Err(self.place()(wrong("a mapping", other))),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::Sequence(_) => self.deserialize_any(visitor),
+            Value::Null => visitor.visit_seq(Items { at: &self, items: [].iter().enumerate() }).map_err(self.place()),
+            other => Err(self.place()(wrong("a list", other))),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match &self.node.value {
+            Value::String(_) => self.deserialize_any(visitor),
+            Value::Null => visitor.visit_str("").map_err(self.place()),
+            other => Err(self.place()(quote(other))),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Failure> {
+        let place = self.place();
+        match &self.node.value {
+            Value::String(text) if !variants.contains(&text.as_str()) => Err(place(no_variant(text, variants))),
+            Value::String(text) => visitor.visit_enum(Variant { name: text, content: None }).map_err(place),
+            Value::Mapping(entries) => match entries.as_slice() {
+                [(key, value)] => {
+                    let name = key.as_str().unwrap_or_default();
+                    let content = self.child(value, join(&self.path, name));
+                    if !variants.contains(&name) {
+                        self.note(key, name, variants);
+                        return Err(place(no_variant(name, variants)));
+                    }
+                    visitor.visit_enum(Variant { name, content: Some(content) }).map_err(place)
+                }
+                _ => Err(place(de::Error::custom(format!("exactly one of {} must be set", list(variants))))),
+            },
+            other => Err(place(wrong(&format!("one of {}", list(variants)), other))),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u32 u64 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct identifier
+        ignored_any
+    }
+}
+
+impl At<'_, '_> {
+    fn note(&self, key: &Node, name: &str, known: &'static [&'static str]) {
+        self.unknown.borrow_mut().push(Unknown {
+            path: join(&self.path, name),
+            line: key.line,
+            column: key.column,
+            name: name.to_owned(),
+            known,
+        });
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Integer(_) | Value::Unsigned(_) | Value::Float(_) => "a number",
+        Value::String(_) => "text",
+        Value::Sequence(_) => "a list",
+        Value::Mapping(_) => "a mapping",
+    }
+}
+
+fn wrong(expected: &str, found: &Value) -> Failure {
+    de::Error::custom(format!("expected {expected}, found {}", kind(found)))
+}
+
+/// Text that YAML reads as something else.
+fn quote(found: &Value) -> Failure {
+    let shown = match found {
+        Value::Bool(value) => value.to_string(),
+        Value::Integer(value) => value.to_string(),
+        Value::Unsigned(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        other => return wrong("text", other),
+    };
+    de::Error::custom(format!("expected text, found {}: write it in quotes, \"{shown}\"", kind(found)))
+}
+
+fn list(names: &[&str]) -> String {
+    names.join(", ")
+}
+
+fn no_variant(name: &str, variants: &[&str]) -> Failure {
+    de::Error::custom(format!("`{name}` is none of {}", list(variants)))
+}
+
+struct Items<'a, 'de, 'u> {
+    at: &'a At<'de, 'u>,
+    items: std::iter::Enumerate<std::slice::Iter<'de, Node>>,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, 'de, '_> {
+    type Error = Failure;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
+        let Some((index, node)) = self.items.next() else { return Ok(None) };
+        seed.deserialize(self.at.child(node, format!("{}[{index}]", self.at.path))).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.items.len())
+    }
+}
+
+struct Entries<'a, 'de, 'u> {
+    at: &'a At<'de, 'u>,
+    entries: std::slice::Iter<'de, (Node, Node)>,
+    value: Option<(&'de Node, &'de Node)>,
+    /// The fields of a struct; none for a map, whose keys are free.
+    known: Option<&'static [&'static str]>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_, 'de, '_> {
+    type Error = Failure;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Failure> {
+        for (key, value) in self.entries.by_ref() {
+            let name = key.as_str().unwrap_or_default();
+            if let Some(known) = self.known {
+                if !known.contains(&name) {
+                    self.at.note(key, name, known);
+                    continue;
+                }
+                // A field set to nothing is a field left out.
+                if value.value == Value::Null {
+                    continue;
+                }
+            }
+            self.value = Some((key, value));
+            let place = self.at.child(key, join(&self.at.path, name)).place();
+            return seed.deserialize(Key(name)).map(Some).map_err(place);
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Failure> {
+        let (key, value) = self.value.take().ok_or_else(|| de::Error::custom("a value without its key"))?;
+        seed.deserialize(self.at.child(value, join(&self.at.path, key.as_str().unwrap_or_default())))
+    }
+}
+
+/// A mapping's key, which may be wanted as text or as a number (`portLevelMtls`).
+struct Key<'de>(&'de str);
+
+impl<'de> Deserializer<'de> for Key<'de> {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        visitor.visit_borrowed_str(self.0)
+    }
+
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        match self.0.parse() {
+            Ok(number) => visitor.visit_u16(number),
+            Err(_) => Err(de::Error::custom(format!("`{}` is not a port number", self.0))),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+struct Variant<'de, 'u> {
+    name: &'de str,
+    content: Option<At<'de, 'u>>,
+}
+
+impl<'de, 'u> EnumAccess<'de> for Variant<'de, 'u> {
+    type Error = Failure;
+    type Variant = Content<'de, 'u>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), Failure> {
+        let name: StrDeserializer<'_, Failure> = de::IntoDeserializer::into_deserializer(self.name);
+        Ok((seed.deserialize(name)?, Content(self.content)))
+    }
+}
+
+struct Content<'de, 'u>(Option<At<'de, 'u>>);
+
+impl<'de> VariantAccess<'de> for Content<'de, '_> {
+    type Error = Failure;
+
+    fn unit_variant(self) -> Result<(), Failure> {
+        match self.0 {
+            None => Ok(()),
+            Some(_) => Err(de::Error::custom("expected a word, found a mapping")),
+        }
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Failure> {
+        seed.deserialize(self.content()?)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Failure> {
+        self.content()?.deserialize_seq(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Failure> {
+        self.content()?.deserialize_struct("", fields, visitor)
+    }
+}
+
+impl<'de, 'u> Content<'de, 'u> {
+    fn content(self) -> Result<At<'de, 'u>, Failure> {
+        self.0.ok_or_else(|| de::Error::custom("expected a mapping, found a word"))
+    }
+}
