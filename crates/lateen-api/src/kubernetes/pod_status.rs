@@ -11,8 +11,8 @@ pub struct PodStatus {
     pub phase: String,
     #[serde(rename = "podIP", skip_serializing_if = "String::is_empty")]
     pub pod_ip: String,
-    #[serde(rename = "podIPs", skip_serializing_if = "Option::is_none")]
-    pub pod_ips: Option<Value>,
+    #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_ips: Vec<PodIp>,
     #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<Value>,
     #[serde(rename = "hostIPs", skip_serializing_if = "Option::is_none")]
@@ -37,6 +37,13 @@ impl PodStatus {
     pub fn is_ready(&self) -> bool {
         self.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
     }
+}
+
+/// One of a pod's addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    pub ip: String,
 }
 
 /// One condition of a pod, such as `Ready`.
