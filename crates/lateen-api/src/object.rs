@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::kubernetes::{Deployment, DeploymentStatus, Namespace, PodSpec, PodStatus, Service, ServiceAccount};
+use crate::kubernetes::{Deployment, Namespace, Pod, Service, ServiceAccount};
 use crate::meta::{ObjectMeta, Origin, StringMap};
 use crate::networking::{
     DestinationRule, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
@@ -17,49 +17,32 @@ use crate::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentica
 use crate::telemetry::Telemetry;
 use crate::yaml::Positions;
 
-/// What makes a type the spec of a kind.
+/// What makes a type the body of a kind.
 pub trait KindSpec:
     Clone + fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
 {
     const KIND: Kind;
-    /// True if the fields stand beside `metadata` instead of under `spec`.
-    const AT_TOP: bool = false;
-    type Status: Clone + fmt::Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static;
+    /// True if the fields stand beside `metadata` (a Pod's `spec` and `status`, a ServiceAccount's fields) instead of
+    /// under `spec`.
+    const AT_TOP: bool;
 }
 
 /// An object of one kind.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Resource<K: KindSpec> {
+pub struct Resource<T> {
     /// As written: `networking.istio.io/v1beta1`.
     pub api_version: String,
     pub metadata: ObjectMeta,
-    pub spec: K,
-    pub status: K::Status,
+    pub spec: T,
+    /// As a controller left it; not read here. A Pod's is part of its own type.
+    pub status: Option<Value>,
     pub origin: Origin,
     /// Order of first sight, kept by whoever stores the object: smaller is older.
     pub age: u64,
     positions: Option<Arc<Positions>>,
 }
 
-impl<K: KindSpec> Resource<K> {
-    /// An object made by a program, not read from a text; `source` says by what.
-    pub fn new(metadata: ObjectMeta, spec: K, source: &str) -> Self {
-        Self {
-            api_version: K::KIND.api_version(),
-            metadata,
-            spec,
-            status: K::Status::default(),
-            origin: Origin::new(source, 0),
-            age: 0,
-            positions: None,
-        }
-    }
-
-    pub(crate) fn placed(mut self, positions: Arc<Positions>) -> Self {
-        self.positions = Some(positions);
-        self
-    }
-
+impl<T> Resource<T> {
     /// Empty for kinds outside namespaces.
     pub fn namespace(&self) -> &str {
         &self.metadata.namespace
@@ -69,14 +52,34 @@ impl<K: KindSpec> Resource<K> {
         &self.metadata.name
     }
 
-    pub fn key(&self) -> ObjectKey {
-        ObjectKey { kind: K::KIND, namespace: self.metadata.namespace.clone(), name: self.metadata.name.clone() }
-    }
-
     /// Line and column, from 1, of a field (`spec.http[0].route[1].weight`) or of the nearest field around it;
     /// without positions, the object's own line and column 0.
     pub fn position_of(&self, field: &str) -> (u32, u32) {
         self.positions.as_ref().and_then(|positions| positions.nearest(field)).unwrap_or((self.origin.line, 0))
+    }
+
+    pub(crate) fn placed(mut self, positions: Arc<Positions>) -> Self {
+        self.positions = Some(positions);
+        self
+    }
+}
+
+impl<K: KindSpec> Resource<K> {
+    /// An object made by a program, not read from a text; `source` says by what.
+    pub fn new(metadata: ObjectMeta, spec: K, source: &str) -> Self {
+        Self {
+            api_version: K::KIND.api_version(),
+            metadata,
+            spec,
+            status: None,
+            origin: Origin::new(source, 0),
+            age: 0,
+            positions: None,
+        }
+    }
+
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey { kind: K::KIND, namespace: self.metadata.namespace.clone(), name: self.metadata.name.clone() }
     }
 
     /// The object as Kubernetes writes it; empty fields are left out.
@@ -91,12 +94,8 @@ impl<K: KindSpec> Resource<K> {
                 out.insert("spec".into(), spec);
             }
         }
-        match json(&self.status) {
-            Value::Null => {}
-            Value::Object(fields) if fields.is_empty() => {}
-            status => {
-                out.insert("status".into(), status);
-            }
+        if let Some(status) = &self.status {
+            out.insert("status".into(), status.clone());
         }
         Value::Object(out)
     }
@@ -147,7 +146,7 @@ struct Facts {
 }
 
 macro_rules! kinds {
-    ($($kind:ident($spec:ty, $status:ty) { $($fact:ident: $value:expr),+ $(,)? })+) => {
+    ($($kind:ident($spec:ty) { $($fact:ident: $value:expr),+ $(,)? })+) => {
         /// The kinds we read.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind { $($kind),+ }
@@ -191,28 +190,21 @@ macro_rules! kinds {
         }
         pub(crate) use with_spec_of;
 
-        $(spec_of!($kind, $spec, $status);)+
+        $(spec_of!($kind, $spec);)+
     };
 }
 
 macro_rules! spec_of {
-    (ServiceAccount, $spec:ty, $status:ty) => {
-        impl KindSpec for $spec {
-            const KIND: Kind = Kind::ServiceAccount;
-            const AT_TOP: bool = true;
-            type Status = $status;
-        }
-    };
-    ($kind:ident, $spec:ty, $status:ty) => {
+    (Pod, $spec:ty) => { spec_of!(@ Pod, $spec, true); };
+    (ServiceAccount, $spec:ty) => { spec_of!(@ ServiceAccount, $spec, true); };
+    ($kind:ident, $spec:ty) => { spec_of!(@ $kind, $spec, false); };
+    (@ $kind:ident, $spec:ty, $at_top:literal) => {
         impl KindSpec for $spec {
             const KIND: Kind = Kind::$kind;
-            type Status = $status;
+            const AT_TOP: bool = $at_top;
         }
     };
 }
-
-/// A status that is kept and not read.
-pub type Unread = Option<Value>;
 
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
@@ -220,23 +212,23 @@ const V1: &[&str] = &["v1", "v1beta1"];
 const V1_ALPHA3: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
 kinds! {
-    Namespace(Namespace, Unread) { group: "", versions: &["v1"], plural: "namespaces", short_names: &["ns"], namespaced: false }
-    ServiceAccount(ServiceAccount, Unread) { group: "", versions: &["v1"], plural: "serviceaccounts", short_names: &["sa"], namespaced: true }
-    Service(Service, Unread) { group: "", versions: &["v1"], plural: "services", short_names: &["svc"], namespaced: true }
-    Pod(PodSpec, PodStatus) { group: "", versions: &["v1"], plural: "pods", short_names: &["po"], namespaced: true }
-    Deployment(Deployment, DeploymentStatus) { group: "apps", versions: &["v1"], plural: "deployments", short_names: &["deploy"], namespaced: true }
-    PeerAuthentication(PeerAuthentication, Unread) { group: SECURITY, versions: V1, plural: "peerauthentications", short_names: &["pa"], namespaced: true }
-    RequestAuthentication(RequestAuthentication, Unread) { group: SECURITY, versions: V1, plural: "requestauthentications", short_names: &["ra"], namespaced: true }
-    AuthorizationPolicy(AuthorizationPolicy, Unread) { group: SECURITY, versions: V1, plural: "authorizationpolicies", short_names: &["ap"], namespaced: true }
-    WorkloadEntry(WorkloadEntry, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "workloadentries", short_names: &["we"], namespaced: true }
-    WorkloadGroup(WorkloadGroup, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "workloadgroups", short_names: &["wg"], namespaced: true }
-    ServiceEntry(ServiceEntry, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "serviceentries", short_names: &["se"], namespaced: true }
-    Sidecar(Sidecar, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "sidecars", short_names: &[], namespaced: true }
-    DestinationRule(DestinationRule, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "destinationrules", short_names: &["dr"], namespaced: true }
-    Gateway(Gateway, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "gateways", short_names: &["gw"], namespaced: true }
-    VirtualService(VirtualService, Unread) { group: NETWORKING, versions: V1_ALPHA3, plural: "virtualservices", short_names: &["vs"], namespaced: true }
-    ProxyConfig(ProxyConfig, Unread) { group: NETWORKING, versions: &["v1beta1"], plural: "proxyconfigs", short_names: &[], namespaced: true }
-    Telemetry(Telemetry, Unread) { group: "telemetry.istio.io", versions: &["v1", "v1alpha1"], plural: "telemetries", short_names: &["telemetry"], namespaced: true }
+    Namespace(Namespace) { group: "", versions: &["v1"], plural: "namespaces", short_names: &["ns"], namespaced: false }
+    ServiceAccount(ServiceAccount) { group: "", versions: &["v1"], plural: "serviceaccounts", short_names: &["sa"], namespaced: true }
+    Service(Service) { group: "", versions: &["v1"], plural: "services", short_names: &["svc"], namespaced: true }
+    Pod(Pod) { group: "", versions: &["v1"], plural: "pods", short_names: &["po"], namespaced: true }
+    Deployment(Deployment) { group: "apps", versions: &["v1"], plural: "deployments", short_names: &["deploy"], namespaced: true }
+    PeerAuthentication(PeerAuthentication) { group: SECURITY, versions: V1, plural: "peerauthentications", short_names: &["pa"], namespaced: true }
+    RequestAuthentication(RequestAuthentication) { group: SECURITY, versions: V1, plural: "requestauthentications", short_names: &["ra"], namespaced: true }
+    AuthorizationPolicy(AuthorizationPolicy) { group: SECURITY, versions: V1, plural: "authorizationpolicies", short_names: &["ap"], namespaced: true }
+    WorkloadEntry(WorkloadEntry) { group: NETWORKING, versions: V1_ALPHA3, plural: "workloadentries", short_names: &["we"], namespaced: true }
+    WorkloadGroup(WorkloadGroup) { group: NETWORKING, versions: V1_ALPHA3, plural: "workloadgroups", short_names: &["wg"], namespaced: true }
+    ServiceEntry(ServiceEntry) { group: NETWORKING, versions: V1_ALPHA3, plural: "serviceentries", short_names: &["se"], namespaced: true }
+    Sidecar(Sidecar) { group: NETWORKING, versions: V1_ALPHA3, plural: "sidecars", short_names: &[], namespaced: true }
+    DestinationRule(DestinationRule) { group: NETWORKING, versions: V1_ALPHA3, plural: "destinationrules", short_names: &["dr"], namespaced: true }
+    Gateway(Gateway) { group: NETWORKING, versions: V1_ALPHA3, plural: "gateways", short_names: &["gw"], namespaced: true }
+    VirtualService(VirtualService) { group: NETWORKING, versions: V1_ALPHA3, plural: "virtualservices", short_names: &["vs"], namespaced: true }
+    ProxyConfig(ProxyConfig) { group: NETWORKING, versions: &["v1beta1"], plural: "proxyconfigs", short_names: &[], namespaced: true }
+    Telemetry(Telemetry) { group: "telemetry.istio.io", versions: &["v1", "v1alpha1"], plural: "telemetries", short_names: &["telemetry"], namespaced: true }
 }
 
 impl Kind {

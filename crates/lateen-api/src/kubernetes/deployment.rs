@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::pod::PodSpec;
 use crate::meta::ObjectMeta;
-use crate::scalar::is_zero;
 use crate::selector::LabelSelector;
 
 /// The spec of a Deployment.
@@ -35,28 +34,4 @@ pub struct Deployment {
 pub struct PodTemplate {
     pub metadata: ObjectMeta,
     pub spec: PodSpec,
-}
-
-/// How far a Deployment has come.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct DeploymentStatus {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub replicas: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub updated_replicas: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub ready_replicas: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub available_replicas: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub unavailable_replicas: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub terminating_replicas: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub collision_count: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub conditions: Option<Value>,
 }

@@ -11,9 +11,9 @@ pub mod service_account;
 pub mod volume;
 
 pub use container::Container;
-pub use deployment::{Deployment, DeploymentStatus};
+pub use deployment::Deployment;
 pub use namespace::Namespace;
-pub use pod::PodSpec;
+pub use pod::{Pod, PodSpec};
 pub use pod_status::PodStatus;
 pub use service::Service;
 pub use service_account::ServiceAccount;

@@ -5,7 +5,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::container::{Container, SecurityContext};
+use super::pod_status::PodStatus;
 use super::volume::Volume;
+
+/// What a Pod has beside its metadata.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    pub spec: PodSpec,
+    /// None until somebody has tried to run it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<PodStatus>,
+}
 
 /// The spec of a Pod, also of the template in a Deployment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
