@@ -1,1 +1,34 @@
-//! The model: from objects to one immutable, indexed Mesh.
+//! The model: from objects to one immutable, indexed [`Mesh`], and checks across objects.
+//!
+//! Pure: no network, no clock. The same objects give the same mesh; what two meshes have in common they share.
+
+pub mod analyze;
+mod config;
+mod endpoints;
+pub mod host;
+mod inputs;
+mod mesh;
+mod origin;
+mod policy;
+mod precedence;
+mod protocol;
+mod routing;
+mod scope;
+mod services;
+mod visibility;
+mod workloads;
+
+pub use config::{MeshConfig, OutboundMode, PathNormalization};
+pub use endpoints::{Endpoint, ServiceEndpoints};
+pub use mesh::{InboundPort, Mesh};
+pub use origin::Origin;
+pub use policy::{Authorization, EffectiveMtls, MtlsMode, WorkloadAuthorization};
+pub use precedence::Age;
+pub use protocol::Protocol;
+pub use routing::gateway::{GatewayListener, RejectedServer, passes_through};
+pub use routing::virtual_service::MESH;
+pub use routing::{DestinationRule, GatewayServer, HttpRule, MergedGateway, VirtualService, gateway_name};
+pub use scope::Scope;
+pub use services::{Registry, Resolution, Service, ServicePort, TargetPort};
+pub use visibility::ExportTo;
+pub use workloads::{Address, Labels, Locality, ProxyKind, Workload, WorkloadKind, selects};

@@ -1,1 +1,100 @@
-//! From a Mesh and one proxy's view of it to xDS resources.
+//! From a [`Mesh`] and one proxy's view of it to xDS resources: pure functions, one folder per resource type.
+//!
+//! The output is deterministic: equal meshes give equal bytes, in the same order. Resources that do not depend on the
+//! proxy are encoded once and shared through the [`Cache`].
+
+mod access_log;
+mod cache;
+mod cluster;
+mod endpoint;
+mod filters;
+mod listener;
+pub mod names;
+mod origin;
+mod proto;
+mod route;
+mod tls;
+mod view;
+pub mod wire;
+
+use std::sync::Arc;
+
+use envoy_types::pb::google::protobuf::Any;
+use lateen_mesh::Mesh;
+use prost::{Message, Name};
+
+pub use cache::Cache;
+pub use view::ProxyView;
+
+use view::View;
+
+/// The type URLs of the resources made here.
+pub mod type_url {
+    pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+    pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+    pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+}
+
+/// One xDS resource, encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    pub name: Arc<str>,
+    pub resource: Any,
+    /// Of the encoded bytes: equal versions are equal resources.
+    pub version: u64,
+}
+
+impl Named {
+    pub(crate) fn new<M: Message + Name>(name: &str, message: &M) -> Self {
+        let resource = wire::pack(message);
+        let version = xxhash_rust::xxh64::xxh64(&resource.value, 0);
+        Self { name: name.into(), resource, version }
+    }
+}
+
+/// All resources of a type that the proxy should have, sorted by name; none for types that are not made here.
+///
+/// Of endpoints and routes these are the ones that the proxy's clusters and listeners name.
+pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) -> Vec<Arc<Named>> {
+    let scope = mesh.scope_of(&proxy.workload, proxy.kind);
+    let view = View { mesh, proxy, scope: &scope };
+    let mut resources = match type_url {
+        type_url::CLUSTER => cluster::all(&view, cache),
+        type_url::LISTENER => listener::all(&view, cache),
+        type_url::ENDPOINT => {
+            let names = cluster::discovered(&view);
+            names.iter().filter_map(|name| endpoint::by_name(&view, cache, name)).collect()
+        }
+        type_url::ROUTE => {
+            let names = listener::route_tables(&view);
+            names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect()
+        }
+        _ => Vec::new(),
+    };
+    resources.sort_by(|a, b| a.name.cmp(&b.name));
+    resources
+}
+
+/// The endpoints or routes of these names, as far as they exist, in the order asked for.
+///
+/// A route table that the proxy asks for but that has nothing in it (any more) is empty, not absent: a listener that
+/// waits for it would wait for ever.
+pub fn resources_named(
+    mesh: &Mesh,
+    proxy: &ProxyView,
+    type_url: &str,
+    names: &[String],
+    cache: &Cache,
+) -> Vec<Arc<Named>> {
+    let scope = mesh.scope_of(&proxy.workload, proxy.kind);
+    let view = View { mesh, proxy, scope: &scope };
+    match type_url {
+        type_url::ENDPOINT => names.iter().filter_map(|name| endpoint::by_name(&view, cache, name)).collect(),
+        type_url::ROUTE => names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect(),
+        _ => {
+            let all = resources(mesh, proxy, type_url, cache);
+            names.iter().filter_map(|name| all.iter().find(|named| *named.name == **name).cloned()).collect()
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Mesh-wide settings, with Istio's defaults (`MeshConfig`).
+
+use std::time::Duration;
+
+/// What happens to connections whose destination the mesh does not know (`outboundTrafficPolicy.mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OutboundMode {
+    /// Passed on to where they were going.
+    #[default]
+    AllowAny,
+    /// HTTP answered with 502, everything else closed.
+    RegistryOnly,
+}
+
+/// How request paths are made canonical before rules look at them (`pathNormalization.normalization`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PathNormalization {
+    None,
+    /// RFC 3986 dot segments, backslashes to slashes.
+    #[default]
+    Base,
+    MergeSlashes,
+    DecodeAndMergeSlashes,
+}
+
+/// The settings of the mesh that translation depends on; names as in Istio's `MeshConfig`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshConfig {
+    /// Namespace whose policies hold for the whole mesh.
+    pub root_namespace: String,
+    pub trust_domain: String,
+    pub trust_domain_aliases: Vec<String>,
+    /// DNS suffix of Kubernetes services.
+    pub domain: String,
+    pub outbound_mode: OutboundMode,
+    pub enable_auto_mtls: bool,
+    pub connect_timeout: Duration,
+    /// How long a listener waits for the first bytes before it takes the protocol for TCP
+    /// (`protocolDetectionTimeout`; zero: without limit). Unset, each kind of listener has its own default, because
+    /// Istio's, no limit, hangs protocols in which the server speaks first.
+    pub protocol_detection_timeout: Option<Duration>,
+    pub dns_refresh_rate: Duration,
+    pub path_normalization: PathNormalization,
+    /// Where proxies write their access log (`/dev/stdout`); `None`: no log.
+    pub access_log_file: Option<String>,
+    /// A format in place of Istio's text format (`accessLogFormat`).
+    pub access_log_format: Option<String>,
+    /// `exportTo` of services that name none.
+    pub default_service_export_to: Vec<String>,
+    /// `exportTo` of virtual services that name none.
+    pub default_virtual_service_export_to: Vec<String>,
+    /// `exportTo` of destination rules that name none.
+    pub default_destination_rule_export_to: Vec<String>,
+}
+
+impl MeshConfig {
+    /// For outbound listeners of ports without a declared protocol.
+    pub fn outbound_detection_timeout(&self) -> Duration {
+        self.protocol_detection_timeout.unwrap_or(Duration::from_millis(500))
+    }
+
+    /// For the inbound listener: long, because a late ClientHello of a busy client must not be taken for plaintext.
+    pub fn inbound_detection_timeout(&self) -> Duration {
+        self.protocol_detection_timeout.unwrap_or(Duration::from_secs(5))
+    }
+
+    /// Trust domains whose certificates are accepted: the mesh's own and its aliases.
+    pub fn trust_domains(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.trust_domain.as_str()).chain(self.trust_domain_aliases.iter().map(String::as_str))
+    }
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        let everywhere = || vec!["*".to_owned()];
+        Self {
+            root_namespace: "istio-system".to_owned(),
+            trust_domain: "cluster.local".to_owned(),
+            trust_domain_aliases: Vec::new(),
+            domain: "cluster.local".to_owned(),
+            outbound_mode: OutboundMode::AllowAny,
+            enable_auto_mtls: true,
+            connect_timeout: Duration::from_secs(10),
+            protocol_detection_timeout: None,
+            dns_refresh_rate: Duration::from_mins(1),
+            path_normalization: PathNormalization::Base,
+            access_log_file: None,
+            access_log_format: None,
+            default_service_export_to: everywhere(),
+            default_virtual_service_export_to: everywhere(),
+            default_destination_rule_export_to: everywhere(),
+        }
+    }
+}

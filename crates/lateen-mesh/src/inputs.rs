@@ -1,0 +1,98 @@
+//! The objects that a mesh is built from, by kind.
+
+use std::sync::Arc;
+
+use lateen_api::kubernetes::{Pod, Service};
+use lateen_api::networking::sidecar::OutboundMode as WrittenMode;
+use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
+use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
+use lateen_api::{KindSpec, Object, Resource};
+
+use crate::config::OutboundMode;
+use crate::origin::Origin;
+use crate::precedence::Age;
+use crate::scope::{Import, SidecarObject};
+
+/// Oldest first within each kind.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    pub(crate) services: Vec<Arc<Resource<Service>>>,
+    pub(crate) pods: Vec<Arc<Resource<Pod>>>,
+    pub(crate) service_entries: Vec<Arc<Resource<ServiceEntry>>>,
+    pub(crate) workload_entries: Vec<Arc<Resource<WorkloadEntry>>>,
+    pub(crate) virtual_services: Vec<Arc<Resource<VirtualService>>>,
+    pub(crate) destination_rules: Vec<Arc<Resource<DestinationRule>>>,
+    pub(crate) gateways: Vec<Arc<Resource<Gateway>>>,
+    pub(crate) sidecars: Vec<Arc<Resource<Sidecar>>>,
+    pub(crate) peer_authentications: Vec<Arc<Resource<PeerAuthentication>>>,
+    pub(crate) authorization_policies: Vec<Arc<Resource<AuthorizationPolicy>>>,
+}
+
+impl Inputs {
+    pub(crate) fn new<'a>(objects: impl IntoIterator<Item = &'a Object>) -> Self {
+        let mut inputs = Self::default();
+        for object in objects {
+            inputs.add(object);
+        }
+        by_age(&mut inputs.services);
+        by_age(&mut inputs.pods);
+        by_age(&mut inputs.service_entries);
+        by_age(&mut inputs.workload_entries);
+        by_age(&mut inputs.virtual_services);
+        by_age(&mut inputs.destination_rules);
+        by_age(&mut inputs.gateways);
+        by_age(&mut inputs.sidecars);
+        by_age(&mut inputs.peer_authentications);
+        by_age(&mut inputs.authorization_policies);
+        inputs
+    }
+
+    fn add(&mut self, object: &Object) {
+        match object {
+            Object::Service(resource) => self.services.push(Arc::clone(resource)),
+            Object::Pod(resource) => self.pods.push(Arc::clone(resource)),
+            Object::ServiceEntry(resource) => self.service_entries.push(Arc::clone(resource)),
+            Object::WorkloadEntry(resource) => self.workload_entries.push(Arc::clone(resource)),
+            Object::VirtualService(resource) => self.virtual_services.push(Arc::clone(resource)),
+            Object::DestinationRule(resource) => self.destination_rules.push(Arc::clone(resource)),
+            Object::Gateway(resource) => self.gateways.push(Arc::clone(resource)),
+            Object::Sidecar(resource) => self.sidecars.push(Arc::clone(resource)),
+            Object::PeerAuthentication(resource) => self.peer_authentications.push(Arc::clone(resource)),
+            Object::AuthorizationPolicy(resource) => self.authorization_policies.push(Arc::clone(resource)),
+            _ => {}
+        }
+    }
+
+    /// The Sidecar objects, oldest first.
+    pub(crate) fn sidecars(&self) -> Vec<SidecarObject> {
+        self.sidecars.iter().map(|resource| sidecar(resource)).collect()
+    }
+}
+
+fn by_age<K: KindSpec>(resources: &mut [Arc<Resource<K>>]) {
+    resources.sort_by_cached_key(|resource| Age::new(resource.age, resource.name(), resource.namespace()));
+}
+
+fn sidecar(resource: &Resource<Sidecar>) -> SidecarObject {
+    let spec = &resource.spec;
+    let imports = spec
+        .egress
+        .iter()
+        .flat_map(|listener| &listener.hosts)
+        .filter_map(|host| Import::parse(host, resource.namespace()))
+        .collect();
+    SidecarObject {
+        namespace: resource.namespace().into(),
+        selector: spec
+            .workload_selector
+            .as_ref()
+            .map(|selector| selector.labels.clone())
+            .filter(|labels| !labels.is_empty()),
+        outbound: spec.outbound_traffic_policy.as_ref().map(|policy| match policy.mode {
+            WrittenMode::AllowAny => OutboundMode::AllowAny,
+            WrittenMode::RegistryOnly => OutboundMode::RegistryOnly,
+        }),
+        imports,
+        origin: Origin::of(resource),
+    }
+}

@@ -1,0 +1,40 @@
+//! Which object, and which line of whose file, a part of the mesh came from.
+
+use std::sync::Arc;
+
+use lateen_api::{Kind, KindSpec, ObjectKey, Resource};
+
+/// Names the object behind a piece of configuration; travels into xDS metadata, log lines and explanations.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    pub kind: Kind,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    /// File as the user named it; `None` for objects of an API server.
+    pub file: Option<Arc<str>>,
+    /// One-based line of the object in the file; 0 without a file.
+    pub line: u32,
+}
+
+impl Origin {
+    /// Of a whole object.
+    pub fn of<K: KindSpec>(resource: &Resource<K>) -> Self {
+        Self {
+            kind: K::KIND,
+            namespace: resource.namespace().into(),
+            name: resource.name().into(),
+            file: (resource.origin.line > 0).then(|| Arc::clone(&resource.origin.file)),
+            line: resource.origin.line,
+        }
+    }
+
+    /// Of one field of an object (`spec.http[0]`).
+    pub fn of_field<K: KindSpec>(resource: &Resource<K>, field: &str) -> Self {
+        Self { line: resource.position_of(field).0, ..Self::of(resource) }
+    }
+
+    /// The object's name.
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey::new(self.kind, &self.namespace, &self.name)
+    }
+}

@@ -1,0 +1,292 @@
+//! What runs: pods, workload entries and the endpoints that service entries list.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use lateen_api::Resource;
+use lateen_api::kubernetes::Pod;
+use lateen_api::networking::{ServiceEntry, WorkloadEntry};
+
+use crate::origin::Origin;
+use crate::services::Service;
+
+/// Labels or a selector's `matchLabels`.
+pub type Labels = BTreeMap<String, String>;
+
+/// Whether `selector` (all of whose pairs must be there) selects `labels`. An empty selector selects everything.
+pub fn selects(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// What stands between the workload's application and the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyKind {
+    /// No proxy of ours.
+    None,
+    Sidecar,
+    /// The proxy is the workload (`inject.istio.io/templates: gateway`, or an Istio gateway deployment).
+    Gateway,
+}
+
+/// Where an endpoint is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    Ip(IpAddr),
+    /// A name that the proxy resolves.
+    Host(Arc<str>),
+    /// A Unix socket path.
+    Unix(Arc<str>),
+}
+
+impl Address {
+    /// Reads an address as `WorkloadEntry.address` writes it: an IP, `unix:///path`, or a host name.
+    pub fn parse(text: &str) -> Self {
+        if let Ok(ip) = text.parse() {
+            Self::Ip(ip)
+        } else if let Some(path) = text.strip_prefix("unix://") {
+            Self::Unix(path.into())
+        } else {
+            Self::Host(text.to_ascii_lowercase().into())
+        }
+    }
+
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(*ip),
+            Self::Host(_) | Self::Unix(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Host(host) => f.write_str(host),
+            Self::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+/// Where a workload runs (`region/zone/subzone`), from node labels or `WorkloadEntry.locality`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Locality {
+    pub region: String,
+    pub zone: String,
+    pub subzone: String,
+}
+
+impl Locality {
+    /// Reads `region`, `region/zone` or `region/zone/subzone`.
+    pub fn parse(text: &str) -> Self {
+        let mut parts = text.splitn(3, '/').map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        Self { region: next(), zone: next(), subzone: next() }
+    }
+}
+
+/// A pod, a `WorkloadEntry`, or an endpoint listed in a `ServiceEntry`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    pub name: Arc<str>,
+    pub namespace: Arc<str>,
+    /// First the one that endpoints use.
+    pub addresses: Vec<Address>,
+    pub labels: Labels,
+    pub service_account: Arc<str>,
+    /// Its endpoints accept mesh mTLS (label `security.istio.io/tlsMode=istio`).
+    pub mesh_tls: bool,
+    /// Ready to serve.
+    pub ready: bool,
+    pub proxy: ProxyKind,
+    /// Named container ports, or `WorkloadEntry.ports`: port name to number.
+    pub ports: BTreeMap<String, u16>,
+    /// Pods only take part in selection by Kubernetes Services as themselves; entries too.
+    pub kind: WorkloadKind,
+    /// Load-balancing weight; 0: not given.
+    pub weight: u32,
+    pub locality: Locality,
+    /// Name of the owner (Deployment), for metrics and logs.
+    pub owner: Arc<str>,
+    pub origin: Origin,
+}
+
+/// What kind of object the workload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkloadKind {
+    Pod,
+    WorkloadEntry,
+    /// An element of `ServiceEntry.endpoints`.
+    Inline,
+}
+
+impl Workload {
+    /// `service.istio.io/canonical-name`, else `app.kubernetes.io/name`, `app`, the owner's name.
+    pub fn canonical_name(&self) -> &str {
+        ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]
+            .iter()
+            .find_map(|key| self.labels.get(*key))
+            .map_or(&*self.owner, String::as_str)
+    }
+
+    /// `service.istio.io/canonical-revision`, else `app.kubernetes.io/version`, `version`, `latest`.
+    pub fn canonical_revision(&self) -> &str {
+        ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]
+            .iter()
+            .find_map(|key| self.labels.get(*key))
+            .map_or("latest", String::as_str)
+    }
+
+    /// The first address, when it is an IP address.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.addresses.first().and_then(Address::ip)
+    }
+}
+
+/// Label by which workloads say that they accept mesh mTLS.
+const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
+
+fn accepts_mesh_tls(labels: &Labels) -> bool {
+    labels.get(TLS_MODE_LABEL).is_some_and(|mode| mode == "istio")
+}
+
+/// Reads a pod. `None` while it has no address, and for pods that share the node's network.
+pub(crate) fn from_pod(resource: &Resource<Pod>) -> Option<Workload> {
+    let (pod, status) = (&resource.spec.spec, resource.spec.status.as_ref()?);
+    if pod.host_network {
+        return None;
+    }
+    let address = Address::Ip(status.pod_ip.parse().ok()?);
+    let finished = matches!(status.phase.as_str(), "Succeeded" | "Failed");
+    let ready = !finished && resource.metadata.deletion_timestamp.is_none() && status.is_ready();
+    let ports = pod
+        .init_containers
+        .iter()
+        .chain(&pod.containers)
+        .flat_map(|container| &container.ports)
+        .filter(|port| !port.name.is_empty())
+        .map(|port| (port.name.clone(), port.container_port))
+        .collect();
+    Some(Workload {
+        name: resource.name().into(),
+        namespace: resource.namespace().into(),
+        addresses: vec![address],
+        mesh_tls: accepts_mesh_tls(&resource.metadata.labels),
+        labels: resource.metadata.labels.clone(),
+        service_account: pod.account().into(),
+        ready,
+        proxy: proxy_of(resource),
+        ports,
+        kind: WorkloadKind::Pod,
+        weight: 0,
+        locality: Locality::default(),
+        owner: owner_of(resource).into(),
+        origin: Origin::of(resource),
+    })
+}
+
+fn proxy_of(resource: &Resource<Pod>) -> ProxyKind {
+    let annotations = &resource.metadata.annotations;
+    let templates = annotations.get("inject.istio.io/templates").map_or("", String::as_str);
+    if templates.split(',').any(|template| template.trim() == "gateway") {
+        return ProxyKind::Gateway;
+    }
+    let containers = resource.spec.spec.init_containers.iter().chain(&resource.spec.spec.containers);
+    let has_proxy = containers.into_iter().any(|container| container.name == "istio-proxy");
+    if has_proxy || annotations.contains_key("sidecar.istio.io/status") { ProxyKind::Sidecar } else { ProxyKind::None }
+}
+
+/// The Deployment behind a ReplicaSet's pod, else whatever owns the pod, else the pod.
+fn owner_of(resource: &Resource<Pod>) -> &str {
+    let Some(owner) = resource.metadata.owner_references.first() else { return resource.name() };
+    match (owner.kind.as_str(), owner.name.rsplit_once('-')) {
+        ("ReplicaSet", Some((deployment, _hash))) => deployment,
+        _ => &owner.name,
+    }
+}
+
+/// Reads a WorkloadEntry.
+pub(crate) fn from_entry(resource: &Resource<WorkloadEntry>) -> Workload {
+    entry(&resource.spec, WorkloadKind::WorkloadEntry, resource.name(), resource.namespace(), Origin::of(resource))
+}
+
+/// Reads the endpoints that a ServiceEntry lists.
+pub(crate) fn from_service_entry(resource: &Resource<ServiceEntry>) -> Vec<Workload> {
+    let read = |(at, spec): (usize, &WorkloadEntry)| {
+        let origin = Origin::of_field(resource, &format!("spec.endpoints[{at}]"));
+        entry(spec, WorkloadKind::Inline, resource.name(), resource.namespace(), origin)
+    };
+    resource.spec.endpoints.iter().enumerate().map(read).collect()
+}
+
+fn entry(spec: &WorkloadEntry, kind: WorkloadKind, name: &str, namespace: &str, origin: Origin) -> Workload {
+    let addresses = if spec.address.is_empty() { Vec::new() } else { vec![Address::parse(&spec.address)] };
+    let ports = spec.ports.iter().filter_map(|(name, port)| Some((name.clone(), u16::try_from(*port).ok()?))).collect();
+    Workload {
+        name: name.into(),
+        namespace: namespace.into(),
+        addresses,
+        mesh_tls: accepts_mesh_tls(&spec.labels),
+        labels: spec.labels.clone(),
+        service_account: spec.service_account.as_str().into(),
+        ready: true,
+        proxy: ProxyKind::None,
+        ports,
+        kind,
+        weight: spec.weight,
+        locality: Locality::parse(&spec.locality),
+        owner: name.into(),
+        origin,
+    }
+}
+
+impl Workload {
+    /// The host of a service entry that stands for itself.
+    pub(crate) fn of_host(service: &Service) -> Self {
+        Self {
+            name: Arc::clone(&service.name),
+            namespace: Arc::clone(&service.namespace),
+            addresses: vec![Address::Host(Arc::clone(&service.host))],
+            labels: Labels::new(),
+            service_account: "".into(),
+            mesh_tls: false,
+            ready: true,
+            proxy: ProxyKind::None,
+            ports: BTreeMap::new(),
+            kind: WorkloadKind::Inline,
+            weight: 0,
+            locality: Locality::default(),
+            owner: Arc::clone(&service.name),
+            origin: service.origin.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_wants_all_its_pairs() {
+        let labels = |pairs: &[(&str, &str)]| -> Labels {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let pod = labels(&[("app", "reviews"), ("version", "v1")]);
+        assert!(selects(&labels(&[]), &pod));
+        assert!(selects(&labels(&[("app", "reviews")]), &pod));
+        assert!(!selects(&labels(&[("app", "ratings")]), &pod));
+        assert!(!selects(&labels(&[("app", "reviews"), ("tier", "x")]), &pod));
+    }
+
+    #[test]
+    fn localities_may_be_partial() {
+        let locality = |region: &str, zone: &str, subzone: &str| Locality {
+            region: region.to_owned(),
+            zone: zone.to_owned(),
+            subzone: subzone.to_owned(),
+        };
+        assert_eq!(Locality::parse("eu"), locality("eu", "", ""));
+        assert_eq!(Locality::parse("eu/a/rack1/x"), locality("eu", "a", "rack1/x"));
+    }
+}

@@ -1,0 +1,173 @@
+//! How a cluster secures its connections: mesh mTLS per endpoint, or what a destination rule says for all.
+
+use cluster::cluster::TransportSocketMatch;
+use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
+use envoy_types::pb::google::protobuf::Struct;
+use lateen_api::networking::destination_rule::{ClientTls, TlsMode};
+use lateen_mesh::{Service, ServicePort};
+use tls::common_tls_context::ValidationContextType;
+use upstream::http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig};
+
+use crate::endpoint;
+use crate::proto::{strings, transport_socket};
+use crate::tls::{Payload, TLS_SOCKET, mesh_upstream, raw_buffer, versions};
+
+/// What decides.
+pub(crate) struct Situation<'a> {
+    /// `tls` of the effective traffic policy.
+    pub(crate) settings: Option<&'a ClientTls>,
+    pub(crate) service: &'a Service,
+    pub(crate) port: &'a ServicePort,
+    /// Server name of mesh mTLS.
+    pub(crate) sni: &'a str,
+    pub(crate) principals: &'a [String],
+    pub(crate) original_destination: bool,
+    /// Mesh mTLS where the endpoint takes it, without being asked.
+    pub(crate) automatic: bool,
+}
+
+/// Sets the transport sockets.
+pub(crate) fn apply(out: &mut cluster::Cluster, http: &mut upstream::HttpProtocolOptions, situation: &Situation<'_>) {
+    let payload = payload(http, situation.port);
+    match situation.settings {
+        None if situation.automatic => automatic(out, situation, payload),
+        None => {}
+        Some(settings) => match settings.mode {
+            TlsMode::Disable => {}
+            TlsMode::IstioMutual => {
+                let sni = if settings.sni.is_empty() { situation.sni } else { &settings.sni };
+                let names = if settings.subject_alt_names.is_empty() {
+                    situation.principals
+                } else {
+                    &settings.subject_alt_names
+                };
+                out.transport_socket = Some(mesh_upstream(payload, sni, names));
+            }
+            TlsMode::Simple | TlsMode::Mutual => out.transport_socket = Some(originate(http, settings, situation)),
+        },
+    }
+}
+
+/// What the connections carry, as far as the cluster knows. Endpoints of a port without a declared protocol get bytes.
+fn payload(http: &upstream::HttpProtocolOptions, port: &ServicePort) -> Payload {
+    if let Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) = &http.upstream_protocol_options
+        && matches!(explicit.protocol_config, Some(ProtocolConfig::Http2ProtocolOptions(_)))
+    {
+        Payload::Http2
+    } else if port.protocol.is_http() {
+        Payload::Http1
+    } else {
+        Payload::Tcp
+    }
+}
+
+/// Per endpoint: mesh mTLS for those that say so, plaintext for the others. A connection to its original destination
+/// has no endpoint that could say.
+fn automatic(out: &mut cluster::Cluster, situation: &Situation<'_>, payload: Payload) {
+    if situation.original_destination {
+        // Headless services: all members behind a proxy, or none is trusted to be.
+        return;
+    }
+    out.transport_socket_matches = vec![
+        TransportSocketMatch {
+            name: "tlsMode-istio".to_owned(),
+            r#match: Some(endpoint::mesh_tls_match()),
+            transport_socket: Some(mesh_upstream(payload, situation.sni, situation.principals)),
+        },
+        TransportSocketMatch {
+            name: "tlsMode-disabled".to_owned(),
+            r#match: Some(Struct::default()),
+            transport_socket: Some(raw_buffer()),
+        },
+    ];
+}
+
+/// TLS that the user asks for, towards servers outside the mesh's identity.
+fn originate(
+    http: &mut upstream::HttpProtocolOptions,
+    settings: &ClientTls,
+    situation: &Situation<'_>,
+) -> core::TransportSocket {
+    let skip_verify = settings.insecure_skip_verify == Some(true);
+    let names: &[String] = if settings.subject_alt_names.is_empty() {
+        &situation.service.subject_alt_names
+    } else {
+        &settings.subject_alt_names
+    };
+    automatic_names(http, settings, skip_verify);
+    let validation = if skip_verify {
+        tls::CertificateValidationContext {
+            trust_chain_verification: tls::certificate_validation_context::TrustChainVerification::AcceptUntrusted
+                as i32,
+            ..tls::CertificateValidationContext::default()
+        }
+    } else {
+        validation(settings, names)
+    };
+    let alpn = match payload(http, situation.port) {
+        Payload::Http2 => vec!["h2".to_owned()],
+        Payload::Http1 | Payload::Tcp => Vec::new(),
+    };
+    let certificates = if settings.mode == TlsMode::Mutual { vec![client_certificate(settings)] } else { Vec::new() };
+    let context = tls::UpstreamTlsContext {
+        sni: settings.sni.clone(),
+        common_tls_context: Some(tls::CommonTlsContext {
+            tls_params: Some(versions()),
+            tls_certificates: certificates,
+            alpn_protocols: alpn,
+            validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
+            ..tls::CommonTlsContext::default()
+        }),
+        ..tls::UpstreamTlsContext::default()
+    };
+    transport_socket(TLS_SOCKET, &context)
+}
+
+/// Without an SNI, it is taken from the request's authority; without names to expect either, that name is expected.
+fn automatic_names(http: &mut upstream::HttpProtocolOptions, settings: &ClientTls, skip_verify: bool) {
+    if !settings.sni.is_empty() {
+        return;
+    }
+    let options = http.upstream_http_protocol_options.get_or_insert_default();
+    options.auto_sni = true;
+    options.auto_san_validation = settings.subject_alt_names.is_empty() && !skip_verify;
+}
+
+fn validation(settings: &ClientTls, names: &[String]) -> tls::CertificateValidationContext {
+    use tls::certificate_validation_context::SystemRootCerts;
+    use tls::subject_alt_name_matcher::SanType;
+    let file = !settings.ca_certificates.is_empty() && settings.ca_certificates != "system";
+    let matcher = |name: &String| {
+        let kind = if name.contains("://") { SanType::Uri } else { SanType::Dns };
+        tls::SubjectAltNameMatcher {
+            san_type: kind as i32,
+            matcher: Some(strings::exact(name)),
+            ..tls::SubjectAltNameMatcher::default()
+        }
+    };
+    tls::CertificateValidationContext {
+        trusted_ca: file.then(|| from_file(&settings.ca_certificates)),
+        system_root_certs: (!file).then(SystemRootCerts::default),
+        crl: (!settings.ca_crl.is_empty()).then(|| from_file(&settings.ca_crl)),
+        match_typed_subject_alt_names: names.iter().map(matcher).collect(),
+        ..tls::CertificateValidationContext::default()
+    }
+}
+
+fn client_certificate(settings: &ClientTls) -> tls::TlsCertificate {
+    tls::TlsCertificate {
+        certificate_chain: Some(from_file(&settings.client_certificate)),
+        private_key: Some(from_file(&settings.private_key)),
+        ..tls::TlsCertificate::default()
+    }
+}
+
+fn from_file(path: &str) -> core::DataSource {
+    core::DataSource {
+        specifier: Some(core::data_source::Specifier::Filename(path.to_owned())),
+        ..core::DataSource::default()
+    }
+}

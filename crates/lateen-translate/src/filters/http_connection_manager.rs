@@ -1,0 +1,119 @@
+//! The HTTP connection manager: codec settings, what it does to headers, and the HTTP filters in their order.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3::Cors;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::{
+    FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier,
+};
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use hcm::http_connection_manager as http;
+use lateen_mesh::{MeshConfig, PathNormalization};
+
+use crate::access_log;
+use crate::proto::{ads, boolean, http_filter, network_filter, no_timeout};
+
+/// Names by which routes configure their filters.
+pub(crate) const FAULT: &str = "envoy.filters.http.fault";
+pub(crate) const CORS: &str = "envoy.filters.http.cors";
+
+/// Where the listener stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    SidecarInbound,
+    SidecarOutbound,
+    Gateway,
+}
+
+/// Where the routes come from.
+pub(crate) enum Routes {
+    /// By route discovery, under this name.
+    Named(String),
+    Inline(RouteConfiguration),
+}
+
+/// The network filter for one HTTP filter chain; `authorization` are the RBAC filters, in order.
+pub(crate) fn filter(
+    config: &MeshConfig,
+    class: Class,
+    stat_prefix: String,
+    routes: Routes,
+    authorization: Vec<hcm::HttpFilter>,
+) -> listener::Filter {
+    let mut manager = hcm::HttpConnectionManager {
+        codec_type: http::CodecType::Auto as i32,
+        stat_prefix,
+        http_filters: http_filters(authorization),
+        server_name: "istio-envoy".to_owned(),
+        // Off, as Istio has it: a quiet stream is not a dead one.
+        stream_idle_timeout: Some(no_timeout()),
+        access_log: access_log::all(config),
+        use_remote_address: Some(boolean(class == Class::Gateway)),
+        proxy_100_continue: true,
+        upgrade_configs: vec![http::UpgradeConfig {
+            upgrade_type: "websocket".to_owned(),
+            ..http::UpgradeConfig::default()
+        }],
+        path_with_escaped_slashes_action: http::PathWithEscapedSlashesAction::KeepUnchanged as i32,
+        route_specifier: Some(match routes {
+            Routes::Named(name) => {
+                http::RouteSpecifier::Rds(hcm::Rds { config_source: Some(ads()), route_config_name: name })
+            }
+            Routes::Inline(table) => http::RouteSpecifier::RouteConfig(table),
+        }),
+        ..hcm::HttpConnectionManager::default()
+    };
+    normalize_paths(&mut manager, config.path_normalization);
+    match class {
+        Class::SidecarInbound => {
+            // The application's own `Server` header passes; the client's certificate is told to the application.
+            manager.server_header_transformation = http::ServerHeaderTransformation::PassThrough as i32;
+            manager.forward_client_cert_details = http::ForwardClientCertDetails::AppendForward as i32;
+            manager.set_current_client_cert_details = Some(http::SetCurrentClientCertDetails {
+                subject: Some(boolean(true)),
+                dns: true,
+                uri: true,
+                ..http::SetCurrentClientCertDetails::default()
+            });
+        }
+        Class::Gateway => {
+            manager.http_protocol_options = Some(core::Http1ProtocolOptions::default());
+            manager.forward_client_cert_details = http::ForwardClientCertDetails::SanitizeSet as i32;
+            manager.set_current_client_cert_details = Some(http::SetCurrentClientCertDetails {
+                subject: Some(boolean(true)),
+                cert: true,
+                dns: true,
+                uri: true,
+                ..http::SetCurrentClientCertDetails::default()
+            });
+        }
+        Class::SidecarOutbound => {}
+    }
+    network_filter("envoy.filters.network.http_connection_manager", &manager)
+}
+
+fn http_filters(authorization: Vec<hcm::HttpFilter>) -> Vec<hcm::HttpFilter> {
+    let mut filters = authorization;
+    let grpc_stats = GrpcStats {
+        emit_filter_state: true,
+        per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(boolean(false))),
+        ..GrpcStats::default()
+    };
+    filters.push(http_filter("envoy.filters.http.grpc_stats", &grpc_stats));
+    // Without effect until a route configures them.
+    filters.push(http_filter(FAULT, &HttpFault::default()));
+    filters.push(http_filter(CORS, &Cors::default()));
+    filters.push(http_filter("envoy.filters.http.router", &Router::default()));
+    filters
+}
+
+fn normalize_paths(manager: &mut hcm::HttpConnectionManager, how: PathNormalization) {
+    manager.normalize_path = Some(boolean(how != PathNormalization::None));
+    manager.merge_slashes = matches!(how, PathNormalization::MergeSlashes | PathNormalization::DecodeAndMergeSlashes);
+    if how == PathNormalization::DecodeAndMergeSlashes {
+        manager.path_with_escaped_slashes_action = http::PathWithEscapedSlashesAction::UnescapeAndForward as i32;
+    }
+}

@@ -1,0 +1,179 @@
+//! Listeners of a gateway proxy, from the Gateways that select it.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use lateen_mesh::{GatewayListener, GatewayServer, passes_through};
+
+use crate::access_log;
+use crate::filters::http_connection_manager::{self as http, Class, Routes};
+use crate::filters::inspectors;
+use crate::filters::rbac::Authorization;
+use crate::listener::l4;
+use crate::origin;
+use crate::proto::{boolean, socket_address};
+use crate::route::destination::labels;
+use crate::route::route_match::Asker;
+use crate::view::View;
+
+/// Ports below this need a privilege.
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// The listeners, by port.
+pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
+    let merged = view.mesh.gateway_of(&view.proxy.workload);
+    let authorization = Authorization::of(view.mesh, &view.proxy.workload);
+    let mut out: Vec<_> = merged
+        .listeners
+        .iter()
+        .filter(|place| is_open(view, place.port))
+        .filter_map(|place| build(view, place, &authorization))
+        .collect();
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    out
+}
+
+/// Route tables of the listeners that exist.
+pub(crate) fn served_tables(view: &View<'_>) -> Vec<String> {
+    let merged = view.mesh.gateway_of(&view.proxy.workload);
+    let served = |servers: &[std::sync::Arc<GatewayServer>]| {
+        servers.iter().any(|server| is_open(view, server.listener_port) && !server.is_tls())
+    };
+    merged.route_tables.iter().filter(|(_, servers)| served(servers)).map(|(name, _)| name.clone()).collect()
+}
+
+fn is_open(view: &View<'_>, port: u16) -> bool {
+    port >= FIRST_UNPRIVILEGED || !view.proxy.unprivileged
+}
+
+fn build(view: &View<'_>, place: &GatewayListener, authorization: &Authorization) -> Option<listener::Listener> {
+    let address = if place.bind.is_empty() { "0.0.0.0" } else { place.bind.as_str() };
+    let name = format!("{address}_{}", place.port);
+    let first = place.servers.first()?;
+    let chains = if first.protocol.is_http() {
+        vec![http_chain(view, &name, place, authorization)]
+    } else if first.is_tls() {
+        place.servers.iter().flat_map(|server| passthrough_chains(view, server, authorization)).collect()
+    } else {
+        tcp_chain(view, first, authorization).into_iter().collect()
+    };
+    if chains.is_empty() {
+        return None;
+    }
+    let needs_tls = chains
+        .iter()
+        .any(|chain| chain.filter_chain_match.as_ref().is_some_and(|matching| !matching.server_names.is_empty()));
+    Some(listener::Listener {
+        name,
+        address: Some(socket_address(address, place.port)),
+        traffic_direction: core::TrafficDirection::Outbound as i32,
+        metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
+        access_log: access_log::unmatched(view.mesh.config()),
+        listener_filters: if needs_tls { vec![inspectors::tls()] } else { Vec::new() },
+        filter_chains: chains,
+        bind_to_port: Some(boolean(true)),
+        ..listener::Listener::default()
+    })
+}
+
+/// Plaintext HTTP: one chain for all servers of the port.
+fn http_chain(
+    view: &View<'_>,
+    listener: &str,
+    place: &GatewayListener,
+    authorization: &Authorization,
+) -> listener::FilterChain {
+    let bind = if place.bind.is_empty() { String::new() } else { format!(".{}", place.bind) };
+    let routes = Routes::Named(format!("http.{}{bind}", place.port));
+    let stat_prefix = format!("outbound_{listener};");
+    let filter = http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, authorization.http.clone());
+    listener::FilterChain {
+        filters: vec![filter],
+        metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
+        ..listener::FilterChain::default()
+    }
+}
+
+/// Plaintext TCP: the first TCP route that fits takes every connection.
+fn tcp_chain(view: &View<'_>, server: &GatewayServer, authorization: &Authorization) -> Option<listener::FilterChain> {
+    let asker = asker(view, server);
+    let rules = view.mesh.virtual_services_of_gateway(&server.gateway, &view.proxy.workload.namespace);
+    let bound = rules.iter().filter(|rule| !server.common_hosts(&rule.hosts, &rule.namespace).is_empty());
+    let fits = |rule: &lateen_mesh::VirtualService, route: &lateen_api::networking::virtual_service::TcpRoute| {
+        !route.route.is_empty()
+            && (route.matches.is_empty()
+                || route.matches.iter().any(|conditions| l4::tcp_concerns(conditions, &asker, &rule.namespace)))
+    };
+    let (rule, route) = bound
+        .flat_map(|rule| rule.tcp.iter().map(move |route| (rule, route)))
+        .find(|(rule, route)| fits(rule, route))?;
+    let mut filters = authorization.network.clone();
+    filters.push(l4::forward(view, &route.route, rule, server.server_port));
+    Some(listener::FilterChain {
+        filters,
+        metadata: origin::stable([&rule.origin, &server.origin]),
+        ..listener::FilterChain::default()
+    })
+}
+
+/// TLS that passes: one chain per server name of the TLS routes. A server that would have to end TLS has none, because
+/// gateway certificates are not served yet; `analyze` tells.
+fn passthrough_chains(
+    view: &View<'_>,
+    server: &GatewayServer,
+    authorization: &Authorization,
+) -> Vec<listener::FilterChain> {
+    if !server.spec.tls.as_ref().is_some_and(|tls| passes_through(tls.mode)) {
+        return Vec::new();
+    }
+    let asker = asker(view, server);
+    let mut out: Vec<listener::FilterChain> = Vec::new();
+    let mut taken: Vec<String> = Vec::new();
+    for rule in view.mesh.virtual_services_of_gateway(&server.gateway, &view.proxy.workload.namespace) {
+        let hosts = server.common_hosts(&rule.hosts, &rule.namespace);
+        if hosts.is_empty() {
+            continue;
+        }
+        for route in rule.tls.iter().filter(|route| !route.route.is_empty()) {
+            for conditions in &route.matches {
+                if !l4::tls_concerns(conditions, &asker, &rule.namespace) {
+                    continue;
+                }
+                let mut names: Vec<String> =
+                    conditions.sni_hosts.iter().map(|name| name.to_ascii_lowercase()).collect();
+                names.retain(|name| !taken.contains(name));
+                if names.is_empty() {
+                    continue;
+                }
+                taken.extend(names.iter().cloned());
+                let mut filters = authorization.network.clone();
+                filters.push(l4::forward(view, &route.route, &rule, server.server_port));
+                out.push(listener::FilterChain {
+                    filter_chain_match: Some(server_name_match(names)),
+                    filters,
+                    metadata: origin::stable([&rule.origin, &server.origin]),
+                    ..listener::FilterChain::default()
+                });
+            }
+        }
+    }
+    out
+}
+
+/// `*` as a server name means any, which Envoy writes as none.
+fn server_name_match(names: Vec<String>) -> listener::FilterChainMatch {
+    let any = names.iter().any(|name| name == "*");
+    listener::FilterChainMatch {
+        server_names: if any { Vec::new() } else { names },
+        transport_protocol: if any { "tls".to_owned() } else { String::new() },
+        ..listener::FilterChainMatch::default()
+    }
+}
+
+fn asker<'a>(view: &View<'a>, server: &'a GatewayServer) -> Asker<'a> {
+    Asker {
+        labels: labels(view),
+        namespace: &view.proxy.workload.namespace,
+        gateway: &server.gateway,
+        port: server.server_port,
+    }
+}

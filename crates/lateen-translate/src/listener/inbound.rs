@@ -1,0 +1,220 @@
+//! The listener of everything that arrives at a sidecar (15006): one set of filter chains per declared port, one for
+//! the rest.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use lateen_mesh::{InboundPort, MtlsMode, Protocol};
+
+use crate::access_log;
+use crate::filters::http_connection_manager::{self as http, Class, Routes};
+use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
+use crate::filters::rbac::Authorization;
+use crate::filters::tcp_proxy::{self, TcpOptions};
+use crate::names::{INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster};
+use crate::origin;
+use crate::proto::{duration, socket_address, uint32};
+use crate::route::inbound as inbound_route;
+use crate::tls::{self, Payload};
+use crate::view::View;
+
+/// Port to which the redirect rules send inbound connections.
+const INBOUND_PORT: u16 = 15006;
+
+/// ALPN by which mesh clients say that the bytes inside mTLS are HTTP.
+const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
+/// ALPN by which mesh clients say that the bytes inside mTLS are anything.
+const MESH_TCP: [&str; 2] = ["istio-peer-exchange", "istio"];
+
+/// One way in: what must be true of a connection, and how it is then taken.
+struct Entrance {
+    transport: &'static str,
+    alpn: Vec<&'static str>,
+    /// mTLS ends here.
+    terminate: bool,
+    payload: Payload,
+}
+
+/// How the bytes of a port are read.
+#[derive(Clone, Copy)]
+enum Reading {
+    Http,
+    Tcp,
+    Sniffed,
+}
+
+impl From<Protocol> for Reading {
+    fn from(protocol: Protocol) -> Self {
+        if protocol.is_http() {
+            Self::Http
+        } else if protocol.is_sniffed() {
+            Self::Sniffed
+        } else {
+            Self::Tcp
+        }
+    }
+}
+
+/// The listener `virtualInbound`.
+pub(crate) fn listener(view: &View<'_>) -> listener::Listener {
+    let authorization = Authorization::of(view.mesh, &view.proxy.workload);
+    let ports = view.mesh.inbound_ports(&view.proxy.workload);
+    let mut chains = vec![black_hole()];
+    chains.extend(passthrough(view, &authorization, &ports));
+    for port in &ports {
+        chains.extend(declared(view, &authorization, port));
+    }
+    let mut listener_filters = vec![inspectors::original_dst()];
+    listener_filters.extend(inspectors::for_chains(&chains));
+    listener::Listener {
+        name: VIRTUAL_INBOUND.to_owned(),
+        address: Some(socket_address("0.0.0.0", INBOUND_PORT)),
+        traffic_direction: core::TrafficDirection::Inbound as i32,
+        metadata: origin::stable([&view.proxy.workload.origin]),
+        access_log: access_log::unmatched(view.mesh.config()),
+        listener_filters,
+        listener_filters_timeout: Some(duration(view.mesh.config().inbound_detection_timeout())),
+        continue_on_listener_filters_timeout: true,
+        filter_chains: chains,
+        ..listener::Listener::default()
+    }
+}
+
+/// A connection straight to the listener's own port would loop.
+fn black_hole() -> listener::FilterChain {
+    listener::FilterChain {
+        name: "virtualInbound-blackhole".to_owned(),
+        filter_chain_match: Some(listener::FilterChainMatch {
+            destination_port: Some(uint32(u32::from(INBOUND_PORT))),
+            ..listener::FilterChainMatch::default()
+        }),
+        filters: vec![tcp_proxy::to_nowhere()],
+        ..listener::FilterChain::default()
+    }
+}
+
+/// Ports that no service declares: still under the workload's mTLS mode and authorization.
+fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundPort]) -> Vec<listener::FilterChain> {
+    let mtls = view.mesh.mtls(&view.proxy.workload);
+    let undeclared = mtls
+        .per_port()
+        .filter(|(port, _)| ports.iter().all(|declared| declared.port != *port))
+        .map(|(port, mode)| (Some(port), mode));
+    let mut chains = Vec::new();
+    for (port, mode) in std::iter::once((None, mtls.default_mode())).chain(undeclared) {
+        for entrance in entrances(mode, Reading::Sniffed) {
+            let (name, filters) = if entrance.payload == Payload::Tcp {
+                let mut filters = authorization.network.clone();
+                filters.push(tcp_proxy::to_cluster(
+                    view.mesh.config(),
+                    INBOUND_PASSTHROUGH_CLUSTER,
+                    &TcpOptions::default(),
+                ));
+                (VIRTUAL_INBOUND, filters)
+            } else {
+                let routes = Routes::Inline(inbound_route::table(INBOUND_PASSTHROUGH_CLUSTER, 0, None));
+                let filter = http::filter(
+                    view.mesh.config(),
+                    Class::SidecarInbound,
+                    format!("{INBOUND_PASSTHROUGH_CLUSTER};"),
+                    routes,
+                    authorization.http.clone(),
+                );
+                ("virtualInbound-catchall-http", vec![filter])
+            };
+            chains.push(chain(view, name.to_owned(), port, &entrance, filters));
+        }
+    }
+    chains
+}
+
+/// The chains of one declared port.
+fn declared(view: &View<'_>, authorization: &Authorization, port: &InboundPort) -> Vec<listener::FilterChain> {
+    let mode = view.mesh.mtls(&view.proxy.workload).mode(port.port);
+    let name = format!("0.0.0.0_{}", port.port);
+    let cluster = inbound_cluster(port.port);
+    let mut chains = Vec::new();
+    for entrance in entrances(mode, Reading::from(port.protocol)) {
+        let filters = if entrance.payload == Payload::Tcp {
+            let mut filters = authorization.network.clone();
+            filters.push(tcp_proxy::to_cluster(view.mesh.config(), &cluster, &TcpOptions::default()));
+            filters
+        } else {
+            let routes = Routes::Inline(inbound_route::table(&cluster, port.service_port, Some(port)));
+            let stat_prefix = format!("inbound_{name};");
+            let config = view.mesh.config();
+            vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, authorization.http.clone())]
+        };
+        let mut chain = chain(view, name.clone(), Some(port.port), &entrance, filters);
+        chain.metadata = origin::stable([&port.service.origin]);
+        chains.push(chain);
+    }
+    chains
+}
+
+fn chain(
+    view: &View<'_>,
+    name: String,
+    port: Option<u16>,
+    entrance: &Entrance,
+    filters: Vec<listener::Filter>,
+) -> listener::FilterChain {
+    let socket = entrance.terminate.then(|| {
+        let config = view.mesh.config();
+        let domains: Vec<String> =
+            std::iter::once(&config.trust_domain).chain(&config.trust_domain_aliases).cloned().collect();
+        tls::mesh_downstream(entrance.payload, &domains)
+    });
+    listener::FilterChain {
+        name,
+        filter_chain_match: Some(listener::FilterChainMatch {
+            destination_port: port.map(|port| uint32(u32::from(port))),
+            transport_protocol: entrance.transport.to_owned(),
+            application_protocols: entrance.alpn.iter().map(ToString::to_string).collect(),
+            ..listener::FilterChainMatch::default()
+        }),
+        filters,
+        transport_socket: socket,
+        ..listener::FilterChain::default()
+    }
+}
+
+/// The ways into a port by its mTLS mode and by how its bytes are read.
+fn entrances(mode: MtlsMode, reading: Reading) -> Vec<Entrance> {
+    let mtls =
+        |alpn: &[&'static str], payload| Entrance { transport: "tls", alpn: alpn.to_vec(), terminate: true, payload };
+    let plain = |alpn: &[&'static str], payload| Entrance {
+        transport: "raw_buffer",
+        alpn: alpn.to_vec(),
+        terminate: false,
+        payload,
+    };
+    // TLS that is not the mesh's belongs to the application and passes untouched.
+    let foreign_tls = || Entrance { transport: "tls", alpn: Vec::new(), terminate: false, payload: Payload::Tcp };
+    let any_mesh: Vec<&'static str> = MESH_TCP.iter().chain(&MESH_HTTP).copied().collect();
+    match (reading, mode) {
+        (Reading::Http, MtlsMode::Strict) => vec![mtls(&[], Payload::Http1)],
+        (Reading::Http, MtlsMode::Permissive) => {
+            vec![mtls(&any_mesh, Payload::Http1), plain(&[], Payload::Http1)]
+        }
+        (Reading::Http, MtlsMode::Disable) => vec![plain(&[], Payload::Http1)],
+        (Reading::Sniffed, MtlsMode::Strict) => {
+            vec![mtls(&MESH_HTTP, Payload::Http1), mtls(&[], Payload::Tcp)]
+        }
+        (Reading::Sniffed, MtlsMode::Permissive) => vec![
+            mtls(&MESH_HTTP, Payload::Http1),
+            plain(&PLAINTEXT_HTTP, Payload::Http1),
+            mtls(&MESH_TCP, Payload::Tcp),
+            plain(&[], Payload::Tcp),
+            foreign_tls(),
+        ],
+        // Without mTLS nobody looks for TLS: a connection that nobody inspected counts as plaintext.
+        (Reading::Sniffed, MtlsMode::Disable) => {
+            vec![plain(&PLAINTEXT_HTTP, Payload::Http1), plain(&[], Payload::Tcp)]
+        }
+        (Reading::Tcp, MtlsMode::Strict) => vec![mtls(&[], Payload::Tcp)],
+        (Reading::Tcp, MtlsMode::Permissive) => {
+            vec![mtls(&any_mesh, Payload::Tcp), foreign_tls(), plain(&[], Payload::Tcp)]
+        }
+        (Reading::Tcp, MtlsMode::Disable) => vec![plain(&[], Payload::Tcp)],
+    }
+}

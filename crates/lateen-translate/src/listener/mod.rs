@@ -1,0 +1,70 @@
+//! Listeners: of sidecars (outbound by service, inbound by port) and of gateways.
+
+pub(crate) mod gateway;
+pub(crate) mod inbound;
+pub(crate) mod l4;
+pub(crate) mod outbound;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lateen_mesh::{Protocol, ProxyKind, Resolution};
+
+use crate::Named;
+use crate::cache::{Cache, Input};
+use crate::names::VIRTUAL_INBOUND;
+use crate::view::View;
+
+/// All listeners of a proxy.
+pub(crate) fn all(view: &View<'_>, cache: &Cache) -> Vec<Arc<Named>> {
+    if view.proxy.kind == ProxyKind::Gateway {
+        let listeners = gateway::listeners(view);
+        return listeners.iter().map(|listener| Arc::new(Named::new(&listener.name, listener))).collect();
+    }
+    let mut out = outbound(view, cache).to_vec();
+    out.push(Arc::new(Named::new(VIRTUAL_INBOUND, &inbound::listener(view))));
+    out
+}
+
+/// The outbound listeners are those of all sidecars with the same scope, unless something depends on the proxy itself.
+fn outbound(view: &View<'_>, cache: &Cache) -> Arc<[Arc<Named>]> {
+    let mut inputs: Vec<Input> = vec![Arc::clone(view.scope) as Input, Arc::clone(view.mesh.config()) as Input];
+    for service in view.scope.services().iter().filter(|service| service.is_headless()) {
+        inputs.push(Arc::clone(view.mesh.endpoints(service)) as Input);
+    }
+    if l4::depends_on_proxy(view) {
+        inputs.push(Arc::clone(&view.proxy.workload) as Input);
+    }
+    cache.get(view.mesh, "outbound listeners", "", inputs, || {
+        outbound::listeners(view).iter().map(|listener| Named::new(&listener.name, listener)).collect()
+    })
+}
+
+/// Names of the route tables that the proxy's listeners ask for.
+pub(crate) fn route_tables(view: &View<'_>) -> Vec<String> {
+    if view.proxy.kind == ProxyKind::Gateway {
+        return gateway::served_tables(view);
+    }
+    let mut out = BTreeSet::new();
+    for service in view.scope.services().iter().filter(|service| service.resolution != Resolution::Alias) {
+        for port in &service.ports {
+            match port.protocol {
+                Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::GrpcWeb => {
+                    out.insert(port.number.to_string());
+                }
+                Protocol::Sniffed => {
+                    let own_address = service.is_headless() || service.vips().next().is_some();
+                    let shared = !own_address || service.vips().count() < service.addresses.len();
+                    if own_address {
+                        out.insert(format!("{}:{}", service.host, port.number));
+                    }
+                    if shared {
+                        out.insert(port.number.to_string());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    out.into_iter().collect()
+}

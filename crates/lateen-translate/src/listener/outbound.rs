@@ -1,0 +1,245 @@
+//! Listeners for what a sidecar's application calls: one per HTTP port, one per address and port of everything else.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use ipnet::IpNet;
+use lateen_mesh::{Origin, OutboundMode, Protocol, Resolution, Service, ServicePort};
+
+use crate::access_log;
+use crate::filters::http_connection_manager::{self as http, Class, Routes};
+use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
+use crate::filters::tcp_proxy::{self, TcpOptions};
+use crate::listener::l4::{self, Layer4};
+use crate::names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND};
+use crate::origin;
+use crate::proto::{boolean, cidr, duration, socket_address, uint32};
+use crate::view::View;
+
+/// Port to which the redirect rules send outbound connections.
+const OUTBOUND_PORT: u16 = 15001;
+const ANY_ADDRESS: &str = "0.0.0.0";
+
+/// The listeners of a sidecar's outbound side, by name, `virtualOutbound` last.
+pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
+    let mut entries = Entries { view, by_address: BTreeMap::new() };
+    // Oldest first: where two services want the same, the older has it.
+    let mut services: Vec<_> = view.scope.services().iter().collect();
+    services.sort_by(|a, b| a.age.cmp(&b.age).then_with(|| a.host.cmp(&b.host)));
+    for service in services {
+        for port in &service.ports {
+            entries.add(service, port);
+        }
+    }
+    let mut listeners: Vec<_> = entries.by_address.into_iter().map(|(key, entry)| entry.finish(view, &key)).collect();
+    listeners.push(virtual_outbound(view));
+    listeners
+}
+
+/// Bind address and port.
+type Key = (String, u16);
+
+struct Entries<'a> {
+    view: &'a View<'a>,
+    by_address: BTreeMap<Key, Entry>,
+}
+
+/// A listener in the making.
+#[derive(Default)]
+struct Entry {
+    /// Route table of the HTTP chain; there is one such chain at most.
+    http: Option<String>,
+    /// Chains for bytes that are not HTTP, with what they match.
+    layer4: Vec<Layer4>,
+    /// Some port behind this listener has no declared protocol.
+    sniffed: bool,
+    /// Of the services whose address this is. A listener that many share names none: it must not change with them.
+    origins: Vec<Origin>,
+}
+
+impl Entries<'_> {
+    fn add(&mut self, service: &Service, port: &ServicePort) {
+        if service.resolution == Resolution::Alias || port.protocol == Protocol::Udp {
+            return;
+        }
+        if port.protocol.is_http() {
+            self.add_http(ANY_ADDRESS.to_owned(), port);
+            return;
+        }
+        for (address, range) in self.binds(service, port) {
+            self.add_layer4(address, range, service, port);
+        }
+    }
+
+    /// The addresses on which connections to this port arrive; a range is matched behind the wildcard address.
+    fn binds(&self, service: &Service, port: &ServicePort) -> Vec<(String, Option<IpNet>)> {
+        if service.is_headless() {
+            // Clients connect to the pods themselves; the own pod's listener would catch calls to itself.
+            let own: Vec<IpAddr> =
+                self.view.proxy.workload.addresses.iter().filter_map(lateen_mesh::Address::ip).collect();
+            let endpoints = self.view.mesh.endpoints(service);
+            let mut pods: Vec<IpAddr> =
+                endpoints.port(port.number).iter().filter_map(|endpoint| endpoint.address.ip()).collect();
+            pods.retain(|ip| !own.contains(ip));
+            pods.sort_unstable();
+            pods.dedup();
+            return pods.into_iter().map(|ip| (ip.to_string(), None)).collect();
+        }
+        if service.addresses.is_empty() {
+            return vec![(ANY_ADDRESS.to_owned(), None)];
+        }
+        let bind = |net: &IpNet| {
+            if net.prefix_len() == net.max_prefix_len() {
+                (net.addr().to_string(), None)
+            } else {
+                (ANY_ADDRESS.to_owned(), Some(*net))
+            }
+        };
+        service.addresses.iter().map(bind).collect()
+    }
+
+    fn add_http(&mut self, address: String, port: &ServicePort) {
+        let entry = self.by_address.entry((address, port.number)).or_default();
+        entry.http.get_or_insert_with(|| port.number.to_string());
+    }
+
+    fn add_layer4(&mut self, address: String, range: Option<IpNet>, service: &Service, port: &ServicePort) {
+        // A listener of one service has routes of its own, where any Host header will do.
+        let routes =
+            if address == ANY_ADDRESS { port.number.to_string() } else { format!("{}:{}", service.host, port.number) };
+        let shared = address == ANY_ADDRESS && range.is_none();
+        let chains = l4::chains(self.view, service, port, range, shared);
+        let address_is_its_own = address != ANY_ADDRESS;
+        let entry = self.by_address.entry((address, port.number)).or_default();
+        if port.protocol.is_sniffed() {
+            entry.sniffed = true;
+            entry.http.get_or_insert(routes);
+        }
+        for chain in chains {
+            if entry.layer4.iter().all(|present| !present.conflicts_with(&chain)) {
+                entry.layer4.push(chain);
+            }
+        }
+        if address_is_its_own {
+            entry.origins.push(service.origin.clone());
+        }
+    }
+}
+
+impl Entry {
+    fn finish(mut self, view: &View<'_>, (address, port): &Key) -> listener::Listener {
+        let name = format!("{address}_{port}");
+        let has_http = self.http.is_some();
+        let mut chains: Vec<_> = self.http.take().map(|routes| http_chain(view, &name, routes)).into_iter().collect();
+        let mut default = None;
+        let mut needs_tls = false;
+        for layer4 in self.layer4 {
+            needs_tls |= !layer4.server_names.is_empty();
+            let chain = layer4_chain(&layer4);
+            if layer4.matches_all() {
+                default = Some(chain);
+            } else {
+                chains.push(chain);
+            }
+        }
+        let mut listener_filters = Vec::new();
+        if needs_tls {
+            listener_filters.push(inspectors::tls());
+        }
+        if has_http {
+            listener_filters.push(inspectors::http());
+        }
+        // A declared protocol is waited for; an undeclared one may be one in which the server speaks first.
+        let timeout = if self.sniffed { view.mesh.config().outbound_detection_timeout() } else { Duration::ZERO };
+        let default_filter_chain = if chains.is_empty() {
+            chains.extend(default.take());
+            None
+        } else {
+            Some(default.unwrap_or_else(|| unknown_destination(view, "PassthroughFilterChain")))
+        };
+        self.origins.sort();
+        self.origins.dedup();
+        listener::Listener {
+            name,
+            address: Some(socket_address(address, *port)),
+            traffic_direction: core::TrafficDirection::Outbound as i32,
+            metadata: origin::stable(&self.origins),
+            access_log: access_log::unmatched(view.mesh.config()),
+            bind_to_port: Some(boolean(false)),
+            listener_filters,
+            listener_filters_timeout: Some(duration(timeout)),
+            continue_on_listener_filters_timeout: true,
+            filter_chains: chains,
+            default_filter_chain,
+            ..listener::Listener::default()
+        }
+    }
+}
+
+fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::FilterChain {
+    let stat_prefix = format!("outbound_{listener};");
+    let config = view.mesh.config();
+    listener::FilterChain {
+        filter_chain_match: Some(listener::FilterChainMatch {
+            transport_protocol: "raw_buffer".to_owned(),
+            application_protocols: PLAINTEXT_HTTP.iter().map(ToString::to_string).collect(),
+            ..listener::FilterChainMatch::default()
+        }),
+        filters: vec![http::filter(config, Class::SidecarOutbound, stat_prefix, Routes::Named(routes), Vec::new())],
+        ..listener::FilterChain::default()
+    }
+}
+
+fn layer4_chain(layer4: &Layer4) -> listener::FilterChain {
+    let matching = listener::FilterChainMatch {
+        prefix_ranges: layer4.ranges.iter().map(|net| cidr(net.addr(), net.prefix_len())).collect(),
+        server_names: layer4.server_names.clone(),
+        ..listener::FilterChainMatch::default()
+    };
+    listener::FilterChain {
+        filter_chain_match: (!layer4.matches_all()).then_some(matching),
+        filters: vec![layer4.filter.clone()],
+        metadata: origin::stable(&layer4.origins),
+        ..listener::FilterChain::default()
+    }
+}
+
+/// What becomes of a connection that no service is behind.
+fn unknown_destination(view: &View<'_>, name: &str) -> listener::FilterChain {
+    let cluster = match view.scope.outbound_mode() {
+        OutboundMode::AllowAny => PASSTHROUGH_CLUSTER,
+        OutboundMode::RegistryOnly => BLACK_HOLE_CLUSTER,
+    };
+    listener::FilterChain {
+        name: name.to_owned(),
+        filters: vec![tcp_proxy::to_cluster(view.mesh.config(), cluster, &TcpOptions::default())],
+        ..listener::FilterChain::default()
+    }
+}
+
+/// The listener that the redirect rules point to; hands connections on by their original destination.
+fn virtual_outbound(view: &View<'_>) -> listener::Listener {
+    // A connection straight to the listener's own port would loop.
+    let black_hole = listener::FilterChain {
+        name: "virtualOutbound-blackhole".to_owned(),
+        filter_chain_match: Some(listener::FilterChainMatch {
+            destination_port: Some(uint32(u32::from(OUTBOUND_PORT))),
+            ..listener::FilterChainMatch::default()
+        }),
+        filters: vec![tcp_proxy::to_nowhere()],
+        ..listener::FilterChain::default()
+    };
+    listener::Listener {
+        name: VIRTUAL_OUTBOUND.to_owned(),
+        address: Some(socket_address(ANY_ADDRESS, OUTBOUND_PORT)),
+        traffic_direction: core::TrafficDirection::Outbound as i32,
+        use_original_dst: Some(boolean(true)),
+        metadata: origin::stable(view.scope.sidecar_origin()),
+        access_log: access_log::unmatched(view.mesh.config()),
+        filter_chains: vec![black_hole, unknown_destination(view, "virtualOutbound-catchall-tcp")],
+        ..listener::Listener::default()
+    }
+}

@@ -1,0 +1,127 @@
+//! Route tables: which request goes to which cluster.
+
+pub(crate) mod destination;
+pub(crate) mod gateway;
+pub(crate) mod headers;
+pub(crate) mod inbound;
+pub(crate) mod outbound;
+pub(crate) mod retry;
+pub(crate) mod route_match;
+pub(crate) mod virtual_service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::google::protobuf;
+use lateen_mesh::{Origin, ProxyKind};
+
+use crate::Named;
+use crate::cache::{Cache, Input};
+use crate::proto::{boolean, duration, no_timeout, uint32};
+use crate::view::View;
+use crate::{names, origin};
+
+/// Answers of up to this many bytes can be written into a route (`directResponse`).
+const MAX_DIRECT_RESPONSE: u32 = 1024 * 1024;
+
+/// The route table of this name, for this proxy.
+pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<Named>> {
+    if view.proxy.kind == ProxyKind::Gateway {
+        return Some(Arc::new(Named::new(name, &gateway::build(view, name))));
+    }
+    // Sidecars with the same scope share their tables, unless a rule looks at the client's labels.
+    let mut inputs: Vec<Input> = vec![Arc::clone(view.scope) as Input, Arc::clone(view.mesh.config()) as Input];
+    if view.scope.depends_on_labels() {
+        inputs.push(Arc::clone(&view.proxy.workload) as Input);
+    }
+    let made =
+        cache.get(view.mesh, "outbound routes", name, inputs, || vec![Named::new(name, &outbound::build(view, name))]);
+    made.first().cloned()
+}
+
+/// Matches every request.
+pub(crate) fn everything() -> route::RouteMatch {
+    route::RouteMatch {
+        path_specifier: Some(route::route_match::PathSpecifier::Prefix("/".to_owned())),
+        ..route::RouteMatch::default()
+    }
+}
+
+pub(crate) fn to_cluster(name: &str) -> route::route_action::ClusterSpecifier {
+    route::route_action::ClusterSpecifier::Cluster(name.to_owned())
+}
+
+/// Sets a route's timeout: none by default (not Envoy's 15 s). A `grpc-timeout` header counts, capped by the timeout.
+pub(crate) fn set_timeout(action: &mut route::RouteAction, timeout: Option<Duration>) {
+    let timeout: protobuf::Duration = timeout.map_or_else(no_timeout, duration);
+    action.timeout = Some(timeout);
+    #[expect(deprecated, reason = "Istio's proxies honour this field and treat its replacement differently")]
+    {
+        action.max_grpc_timeout = Some(timeout);
+    }
+}
+
+/// The route of a service that no VirtualService speaks for.
+pub(crate) fn default_route(
+    cluster: &str,
+    operation: String,
+    hash: Option<route::route_action::HashPolicy>,
+    origins: &[&Origin],
+) -> route::Route {
+    let mut action = route::RouteAction {
+        cluster_specifier: Some(to_cluster(cluster)),
+        retry_policy: Some(retry::default(false)),
+        hash_policy: hash.into_iter().collect(),
+        ..route::RouteAction::default()
+    };
+    set_timeout(&mut action, None);
+    route::Route {
+        name: "default".to_owned(),
+        r#match: Some(everything()),
+        decorator: Some(route::Decorator { operation, ..route::Decorator::default() }),
+        metadata: origin::metadata(origins.iter().copied()),
+        action: Some(route::route::Action::Route(action)),
+        ..route::Route::default()
+    }
+}
+
+/// A table with what all tables have in common.
+pub(crate) fn table(name: &str, virtual_hosts: Vec<route::VirtualHost>) -> route::RouteConfiguration {
+    route::RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts,
+        // A route may name a cluster that does not exist (yet): 503 with flag NC, not a refused table.
+        validate_clusters: Some(boolean(false)),
+        max_direct_response_body_size_bytes: Some(uint32(MAX_DIRECT_RESPONSE)),
+        ignore_port_in_host_matching: true,
+        ..route::RouteConfiguration::default()
+    }
+}
+
+/// The last virtual host of a sidecar's table: unknown hosts pass to where they were going, or get 502.
+pub(crate) fn catch_all(allow_any: bool) -> route::VirtualHost {
+    let (name, action) = if allow_any {
+        let mut action = route::RouteAction {
+            cluster_specifier: Some(to_cluster(names::PASSTHROUGH_CLUSTER)),
+            ..route::RouteAction::default()
+        };
+        set_timeout(&mut action, None);
+        ("allow_any", route::route::Action::Route(action))
+    } else {
+        let refused = route::DirectResponseAction { status: 502, ..route::DirectResponseAction::default() };
+        ("block_all", route::route::Action::DirectResponse(refused))
+    };
+    route::VirtualHost {
+        name: name.to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route::Route {
+            name: name.to_owned(),
+            r#match: Some(everything()),
+            action: Some(action),
+            ..route::Route::default()
+        }],
+        include_request_attempt_count: true,
+        ..route::VirtualHost::default()
+    }
+}

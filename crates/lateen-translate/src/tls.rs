@@ -1,0 +1,153 @@
+//! TLS contexts of mesh mTLS: SPIFFE certificate and roots by SDS, protocol hints by ALPN.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+
+use crate::proto::{boolean, no_timeout, strings, transport_socket};
+
+/// Names of transport sockets and of the protocols that listener filters detect.
+pub(crate) const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
+pub(crate) const RAW_BUFFER_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
+
+/// The workload's own certificate and the roots it trusts: secrets that the proxy fetches from its own agent.
+const WORKLOAD_CERTIFICATE: &str = "default";
+const TRUSTED_ROOTS: &str = "ROOTCA";
+
+/// Static bootstrap cluster behind which the agent serves the two secrets.
+const AGENT_CLUSTER: &str = "sds-grpc";
+
+/// What the bytes inside a mesh mTLS connection are; told by ALPN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Payload {
+    Http1,
+    Http2,
+    Tcp,
+}
+
+impl Payload {
+    /// What a client offers: the mesh's own names, then the plain one for servers that select by it.
+    fn client_alpn(self) -> &'static [&'static str] {
+        match self {
+            Self::Http1 => &["istio-http/1.1", "istio", "http/1.1"],
+            Self::Http2 => &["istio-h2", "istio", "h2"],
+            Self::Tcp => &["istio"],
+        }
+    }
+
+    /// What a server selects from. For HTTP not the mesh's names: the codec is chosen by the protocol selected.
+    fn server_alpn(self) -> &'static [&'static str] {
+        match self {
+            Self::Http1 | Self::Http2 => &["h2", "http/1.1"],
+            Self::Tcp => &["istio", "h2", "http/1.1"],
+        }
+    }
+}
+
+/// The cipher suites of mesh mTLS below TLS 1.3.
+const MESH_CIPHERS: [&str; 6] = [
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "AES256-GCM-SHA384",
+    "AES128-GCM-SHA256",
+];
+
+/// The server's side of mesh mTLS: a client certificate from one of `trust_domains` is required.
+pub(crate) fn mesh_downstream(payload: Payload, trust_domains: &[String]) -> core::TransportSocket {
+    let sans = trust_domains.iter().map(|domain| uri(strings::prefix(format!("spiffe://{domain}/")))).collect();
+    let mut common = mesh_common(payload.server_alpn(), sans);
+    common.tls_params = Some(tls::TlsParameters {
+        cipher_suites: MESH_CIPHERS.iter().map(ToString::to_string).collect(),
+        ..versions()
+    });
+    let context = tls::DownstreamTlsContext {
+        common_tls_context: Some(common),
+        require_client_certificate: Some(boolean(true)),
+        ..tls::DownstreamTlsContext::default()
+    };
+    transport_socket(TLS_SOCKET, &context)
+}
+
+/// The client's side of mesh mTLS: the server must prove one of `principals` (`spiffe://…`; none: any of the roots).
+pub(crate) fn mesh_upstream(payload: Payload, sni: &str, principals: &[String]) -> core::TransportSocket {
+    let sans = principals.iter().map(|principal| uri(strings::exact(principal.as_str()))).collect();
+    let mut common = mesh_common(payload.client_alpn(), sans);
+    common.tls_params = Some(versions());
+    let context = tls::UpstreamTlsContext {
+        common_tls_context: Some(common),
+        sni: sni.to_owned(),
+        ..tls::UpstreamTlsContext::default()
+    };
+    transport_socket(TLS_SOCKET, &context)
+}
+
+/// No TLS.
+pub(crate) fn raw_buffer() -> core::TransportSocket {
+    transport_socket(RAW_BUFFER_SOCKET, &RawBuffer::default())
+}
+
+/// TLS 1.2 to 1.3.
+pub(crate) fn versions() -> tls::TlsParameters {
+    use tls::tls_parameters::TlsProtocol;
+    tls::TlsParameters {
+        tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+        tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+        ..tls::TlsParameters::default()
+    }
+}
+
+fn mesh_common(alpn: &[&str], sans: Vec<tls::SubjectAltNameMatcher>) -> tls::CommonTlsContext {
+    use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+    tls::CommonTlsContext {
+        tls_certificate_sds_secret_configs: vec![agent_secret(WORKLOAD_CERTIFICATE)],
+        alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
+        validation_context_type: Some(ValidationContextType::CombinedValidationContext(
+            CombinedCertificateValidationContext {
+                default_validation_context: Some(tls::CertificateValidationContext {
+                    match_typed_subject_alt_names: sans,
+                    ..tls::CertificateValidationContext::default()
+                }),
+                validation_context_sds_secret_config: Some(agent_secret(TRUSTED_ROOTS)),
+                ..CombinedCertificateValidationContext::default()
+            },
+        )),
+        ..tls::CommonTlsContext::default()
+    }
+}
+
+fn uri(matcher: envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher) -> tls::SubjectAltNameMatcher {
+    tls::SubjectAltNameMatcher {
+        san_type: tls::subject_alt_name_matcher::SanType::Uri as i32,
+        matcher: Some(matcher),
+        ..tls::SubjectAltNameMatcher::default()
+    }
+}
+
+/// A secret by name from the proxy's own agent.
+fn agent_secret(name: &str) -> tls::SdsSecretConfig {
+    use core::{api_config_source, config_source::ConfigSourceSpecifier, grpc_service};
+    let grpc = core::GrpcService {
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
+            cluster_name: AGENT_CLUSTER.to_owned(),
+            ..grpc_service::EnvoyGrpc::default()
+        })),
+        ..core::GrpcService::default()
+    };
+    tls::SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: Some(core::ConfigSource {
+            config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(core::ApiConfigSource {
+                api_type: api_config_source::ApiType::Grpc as i32,
+                transport_api_version: core::ApiVersion::V3 as i32,
+                grpc_services: vec![grpc],
+                set_node_on_first_message_only: true,
+                ..core::ApiConfigSource::default()
+            })),
+            initial_fetch_timeout: Some(no_timeout()),
+            resource_api_version: core::ApiVersion::V3 as i32,
+            ..core::ConfigSource::default()
+        }),
+    }
+}

@@ -1,0 +1,35 @@
+//! What one proxy sees: its workload, its scope of the mesh, and where shared results are kept.
+
+use std::sync::Arc;
+
+use lateen_mesh::{Mesh, ProxyKind, Scope, Workload};
+
+/// A proxy, as far as its configuration depends on it.
+#[derive(Debug, Clone)]
+pub struct ProxyView {
+    pub workload: Arc<Workload>,
+    /// What the proxy is, from its own word checked against its pod (`sidecar~…` or `router~…`).
+    pub kind: ProxyKind,
+    /// May not listen on ports below 1024 (node metadata `UNPRIVILEGED_POD`).
+    pub unprivileged: bool,
+}
+
+impl ProxyView {
+    /// The view of a workload's own proxy. `None` when the mesh has no such workload.
+    pub fn of(mesh: &Mesh, namespace: &str, name: &str) -> Option<Self> {
+        let workload = mesh.workload(namespace, name)?;
+        let kind = match workload.proxy {
+            ProxyKind::Gateway => ProxyKind::Gateway,
+            ProxyKind::None | ProxyKind::Sidecar => ProxyKind::Sidecar,
+        };
+        Some(Self { workload: Arc::clone(workload), kind, unprivileged: false })
+    }
+}
+
+/// A proxy's view together with the mesh it looks at.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) mesh: &'a Mesh,
+    pub(crate) proxy: &'a ProxyView,
+    pub(crate) scope: &'a Arc<Scope>,
+}
