@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::object::ObjectKey;
 
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -26,6 +27,38 @@ impl fmt::Display for Severity {
     }
 }
 
+/// The object that a finding is about; unlike an `ObjectKey` it can name kinds that we do not read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subject {
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    pub name: String,
+}
+
+impl From<&ObjectKey> for Subject {
+    fn from(key: &ObjectKey) -> Self {
+        Self { kind: key.kind.name().to_owned(), namespace: key.namespace.clone(), name: key.name.clone() }
+    }
+}
+
+impl From<ObjectKey> for Subject {
+    fn from(key: ObjectKey) -> Self {
+        Self { kind: key.kind.name().to_owned(), namespace: key.namespace, name: key.name }
+    }
+}
+
+impl fmt::Display for Subject {
+    /// `VirtualService default/reviews`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
@@ -33,7 +66,7 @@ pub struct Diagnostic {
     pub code: String,
     pub severity: Severity,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object: Option<ObjectKey>,
+    pub object: Option<Subject>,
     /// As the user named it.
     pub file: String,
     /// From 1; 0 when the object did not come from a text.

@@ -11,12 +11,15 @@ pub mod kubernetes;
 pub mod meta;
 pub mod networking;
 pub mod object;
+pub mod parse;
 pub mod scalar;
 pub mod security;
 pub mod selector;
+mod similar;
 pub mod telemetry;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use meta::{ObjectMeta, Origin};
 pub use object::{Kind, KindSpec, Object, ObjectKey, Resource};
+pub use parse::{Parsed, parse_documents, parse_json};

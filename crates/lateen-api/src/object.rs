@@ -39,7 +39,7 @@ pub struct Resource<T> {
     pub origin: Origin,
     /// Order of first sight, kept by whoever stores the object: smaller is older.
     pub age: u64,
-    positions: Option<Arc<Positions>>,
+    pub(crate) positions: Option<Arc<Positions>>,
 }
 
 impl<T> Resource<T> {
@@ -56,11 +56,6 @@ impl<T> Resource<T> {
     /// without positions, the object's own line and column 0.
     pub fn position_of(&self, field: &str) -> (u32, u32) {
         self.positions.as_ref().and_then(|positions| positions.nearest(field)).unwrap_or((self.origin.line, 0))
-    }
-
-    pub(crate) fn placed(mut self, positions: Arc<Positions>) -> Self {
-        self.positions = Some(positions);
-        self
     }
 }
 
@@ -133,6 +128,16 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// Something to do with the spec of a kind that is known only at run time.
+pub(crate) trait ForSpec {
+    type Output;
+
+    fn run<K>(self) -> Self::Output
+    where
+        K: KindSpec,
+        Object: From<Resource<K>>;
+}
+
 /// What is known of a kind.
 struct Facts {
     name: &'static str,
@@ -180,15 +185,13 @@ macro_rules! kinds {
                 match $object { $(Object::$kind($resource) => $body),+ }
             };
         }
-        pub(crate) use each;
 
-        /// Calls a function that is generic over the kind's spec.
-        macro_rules! with_spec_of {
-            ($of:expr, $function:ident($argument:expr)) => {
-                match $of { $($crate::object::Kind::$kind => $function::<$spec>($argument)),+ }
-            };
+        impl Kind {
+            /// Runs what is generic over the kind's spec.
+            pub(crate) fn run<G: ForSpec>(self, generic: G) -> G::Output {
+                match self { $(Self::$kind => generic.run::<$spec>()),+ }
+            }
         }
-        pub(crate) use with_spec_of;
 
         $(spec_of!($kind, $spec);)+
     };
@@ -267,6 +270,14 @@ impl Kind {
             "" => self.versions()[0].to_owned(),
             group => format!("{group}/{}", self.versions()[0]),
         }
+    }
+
+    /// Every `apiVersion` that the kind is read with, the preferred one first.
+    pub fn api_versions(self) -> impl Iterator<Item = String> {
+        self.versions().iter().map(move |version| match self.group() {
+            "" => (*version).to_owned(),
+            group => format!("{group}/{version}"),
+        })
     }
 
     /// The kind of an object's `apiVersion` and `kind`, as they are written in it.

@@ -33,6 +33,32 @@ impl de::Error for Failure {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self { path: String::new(), line: 0, column: 0, message: message.to_string(), placed: false }
     }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::custom(format!("expected {expected}, found {}", unexpected(found)))
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::custom(format!("`{field}` is required and missing"))
+    }
+}
+
+fn unexpected(found: de::Unexpected<'_>) -> String {
+    match found {
+        de::Unexpected::Bool(value) => value.to_string(),
+        de::Unexpected::Unsigned(value) => format!("the number {value}"),
+        de::Unexpected::Signed(value) => format!("the number {value}"),
+        de::Unexpected::Float(value) => format!("the number {value}"),
+        de::Unexpected::Str(text) => format!("the text \"{}\"", shorten(text)),
+        de::Unexpected::Unit | de::Unexpected::Option => "nothing".to_owned(),
+        de::Unexpected::Seq => "a list".to_owned(),
+        de::Unexpected::Map => "a mapping".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// A field that the struct at its place does not have.
@@ -51,6 +77,25 @@ pub fn from_node<'de, T: Deserialize<'de>>(node: &'de Node, path: &str) -> (Resu
     let unknown = RefCell::new(Vec::new());
     let result = T::deserialize(At { node, path: path.to_owned(), unknown: &unknown });
     (result, unknown.into_inner())
+}
+
+/// Whole numbers, with the range in the error.
+macro_rules! integers {
+    ($($deserialize:ident $visit:ident $integer:ty),+ $(,)?) => { $(
+        fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+            let number = match &self.node.value {
+                Value::Integer(value) => <$integer>::try_from(*value).ok(),
+                Value::Unsigned(value) => <$integer>::try_from(*value).ok(),
+                // 1.0 is a whole number to JSON, and to everything that goes through it.
+                Value::Float(value) if value.fract() == 0.0 => format!("{value:.0}").parse::<$integer>().ok(),
+                _ => None,
+            };
+            match number {
+                Some(number) => visitor.$visit(number).map_err(self.place()),
+                None => Err(self.place()(no_integer(<$integer>::MIN.into(), <$integer>::MAX.into(), &self.node.value))),
+            }
+        }
+    )+ };
 }
 
 /// A node, where it stands, and where to note unknown fields.
@@ -180,17 +225,44 @@ impl<'de> Deserializer<'de> for At<'de, '_> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.deserialize_any(visitor)
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        let value = match &self.node.value {
+            Value::Bool(value) => *value,
+            // YAML 1.1's words, which `kubectl` takes for a boolean too.
+            Value::String(text) => match text.as_str() {
+                "yes" | "Yes" | "YES" | "on" | "On" | "ON" => true,
+                "no" | "No" | "NO" | "off" | "Off" | "OFF" => false,
+                _ => return Err(self.place()(wrong("true or false", &self.node.value))),
+            },
+            other => return Err(self.place()(wrong("true or false", other))),
+        };
+        visitor.visit_bool(value).map_err(self.place())
+    }
+
+    integers! {
+        deserialize_i8 visit_i8 i8,
+        deserialize_i16 visit_i16 i16,
+        deserialize_i32 visit_i32 i32,
+        deserialize_i64 visit_i64 i64,
+        deserialize_u8 visit_u8 u8,
+        deserialize_u16 visit_u16 u16,
+        deserialize_u32 visit_u32 u32,
+        deserialize_u64 visit_u64 u64,
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
+        self.deserialize_f64(visitor)
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        self.deserialize_any(visitor)
+        match &self.node.value {
+            Value::Integer(_) | Value::Unsigned(_) | Value::Float(_) => self.deserialize_any(visitor),
+            other => Err(self.place()(wrong("a number", other))),
+        }
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u32 u64 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct identifier
-        ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
     }
 }
 
@@ -206,15 +278,36 @@ impl At<'_, '_> {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Integer(_) | Value::Unsigned(_) | Value::Float(_) => "a number",
-        Value::String(_) => "text",
-        Value::Sequence(_) => "a list",
-        Value::Mapping(_) => "a mapping",
+/// So much of a value as fits a message.
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
     }
+    text.chars().take(LONGEST).chain(['…']).collect()
+}
+
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Integer(value) => format!("the number {value}"),
+        Value::Unsigned(value) => format!("the number {value}"),
+        Value::Float(value) => format!("the number {value}"),
+        Value::String(text) => format!("the text \"{}\"", shorten(text)),
+        Value::Sequence(_) => "a list".to_owned(),
+        Value::Mapping(_) => "a mapping".to_owned(),
+    }
+}
+
+fn no_integer(least: i128, most: i128, found: &Value) -> Failure {
+    let shown = match found {
+        Value::Integer(value) => value.to_string(),
+        Value::Unsigned(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        other => return wrong("a whole number", other),
+    };
+    de::Error::custom(format!("expected a whole number from {least} to {most}, found {shown}"))
 }
 
 fn wrong(expected: &str, found: &Value) -> Failure {
@@ -230,7 +323,7 @@ fn quote(found: &Value) -> Failure {
         Value::Float(value) => value.to_string(),
         other => return wrong("text", other),
     };
-    de::Error::custom(format!("expected text, found {}: write it in quotes, \"{shown}\"", kind(found)))
+    de::Error::custom(format!("expected text, found {}; write it in quotes: \"{shown}\"", kind(found)))
 }
 
 fn list(names: &[&str]) -> String {

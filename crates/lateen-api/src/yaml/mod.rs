@@ -7,4 +7,5 @@ mod tree;
 
 pub use de::{Failure, Unknown, from_node};
 pub use positions::Positions;
+pub(crate) use positions::join;
 pub use tree::{Document, MAX_DEPTH, MAX_NODES, Node, SyntaxError, Value, documents};

@@ -1,6 +1,7 @@
 //! From text to trees. Depth, the number of nodes and what aliases may expand to are bounded.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use granit_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -112,7 +113,7 @@ pub fn documents(text: &str) -> Vec<Document> {
     let mut parser = Parser::new_from_str(text);
     let mut documents = Vec::new();
     loop {
-        let mut builder = Builder::default();
+        let mut builder = Builder { text, anchors: HashMap::new(), nodes: 0 };
         match builder.document(&mut parser) {
             Ok(Step::End) => return documents,
             Ok(Step::Document(node)) => {
@@ -137,8 +138,8 @@ enum Step {
 }
 
 /// Builds one document.
-#[derive(Default)]
-struct Builder {
+struct Builder<'t> {
+    text: &'t str,
     /// Anchored nodes by their number, with how many nodes each has.
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
@@ -146,7 +147,7 @@ struct Builder {
 
 type Input<'a> = Parser<'a, granit_parser::StrInput<'a>>;
 
-impl Builder {
+impl Builder<'_> {
     fn document(&mut self, parser: &mut Input<'_>) -> Result<Step, SyntaxError> {
         loop {
             match next(parser)? {
@@ -205,7 +206,13 @@ impl Builder {
         loop {
             match next(parser)? {
                 Some((Event::SequenceEnd, _)) => return Ok(Value::Sequence(items)),
-                Some((event, span)) => items.push(self.node(parser, event, span, depth + 1)?),
+                Some((event, span)) => {
+                    let mut item = self.node(parser, event, span, depth + 1)?;
+                    if let Some(word) = self.word_with_colon(&item, span) {
+                        item.value = Value::String(word);
+                    }
+                    items.push(item);
+                }
                 None => {
                     return Err(SyntaxError { line: 0, column: 0, message: "the text ends inside a list".to_owned() });
                 }
@@ -213,11 +220,22 @@ impl Builder {
         }
     }
 
+    /// `[fd00::]`: for YAML 1.2 a mapping from `fd00:` to nothing, for `kubectl`, and for whoever wrote it, an address.
+    fn word_with_colon(&self, item: &Node, span: Span) -> Option<String> {
+        let Value::Mapping(entries) = &item.value else { return None };
+        let [(key, Node { value: Value::Null, .. })] = entries.as_slice() else { return None };
+        let key = key.as_str()?;
+        let after = self.text.get(span.byte_range()?.start..)?.strip_prefix(key)?.strip_prefix(':')?;
+        after.starts_with([',', ']']).then(|| format!("{key}:"))
+    }
+
     fn mapping(&mut self, parser: &mut Input<'_>, depth: usize) -> Result<Value, SyntaxError> {
         let mut entries: Vec<(Node, Node)> = Vec::new();
+        let mut places: HashMap<String, u32> = HashMap::new();
+        let mut merged: Vec<(Node, Span)> = Vec::new();
         loop {
             let (event, span) = match next(parser)? {
-                Some((Event::MappingEnd, _)) => return Ok(Value::Mapping(entries)),
+                Some((Event::MappingEnd, _)) => break,
                 Some(found) => found,
                 None => {
                     return Err(SyntaxError {
@@ -227,29 +245,43 @@ impl Builder {
                     });
                 }
             };
-            let mut key = self.node(parser, event, span, depth + 1)?;
-            key.value = match key.value {
-                Value::String(text) => Value::String(text),
-                Value::Integer(value) => Value::String(value.to_string()),
-                Value::Unsigned(value) => Value::String(value.to_string()),
-                Value::Bool(value) => Value::String(value.to_string()),
-                Value::Float(_) | Value::Null | Value::Sequence(_) | Value::Mapping(_) => {
-                    return Err(error(span, "a key must be a word".to_owned()));
-                }
-            };
-            if let Some((first, _)) = entries.iter().find(|(known, _)| known.value == key.value) {
-                let name = key.as_str().unwrap_or_default();
-                return Err(error(
-                    span,
-                    format!("the key `{name}` stands here a second time; the first is on line {}", first.line),
-                ));
-            }
-            let Some((event, span)) = next(parser)? else {
+            let merges = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, ..) if text == "<<");
+            let key = self.key(parser, event, span, depth)?;
+            let Some((event, value_span)) = next(parser)? else {
                 return Err(error(span, "this key has no value".to_owned()));
             };
-            let value = self.node(parser, event, span, depth + 1)?;
+            let value = self.node(parser, event, value_span, depth + 1)?;
+            if merges {
+                merged.push((value, span));
+                continue;
+            }
+            let name = key.as_str().unwrap_or_default();
+            if let Some(first) = places.insert(name.to_owned(), key.line) {
+                return Err(error(
+                    span,
+                    format!("the key `{name}` stands here a second time; the first is on line {first}"),
+                ));
+            }
             entries.push((key, value));
         }
+        for (value, span) in merged {
+            merge(value, span, &mut entries, &mut places)?;
+        }
+        Ok(Value::Mapping(entries))
+    }
+
+    fn key(&mut self, parser: &mut Input<'_>, event: Event<'_>, span: Span, depth: usize) -> Result<Node, SyntaxError> {
+        let mut key = self.node(parser, event, span, depth + 1)?;
+        key.value = match key.value {
+            Value::String(text) => Value::String(text),
+            Value::Integer(value) => Value::String(value.to_string()),
+            Value::Unsigned(value) => Value::String(value.to_string()),
+            Value::Bool(value) => Value::String(value.to_string()),
+            Value::Float(_) | Value::Null | Value::Sequence(_) | Value::Mapping(_) => {
+                return Err(error(span, "a key must be a word".to_owned()));
+            }
+        };
+        Ok(key)
     }
 
     fn count(&mut self, more: usize, span: Span) -> Result<(), SyntaxError> {
@@ -258,6 +290,29 @@ impl Builder {
             return Err(error(span, format!("more than {MAX_NODES} values in one document")));
         }
         Ok(())
+    }
+}
+
+/// YAML 1.1's merge key `<<`: entries of other mappings, where this one has none of its own.
+fn merge(
+    value: Node,
+    span: Span,
+    entries: &mut Vec<(Node, Node)>,
+    places: &mut HashMap<String, u32>,
+) -> Result<(), SyntaxError> {
+    match value.value {
+        Value::Mapping(others) => {
+            for (key, value) in others {
+                let name = key.as_str().unwrap_or_default().to_owned();
+                if let Entry::Vacant(place) = places.entry(name) {
+                    place.insert(key.line);
+                    entries.push((key, value));
+                }
+            }
+            Ok(())
+        }
+        Value::Sequence(items) => items.into_iter().try_for_each(|item| merge(item, span, entries, places)),
+        _ => Err(error(span, "`<<` takes a mapping or a list of mappings".to_owned())),
     }
 }
 
@@ -368,6 +423,23 @@ mod tests {
         }
         let error = documents(&text).remove(0).expect_err("10^12 nodes");
         assert!(error.message.contains("more than"), "{}", error.message);
+    }
+
+    #[test]
+    fn an_address_that_ends_in_colons_is_text() {
+        let document = documents("a: [fd00::, ::, 1.2.3.4]\nb:\n- c:\nd: [e: , f]\n").remove(0).expect("it is YAML");
+        let json = document.to_json();
+        assert_eq!(json["a"], serde_json::json!(["fd00::", "::", "1.2.3.4"]));
+        assert_eq!(json["b"], serde_json::json!([{ "c": null }]));
+        assert_eq!(json["d"], serde_json::json!([{ "e": null }, "f"]));
+    }
+
+    #[test]
+    fn merge_keys_fill_gaps_and_overwrite_nothing() {
+        let text = "x: &x {a: 1, b: 2}\ny: &y {b: 3, c: 4}\nz:\n  b: 5\n  <<: [*x, *y]\n";
+        let document = documents(text).remove(0).expect("it is YAML");
+        assert_eq!(document.to_json()["z"], serde_json::json!({ "b": 5, "a": 1, "c": 4 }));
+        assert!(documents("a:\n  <<: 1\n").remove(0).is_err());
     }
 
     #[test]

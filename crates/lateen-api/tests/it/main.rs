@@ -1,0 +1,3 @@
+//! The API's kinds against texts: real samples, mistakes with their places, hostile input.
+
+mod samples;
