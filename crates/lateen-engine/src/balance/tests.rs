@@ -1,0 +1,212 @@
+//! Shares, priorities, panic, and what stays when a host leaves.
+
+use super::*;
+use crate::config::endpoint::{HostAddress, Locality};
+
+struct Idle;
+
+impl HostState for Idle {
+    fn active(&self, _: usize) -> u32 {
+        0
+    }
+
+    fn ejected(&self, _: usize) -> bool {
+        false
+    }
+}
+
+struct Busy(Vec<u32>);
+
+impl HostState for Busy {
+    fn active(&self, host: usize) -> u32 {
+        self.0[host]
+    }
+
+    fn ejected(&self, _: usize) -> bool {
+        false
+    }
+}
+
+fn endpoint(number: u8, weight: u32, health: Health) -> Arc<Endpoint> {
+    let address = HostAddress::Socket(([10, 0, 0, number], 80).into());
+    Arc::new(Endpoint { address, hostname: "".into(), health, weight, transport_match: Default::default() })
+}
+
+fn set(priorities: Vec<Vec<Arc<Endpoint>>>) -> EndpointSet {
+    let locality = |endpoints| {
+        vec![Locality { region: String::new(), zone: String::new(), sub_zone: String::new(), weight: None, endpoints }]
+    };
+    EndpointSet { priorities: priorities.into_iter().map(locality).collect(), overprovisioning_factor: 140 }
+}
+
+fn cluster(lb: LbPolicy) -> Cluster {
+    let proto = envoy_types::pb::envoy::config::cluster::v3::Cluster { name: "c".into(), ..Default::default() };
+    Cluster { lb, ..Cluster::from_xds(&proto).expect("a name is all it takes") }
+}
+
+fn counts(balancer: &mut Balancer, picks: u64, state: &impl HostState) -> Vec<u32> {
+    let mut counts = vec![0; balancer.hosts().len()];
+    let mut random = 1;
+    for _ in 0..picks {
+        random = next(random);
+        let pick = Pick { random, hash: Some(random), ..Pick::default() };
+        counts[balancer.pick(&pick, state).expect("there is a host")] += 1;
+    }
+    counts
+}
+
+fn healthy(count: u8) -> Vec<Arc<Endpoint>> {
+    (0..count).map(|number| endpoint(number, 1, Health::Healthy)).collect()
+}
+
+#[test]
+fn round_robin_goes_by_weight_and_spreads() {
+    let hosts = vec![endpoint(1, 3, Health::Healthy), endpoint(2, 1, Health::Healthy)];
+    let mut balancer = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![hosts]));
+    assert_eq!(counts(&mut balancer, 400, &Idle), [300, 100]);
+    let mut equal = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![healthy(3)]));
+    assert_eq!(counts(&mut equal, 300, &Idle), [100, 100, 100]);
+}
+
+#[test]
+fn random_is_even() {
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![healthy(4)]));
+    for count in counts(&mut balancer, 40_000, &Idle) {
+        assert!((9_500..10_500).contains(&count), "{count}");
+    }
+}
+
+#[test]
+fn least_request_shuns_the_busy_host() {
+    let mut balancer = Balancer::new(&cluster(LbPolicy::LeastRequest { choices: 2 }), &set(vec![healthy(2)]));
+    let counts = counts(&mut balancer, 10_000, &Busy(vec![50, 0]));
+    // The busy one is chosen only when it is drawn twice.
+    assert!((2_200..2_800).contains(&counts[0]), "{counts:?}");
+}
+
+#[test]
+fn unhealthy_hosts_get_nothing_and_the_next_priority_takes_over() {
+    let first = vec![endpoint(1, 1, Health::Healthy), endpoint(2, 1, Health::Unhealthy)];
+    let second = vec![endpoint(3, 1, Health::Healthy)];
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![first, second]));
+    let counts = counts(&mut balancer, 10_000, &Idle);
+    // Half of the hosts × 1.4 = 70 % of the load.
+    assert!((6_700..7_300).contains(&counts[0]) && counts[1] == 0, "{counts:?}");
+}
+
+#[test]
+fn in_panic_all_hosts_are_used() {
+    let hosts =
+        vec![endpoint(1, 1, Health::Healthy), endpoint(2, 1, Health::Unhealthy), endpoint(3, 1, Health::Unhealthy)];
+    let mut panicking = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![hosts.clone()]));
+    assert!(counts(&mut panicking, 300, &Idle).iter().all(|count| *count == 100));
+    let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
+    let mut calm = Balancer::new(&calm, &set(vec![hosts]));
+    assert_eq!(counts(&mut calm, 300, &Idle), [300, 0, 0]);
+}
+
+#[test]
+fn nothing_healthy_and_no_panic_is_no_host() {
+    let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
+    let mut balancer = Balancer::new(&calm, &set(vec![vec![endpoint(1, 1, Health::Unhealthy)]]));
+    assert_eq!(balancer.pick(&Pick::default(), &Idle), None);
+    let mut empty = Balancer::new(&cluster(LbPolicy::Random), &EndpointSet::empty());
+    assert_eq!(empty.pick(&Pick::default(), &Idle), None);
+}
+
+#[test]
+fn ejected_hosts_come_and_go() {
+    let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
+    let mut balancer = Balancer::new(&calm, &set(vec![healthy(2)]));
+    balancer.refresh(|host| host == 0);
+    assert_eq!(counts(&mut balancer, 100, &Idle), [0, 100]);
+    balancer.refresh(|_| false);
+    assert_eq!(counts(&mut balancer, 100, &Idle), [50, 50]);
+}
+
+#[test]
+fn tried_hosts_are_avoided() {
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![healthy(2)]));
+    let mut random = 7;
+    for _ in 0..1000 {
+        random = next(random);
+        let pick = Pick { random, avoid: &[0], attempts: 20, hash: None };
+        assert_eq!(balancer.pick(&pick, &Idle), Some(1));
+    }
+}
+
+#[test]
+fn hashing_moves_only_the_keys_of_the_host_that_left() {
+    for policy in [LbPolicy::Maglev { table_size: 65_537 }, LbPolicy::RingHash { minimum: 1024, maximum: 8 << 20 }] {
+        let mut ten = Balancer::new(&cluster(policy), &set(vec![healthy(10)]));
+        let mut nine = Balancer::new(&cluster(policy), &set(vec![healthy(9)]));
+        let keys = 10_000u64;
+        let mut moved = 0;
+        for key in 0..keys {
+            let pick = Pick { hash: Some(next(key)), ..Pick::default() };
+            let (before, after) = (ten.pick(&pick, &Idle), nine.pick(&pick, &Idle));
+            moved += u64::from(before != Some(9) && before != after);
+        }
+        // Maglev trades a little disruption for an even table. On the ring each host that stays gets a ninth more points,
+        // since the ring keeps its size, and takes keys with them.
+        let most = if matches!(policy, LbPolicy::Maglev { .. }) { keys / 50 } else { keys / 10 };
+        assert!(moved <= most, "{policy:?} moved {moved}");
+    }
+}
+
+#[test]
+fn hashed_loads_are_even() {
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Maglev { table_size: 65_537 }), &set(vec![healthy(8)]));
+    for count in counts(&mut balancer, 80_000, &Idle) {
+        assert!((9_300..10_700).contains(&count), "{count}");
+    }
+}
+
+mod ejection {
+    use std::time::{Duration, Instant};
+
+    use crate::balance::outlier::{HostRecord, Outcome, may_eject};
+    use crate::config::cluster::OutlierDetection;
+
+    fn rule() -> OutlierDetection {
+        OutlierDetection {
+            consecutive_5xx: Some(3),
+            consecutive_gateway_failure: None,
+            consecutive_local_origin_failure: Some(2),
+            split_local_origin: false,
+            interval: Duration::from_secs(10),
+            base_ejection_time: Duration::from_secs(30),
+            max_ejection_time: Duration::from_secs(300),
+            max_ejection_percent: 10,
+            always_eject_one: false,
+        }
+    }
+
+    #[test]
+    fn only_failures_in_a_row_count() {
+        let mut host = HostRecord::default();
+        let outcomes = [500, 503, 200, 500, 500];
+        assert!(outcomes.iter().all(|status| !host.note(Outcome::Status(*status), &rule())));
+        assert!(host.note(Outcome::LocalFailure, &rule()), "a failure to connect counts as a 5xx");
+    }
+
+    #[test]
+    fn a_host_stays_out_longer_each_time() {
+        let (rule, start) = (rule(), Instant::now());
+        let mut host = HostRecord::default();
+        host.eject(start);
+        assert!(!host.tick(start + Duration::from_secs(29), &rule));
+        assert!(host.tick(start + Duration::from_secs(30), &rule));
+        host.eject(start + Duration::from_secs(31));
+        assert!(!host.tick(start + Duration::from_secs(80), &rule) && host.is_ejected());
+        assert!(host.tick(start + Duration::from_secs(91), &rule));
+    }
+
+    #[test]
+    fn the_share_of_ejected_hosts_is_bounded() {
+        let rule = rule();
+        assert!(may_eject(0, 10, &rule) && !may_eject(1, 10, &rule));
+        assert!(may_eject(0, 1, &rule), "a share above nothing lets one go, as in Envoy");
+        assert!(!may_eject(0, 3, &OutlierDetection { max_ejection_percent: 0, ..rule }));
+    }
+}

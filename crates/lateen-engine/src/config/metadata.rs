@@ -1,0 +1,104 @@
+//! Metadata: small trees of values that match endpoints to transport sockets and say where a resource came from.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::Metadata;
+use envoy_types::pb::google::protobuf::{Struct, value::Kind};
+
+/// `google.protobuf.Value`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Number(f64),
+    String(String),
+    List(Vec<Self>),
+    Struct(BTreeMap<String, Self>),
+}
+
+impl Value {
+    pub fn from_xds(value: &envoy_types::pb::google::protobuf::Value) -> Self {
+        match &value.kind {
+            None | Some(Kind::NullValue(_)) => Self::Null,
+            Some(Kind::BoolValue(value)) => Self::Bool(*value),
+            Some(Kind::NumberValue(value)) => Self::Number(*value),
+            Some(Kind::StringValue(text)) => Self::String(text.clone()),
+            Some(Kind::ListValue(list)) => Self::List(list.values.iter().map(Self::from_xds).collect()),
+            Some(Kind::StructValue(fields)) => Self::Struct(map(fields)),
+        }
+    }
+
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        match self {
+            Self::Struct(fields) => fields.get(key),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn map(fields: &Struct) -> BTreeMap<String, Value> {
+    fields.fields.iter().map(|(name, value)| (name.clone(), Value::from_xds(value))).collect()
+}
+
+/// The part of `metadata` under `key`.
+pub(crate) fn filter(metadata: Option<&Metadata>, key: &str) -> BTreeMap<String, Value> {
+    metadata.and_then(|metadata| metadata.filter_metadata.get(key)).map(map).unwrap_or_default()
+}
+
+/// Which object of the user's a resource came from, as the control plane says in `filter_metadata.lateen.origin`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin(pub Arc<[OriginObject]>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginObject {
+    pub kind: String,
+    pub namespace: String,
+    pub name: String,
+    pub file: String,
+    pub line: u32,
+}
+
+impl Origin {
+    pub(crate) fn from_xds(metadata: Option<&Metadata>) -> Self {
+        let ours = filter(metadata, "lateen");
+        let Some(Value::List(objects)) = ours.get("origin") else { return Self::default() };
+        let text = |object: &Value, key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let object = |object: &Value| OriginObject {
+            kind: text(object, "kind"),
+            namespace: text(object, "namespace"),
+            name: text(object, "name"),
+            file: text(object, "file"),
+            line: match object.get("line") {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a line number")]
+                Some(Value::Number(line)) => *line as u32,
+                _ => 0,
+            },
+        };
+        Self(objects.iter().map(object).collect())
+    }
+}
+
+/// `Kind namespace/name (file:line)`, several separated by commas; `-` for none.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("-");
+        }
+        for (number, object) in self.0.iter().enumerate() {
+            let OriginObject { kind, namespace, name, file, line } = object;
+            write!(f, "{}{kind} {namespace}/{name}", if number > 0 { ", " } else { "" })?;
+            if !file.is_empty() {
+                write!(f, " ({file}:{line})")?;
+            }
+        }
+        Ok(())
+    }
+}

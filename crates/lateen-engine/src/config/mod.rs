@@ -1,0 +1,24 @@
+//! From xDS messages to checked, compiled values. A field that would change behaviour and is not honoured is an error that
+//! names it; nothing is skipped in silence.
+
+pub mod access_log;
+pub mod cluster;
+pub mod endpoint;
+pub mod error;
+pub mod http;
+pub mod listener;
+pub mod metadata;
+pub mod resources;
+pub(crate) mod scalar;
+pub mod snapshot;
+pub mod tcp;
+pub mod tls;
+
+pub use cluster::Cluster;
+pub use endpoint::{Endpoint, EndpointSet};
+pub use error::ConfigError;
+pub use http::HttpConnectionManager;
+pub use listener::{FilterChain, Listener};
+pub use metadata::{Origin, Value};
+pub use resources::{Resources, Update, Wanted};
+pub use snapshot::Snapshot;

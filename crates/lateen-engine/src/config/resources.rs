@@ -1,0 +1,254 @@
+//! Resources as they come: checked and compiled one by one, kept by name, and linked into snapshots. What does not compile
+//! leaves its last good version in force.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster as ProtoCluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener as ProtoListener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::google::protobuf::Any;
+use prost::Message;
+
+use super::cluster::{Cluster, Discovery};
+use super::endpoint::EndpointSet;
+use super::error::{At, ConfigError};
+use super::listener::Listener;
+use super::snapshot::Snapshot;
+use crate::route::RouteTable;
+
+pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+pub const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
+pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+/// New versions and removals of resources of one type.
+#[derive(Clone, Debug, Default)]
+pub struct Update {
+    pub type_url: String,
+    pub upserts: Vec<(String, Any)>,
+    pub removals: Vec<String>,
+}
+
+/// Names that resources refer to, to be subscribed to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub endpoints: BTreeSet<Arc<str>>,
+    pub routes: BTreeSet<Arc<str>>,
+    pub secrets: BTreeSet<Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Resources {
+    listeners: HashMap<Arc<str>, Arc<Listener>>,
+    routes: HashMap<Arc<str>, Arc<RouteTable>>,
+    clusters: HashMap<Arc<str>, Arc<Cluster>>,
+    endpoints: HashMap<Arc<str>, Arc<EndpointSet>>,
+    /// Of the bootstrap: no update may change or remove them.
+    fixed: BTreeSet<(&'static str, Arc<str>)>,
+}
+
+impl Resources {
+    /// Takes the listeners and clusters of a bootstrap.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them; then none is taken.
+    pub fn load_static(&mut self, bootstrap: &Bootstrap) -> Result<(), Vec<ConfigError>> {
+        let Some(resources) = &bootstrap.static_resources else { return Ok(()) };
+        let mut errors = Vec::new();
+        let mut staged = Self::default();
+        for (index, cluster) in resources.clusters.iter().enumerate() {
+            match Cluster::from_xds(cluster) {
+                Ok(cluster) => {
+                    if staged.clusters.insert(Arc::clone(&cluster.name), Arc::new(cluster)).is_some() {
+                        let field = format!("static_resources.clusters[{index}].name");
+                        errors.push(ConfigError {
+                            resource: resources.clusters[index].name.clone(),
+                            field,
+                            reason: "is there twice".into(),
+                        });
+                    }
+                }
+                Err(found) => errors.extend(found),
+            }
+        }
+        for (index, listener) in resources.listeners.iter().enumerate() {
+            let mut listener = listener.clone();
+            if listener.name.is_empty() {
+                listener.name = format!("listener_{index}");
+            }
+            match Listener::from_xds(&listener) {
+                Ok(listener) => {
+                    staged.listeners.insert(Arc::clone(&listener.name), Arc::new(listener));
+                }
+                Err(found) => errors.extend(found),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for (name, cluster) in staged.clusters {
+            self.fixed.insert((CLUSTER, Arc::clone(&name)));
+            self.clusters.insert(name, cluster);
+        }
+        for (name, listener) in staged.listeners {
+            self.fixed.insert((LISTENER, Arc::clone(&name)));
+            self.listeners.insert(name, listener);
+        }
+        Ok(())
+    }
+
+    /// Applies an update: what compiles is taken, what does not is told and changes nothing.
+    ///
+    /// # Errors
+    /// One or more per refused resource.
+    pub fn apply(&mut self, update: &Update) -> Result<(), Vec<ConfigError>> {
+        let mut errors = Vec::new();
+        for (name, any) in &update.upserts {
+            let applied = match update.type_url.as_str() {
+                CLUSTER => self.cluster(name, any),
+                ENDPOINTS => self.endpoint_set(name, any),
+                LISTENER => self.listener(name, any),
+                ROUTES => self.route_table(name, any),
+                other => Err(vec![refusal(name, format!("resources of type {other} are not taken"))]),
+            };
+            errors.extend(applied.err().into_iter().flatten());
+        }
+        for name in &update.removals {
+            if self.is_fixed(&update.type_url, name) {
+                continue;
+            }
+            match update.type_url.as_str() {
+                CLUSTER => drop(self.clusters.remove(name.as_str())),
+                ENDPOINTS => drop(self.endpoints.remove(name.as_str())),
+                LISTENER => drop(self.listeners.remove(name.as_str())),
+                ROUTES => drop(self.routes.remove(name.as_str())),
+                _ => {}
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn is_fixed(&self, type_url: &str, name: &str) -> bool {
+        self.fixed.iter().any(|(kind, known)| *kind == type_url && **known == *name)
+    }
+
+    fn cluster(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
+        if self.is_fixed(CLUSTER, name) {
+            return Err(vec![refusal(name, "is a static cluster of the bootstrap")]);
+        }
+        let cluster = Cluster::from_xds(&decode::<ProtoCluster>(name, any)?)?;
+        replace(&mut self.clusters, Arc::clone(&cluster.name), cluster, |cluster| cluster.fingerprint);
+        Ok(())
+    }
+
+    fn listener(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
+        if self.is_fixed(LISTENER, name) {
+            return Err(vec![refusal(name, "is a static listener of the bootstrap")]);
+        }
+        let listener = Listener::from_xds(&decode::<ProtoListener>(name, any)?)?;
+        replace(&mut self.listeners, Arc::clone(&listener.name), listener, |listener| listener.fingerprint);
+        Ok(())
+    }
+
+    fn route_table(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
+        let table = RouteTable::from_xds(&decode::<RouteConfiguration>(name, any)?)?;
+        replace(&mut self.routes, Arc::clone(&table.name), table, |table| table.fingerprint);
+        Ok(())
+    }
+
+    fn endpoint_set(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
+        let assignment = decode::<ClusterLoadAssignment>(name, any)?;
+        let at = At::resource(&assignment.cluster_name);
+        let set = EndpointSet::from_xds(&assignment, false, &at);
+        let set = at.finish(set)?;
+        let known = self.endpoints.get(name).is_some_and(|known| **known == set);
+        if !known {
+            self.endpoints.insert(name.into(), Arc::new(set));
+        }
+        Ok(())
+    }
+
+    /// The names to subscribe to.
+    pub fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::default();
+        for cluster in self.clusters.values() {
+            if let Discovery::Eds(service) = &cluster.discovery {
+                wanted.endpoints.insert(Arc::clone(service));
+            }
+            wanted.secrets.extend(cluster.secrets().map(Arc::from));
+        }
+        for listener in self.listeners.values() {
+            wanted.routes.extend(listener.route_names().cloned());
+            wanted.secrets.extend(listener.secrets().map(Arc::from));
+        }
+        wanted
+    }
+
+    /// Links everything into the next snapshot. A listener whose route table is not there yet, and a cluster whose
+    /// endpoints are not there yet, keep the version `previous` has, or wait.
+    pub fn link(&self, previous: &Snapshot) -> Snapshot {
+        let mut snapshot = Snapshot {
+            generation: previous.generation + 1,
+            routes: self.routes.clone(),
+            endpoints: self.endpoints.clone(),
+            ..Snapshot::default()
+        };
+        for (name, listener) in &self.listeners {
+            if listener.route_names().all(|route| self.routes.contains_key(route)) {
+                snapshot.listeners.insert(Arc::clone(name), Arc::clone(listener));
+            } else {
+                snapshot.warming.push(Arc::clone(name));
+                if let Some(old) = previous.listeners.get(name) {
+                    // It still serves: keep what it names, too.
+                    for route in old.route_names() {
+                        if let (false, Some(table)) = (snapshot.routes.contains_key(route), previous.routes.get(route))
+                        {
+                            snapshot.routes.insert(Arc::clone(route), Arc::clone(table));
+                        }
+                    }
+                    snapshot.listeners.insert(Arc::clone(name), Arc::clone(old));
+                }
+            }
+        }
+        for (name, cluster) in &self.clusters {
+            let ready = match &cluster.discovery {
+                Discovery::Eds(service) => self.endpoints.contains_key(service),
+                _ => true,
+            };
+            if ready {
+                snapshot.clusters.insert(Arc::clone(name), Arc::clone(cluster));
+                continue;
+            }
+            snapshot.warming.push(Arc::clone(name));
+            let old = previous.clusters.get(name).unwrap_or(cluster);
+            if let Discovery::Eds(service) = &old.discovery
+                && let Some(set) = previous.endpoints.get(service)
+            {
+                snapshot.endpoints.entry(Arc::clone(service)).or_insert_with(|| Arc::clone(set));
+            }
+            snapshot.clusters.insert(Arc::clone(name), Arc::clone(old));
+        }
+        snapshot.index();
+        snapshot
+    }
+}
+
+fn refusal(name: &str, reason: impl Into<String>) -> ConfigError {
+    ConfigError { resource: name.to_owned(), field: String::new(), reason: reason.into() }
+}
+
+fn decode<M: Message + Default>(name: &str, any: &Any) -> Result<M, Vec<ConfigError>> {
+    M::decode(any.value.as_slice()).map_err(|error| vec![refusal(name, format!("cannot be decoded: {error}"))])
+}
+
+/// Keeps the old `Arc` if nothing changed, so that what hangs on it stays.
+fn replace<T>(map: &mut HashMap<Arc<str>, Arc<T>>, name: Arc<str>, value: T, fingerprint: impl Fn(&T) -> u64) {
+    if map.get(&name).is_some_and(|known| fingerprint(known) == fingerprint(&value)) {
+        return;
+    }
+    map.insert(name, Arc::new(value));
+}

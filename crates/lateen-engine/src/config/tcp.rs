@@ -1,0 +1,81 @@
+//! `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as proto;
+use proto::tcp_proxy::ClusterSpecifier;
+
+use super::access_log::{AccessLog, access_logs};
+use super::error::{At, refuse};
+use super::scalar::{duration, u32_or};
+
+#[derive(Clone, Debug)]
+pub struct TcpProxy {
+    pub stat_prefix: Arc<str>,
+    pub target: TcpTarget,
+    /// Default one hour; none: never.
+    pub idle_timeout: Option<Duration>,
+    pub max_connect_attempts: u32,
+    pub max_downstream_connection_duration: Option<Duration>,
+    pub access_logs: Vec<AccessLog>,
+}
+
+#[derive(Clone, Debug)]
+pub enum TcpTarget {
+    Single(Arc<str>),
+    /// Clusters with their weights, and the sum of these.
+    Weighted(Vec<(Arc<str>, u32)>, u64),
+}
+
+impl TcpProxy {
+    /// The cluster for a connection that drew `random`.
+    pub fn cluster(&self, random: u64) -> &Arc<str> {
+        match &self.target {
+            TcpTarget::Single(name) => name,
+            TcpTarget::Weighted(clusters, total) => {
+                let mut left = random % total.max(&1);
+                let drawn = clusters.iter().find(|(_, weight)| {
+                    let hit = left < u64::from(*weight);
+                    left = left.saturating_sub((*weight).into());
+                    hit
+                });
+                &drawn.or(clusters.last()).expect("compiled with at least one").0
+            }
+        }
+    }
+
+    pub(crate) fn from_xds(config: &proto::TcpProxy, at: &At) -> Option<Self> {
+        refuse!(at, config;
+            metadata_match, hash_policy, tunneling_config, on_demand, backoff_options, proxy_protocol_tlvs,
+            upstream_connect_mode, max_early_data_bytes);
+        let target = match config.cluster_specifier.as_ref() {
+            Some(ClusterSpecifier::Cluster(name)) => TcpTarget::Single(name.as_str().into()),
+            Some(ClusterSpecifier::WeightedClusters(weighted)) => {
+                let at = at.field("weighted_clusters");
+                let clusters: Vec<(Arc<str>, u32)> =
+                    weighted.clusters.iter().map(|cluster| (cluster.name.as_str().into(), cluster.weight)).collect();
+                let total = clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();
+                if total == 0 {
+                    at.error("the weights add up to nothing");
+                    return None;
+                }
+                TcpTarget::Weighted(clusters, total)
+            }
+            None => {
+                at.field("cluster").error("is required");
+                return None;
+            }
+        };
+        let idle =
+            duration(config.idle_timeout.as_ref(), &at.field("idle_timeout")).unwrap_or(Duration::from_secs(3600));
+        Some(Self {
+            stat_prefix: config.stat_prefix.as_str().into(),
+            target,
+            idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
+            max_connect_attempts: u32_or(config.max_connect_attempts.as_ref(), 1).max(1),
+            max_downstream_connection_duration: duration(config.max_downstream_connection_duration.as_ref(), at),
+            access_logs: access_logs(&config.access_log, at),
+        })
+    }
+}

@@ -1,0 +1,242 @@
+//! HTTP filters: a file each, one enum for all. A filter sees the head of a request before it is routed and may answer it
+//! itself; some see the answer's head too.
+
+pub mod cors;
+pub mod fault;
+pub mod rbac;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::route::v3::FilterConfig;
+use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_proto;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::google::protobuf::Any;
+use hcm::http_filter::ConfigType;
+
+use super::rbac::Subject;
+use crate::config::error::{At, refuse};
+use crate::config::scalar::{bool_or, is, open, type_name};
+use crate::flags::LocalReply;
+use crate::message::{RequestHead, ResponseHead};
+
+/// A filter of a chain, in its place.
+#[derive(Clone, Debug)]
+pub struct HttpFilter {
+    /// The name under which routes configure it.
+    pub name: Arc<str>,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub enum Kind {
+    Rbac(Arc<rbac::Rbac>),
+    Fault(Arc<fault::Fault>),
+    /// Acts only by what routes say.
+    Cors,
+    /// Counts gRPC requests; what it counts is in the telemetry record anyway.
+    GrpcStats,
+    Router(RouterOptions),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouterOptions {
+    pub suppress_envoy_headers: bool,
+}
+
+/// What a filter says to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    Continue,
+    /// Wait so long, then go on to the reply if there is one, else to the next filter.
+    Delay(Duration, Option<Box<LocalReply>>),
+    Reply(Box<LocalReply>),
+}
+
+/// What filters may know besides the head.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterFacts<'a> {
+    pub subject: Subject<'a>,
+    pub random: u64,
+}
+
+/// What a route says to filters, by their names.
+#[derive(Clone, Debug, Default)]
+pub struct PerFilter(HashMap<String, Override>);
+
+#[derive(Clone, Debug)]
+pub enum Override {
+    Disabled,
+    Rbac(Option<Arc<rbac::Rbac>>),
+    Fault(Arc<fault::Fault>),
+    Cors(Arc<cors::CorsPolicy>),
+}
+
+impl PerFilter {
+    pub(crate) fn from_xds(configs: &HashMap<String, Any>, at: &At) -> Self {
+        let mut overrides = HashMap::new();
+        for (name, any) in configs {
+            if let Some(found) = read_override(any, &at.field(name)) {
+                overrides.insert(name.clone(), found);
+            }
+        }
+        Self(overrides)
+    }
+
+    /// These, and `outer` where these say nothing.
+    pub(crate) fn over(mut self, outer: &Self) -> Self {
+        for (name, value) in &outer.0 {
+            self.0.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        self
+    }
+
+    /// What is said to the filter of that name.
+    pub fn get(&self, name: &str) -> Option<&Override> {
+        self.0.get(name)
+    }
+}
+
+fn read_override(any: &Any, at: &At) -> Option<Override> {
+    if is::<FilterConfig>(any) {
+        let wrapped: FilterConfig = open(any, at)?;
+        if wrapped.disabled {
+            return Some(Override::Disabled);
+        }
+        return wrapped.config.as_ref().and_then(|config| read_override(config, &at.field("config")));
+    }
+    if is::<rbac_proto::RbacPerRoute>(any) {
+        let config: rbac_proto::RbacPerRoute = open(any, at)?;
+        return match &config.rbac {
+            None => Some(Override::Rbac(None)),
+            Some(rbac) => {
+                rbac::Rbac::from_xds(rbac, &at.field("rbac")).map(|rbac| Override::Rbac(Some(Arc::new(rbac))))
+            }
+        };
+    }
+    if is::<fault_proto::HttpFault>(any) {
+        let config: fault_proto::HttpFault = open(any, at)?;
+        return fault::Fault::from_xds(&config, at).map(|fault| Override::Fault(Arc::new(fault)));
+    }
+    if is::<cors_proto::CorsPolicy>(any) {
+        let config: cors_proto::CorsPolicy = open(any, at)?;
+        return cors::CorsPolicy::from_xds(&config, at).map(|policy| Override::Cors(Arc::new(policy)));
+    }
+    at.error(format!("{} is not supported", type_name(any)));
+    None
+}
+
+impl HttpFilter {
+    /// The chain of a connection manager; the router ends it.
+    pub(crate) fn chain(filters: &[hcm::HttpFilter], at: &At) -> Vec<Self> {
+        let mut chain: Vec<Self> = Vec::with_capacity(filters.len());
+        for (index, filter) in filters.iter().enumerate() {
+            let at = at.index("http_filters", index);
+            refuse!(at, filter; disabled);
+            let Some(ConfigType::TypedConfig(any)) = filter.config_type.as_ref() else {
+                at.field("typed_config").error("is required");
+                continue;
+            };
+            if chain.last().is_some_and(|last| matches!(last.kind, Kind::Router(_))) {
+                at.error("stands behind the router and would never run");
+            }
+            match Kind::from_xds(any, &at.field("typed_config")) {
+                Some(kind) => chain.push(Self { name: filter.name.as_str().into(), kind }),
+                None if filter.is_optional && !at.has_errors() => {}
+                None => {}
+            }
+        }
+        if !chain.last().is_some_and(|last| matches!(last.kind, Kind::Router(_))) && !at.has_errors() {
+            at.field("http_filters").error("must end in the router");
+        }
+        chain
+    }
+
+    /// Before routing is final: the route is known, its overrides are `said`.
+    pub fn on_request(&self, head: &RequestHead, said: Option<&Override>, facts: &FilterFacts<'_>) -> Step {
+        if matches!(said, Some(Override::Disabled)) {
+            return Step::Continue;
+        }
+        match &self.kind {
+            Kind::Rbac(own) => match said {
+                Some(Override::Rbac(None)) => Step::Continue,
+                Some(Override::Rbac(Some(of_route))) => of_route.on_request(&facts.subject),
+                _ => own.on_request(&facts.subject),
+            },
+            Kind::Fault(own) => match said {
+                Some(Override::Fault(of_route)) => of_route.on_request(head, facts.random),
+                _ => own.on_request(head, facts.random),
+            },
+            Kind::Cors => match said {
+                Some(Override::Cors(policy)) => policy.on_request(head),
+                _ => Step::Continue,
+            },
+            Kind::GrpcStats | Kind::Router(_) => Step::Continue,
+        }
+    }
+
+    /// On the way back. `origin` is the request's `Origin`.
+    pub fn on_response(&self, head: &mut ResponseHead, said: Option<&Override>, origin: Option<&http::HeaderValue>) {
+        if let (Kind::Cors, Some(Override::Cors(policy)), Some(origin)) = (&self.kind, said, origin) {
+            policy.on_response(head, origin);
+        }
+    }
+}
+
+impl Kind {
+    fn from_xds(any: &Any, at: &At) -> Option<Self> {
+        if is::<Router>(any) {
+            let router: Router = open(any, at)?;
+            refuse!(at, router; upstream_log, upstream_http_filters, strict_check_headers, reject_connect_request_early_data);
+            return Some(Self::Router(RouterOptions { suppress_envoy_headers: router.suppress_envoy_headers }));
+        }
+        if is::<rbac_proto::Rbac>(any) {
+            let config: rbac_proto::Rbac = open(any, at)?;
+            return rbac::Rbac::from_xds(&config, at).map(|rbac| Self::Rbac(Arc::new(rbac)));
+        }
+        if is::<fault_proto::HttpFault>(any) {
+            let config: fault_proto::HttpFault = open(any, at)?;
+            return fault::Fault::from_xds(&config, at).map(|fault| Self::Fault(Arc::new(fault)));
+        }
+        if is::<cors_proto::Cors>(any) {
+            return Some(Self::Cors);
+        }
+        if any.type_url.ends_with("/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig") {
+            return Some(Self::GrpcStats);
+        }
+        at.error(format!("HTTP filter {} is not supported", type_name(any)));
+        None
+    }
+}
+
+pub(super) fn fraction(percent: &envoy_types::pb::envoy::r#type::v3::FractionalPercent) -> Share {
+    use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+    let of = match percent.denominator() {
+        DenominatorType::Hundred => 100,
+        DenominatorType::TenThousand => 10_000,
+        DenominatorType::Million => 1_000_000,
+    };
+    Share { numerator: percent.numerator, of }
+}
+
+/// A share of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    numerator: u32,
+    of: u32,
+}
+
+impl Share {
+    pub(super) fn draws(self, random: u64) -> bool {
+        random % u64::from(self.of) < u64::from(self.numerator)
+    }
+}
+
+/// Wrapped booleans of configurations, for the filters below.
+pub(super) fn flag(value: Option<&envoy_types::pb::google::protobuf::BoolValue>) -> bool {
+    bool_or(value, false)
+}

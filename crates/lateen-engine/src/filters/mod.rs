@@ -1,0 +1,5 @@
+//! Filters: small programs that look at a connection or a request and say whether it goes on.
+
+pub mod http;
+pub mod network;
+pub mod rbac;

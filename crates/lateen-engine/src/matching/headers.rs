@@ -1,0 +1,122 @@
+//! `envoy.config.route.v3.HeaderMatcher`.
+
+use std::borrow::Cow;
+
+use envoy_types::pb::envoy::config::route::v3 as proto;
+use http::HeaderName;
+use proto::header_matcher::HeaderMatchSpecifier;
+
+use super::StringMatcher;
+use crate::config::error::At;
+use crate::message::{Headers, RequestHead};
+
+#[derive(Clone, Debug)]
+pub struct HeaderMatcher {
+    field: Field,
+    condition: Condition,
+    invert: bool,
+    missing_as_empty: bool,
+}
+
+/// A header, or one of the pseudo headers that a request always has.
+#[derive(Clone, Debug)]
+enum Field {
+    Name(HeaderName),
+    Method,
+    Path,
+    Authority,
+    Scheme,
+}
+
+#[derive(Clone, Debug)]
+enum Condition {
+    Text(StringMatcher),
+    /// From the first number up to, and not including, the second.
+    Range(i64, i64),
+    Present(bool),
+}
+
+impl HeaderMatcher {
+    pub fn from_xds(matcher: &proto::HeaderMatcher, at: &At) -> Option<Self> {
+        let field = match matcher.name.as_str() {
+            ":method" => Field::Method,
+            ":path" => Field::Path,
+            ":authority" => Field::Authority,
+            ":scheme" => Field::Scheme,
+            name if name.eq_ignore_ascii_case("host") => Field::Authority,
+            name => match HeaderName::try_from(name) {
+                Ok(name) => Field::Name(name),
+                Err(_) => {
+                    at.field("name").error(format!("`{name}` is no header name"));
+                    return None;
+                }
+            },
+        };
+        let condition = match matcher.header_match_specifier.as_ref() {
+            None => Condition::Present(true),
+            Some(HeaderMatchSpecifier::PresentMatch(present)) => Condition::Present(*present),
+            Some(HeaderMatchSpecifier::ExactMatch(text)) => Condition::Text(StringMatcher::exact(text)),
+            Some(HeaderMatchSpecifier::PrefixMatch(text)) => Condition::Text(StringMatcher::prefix(text)),
+            Some(HeaderMatchSpecifier::SuffixMatch(text)) => Condition::Text(StringMatcher::suffix(text)),
+            Some(HeaderMatchSpecifier::ContainsMatch(text)) => Condition::Text(StringMatcher::contains(text)),
+            Some(HeaderMatchSpecifier::SafeRegexMatch(regex)) => {
+                Condition::Text(StringMatcher::regex(regex, &at.field("safe_regex_match"))?)
+            }
+            Some(HeaderMatchSpecifier::StringMatch(text)) => {
+                Condition::Text(StringMatcher::from_xds(text, &at.field("string_match"))?)
+            }
+            Some(HeaderMatchSpecifier::RangeMatch(range)) => Condition::Range(range.start, range.end),
+        };
+        Some(Self {
+            field,
+            condition,
+            invert: matcher.invert_match,
+            missing_as_empty: matcher.treat_missing_header_as_empty,
+        })
+    }
+
+    pub fn matches(&self, head: &RequestHead) -> bool {
+        match &self.field {
+            Field::Method => self.decide(Some(Cow::Borrowed(head.method.as_str()))),
+            Field::Path => self.decide(Some(Cow::Borrowed(head.target()))),
+            Field::Authority => self.decide(Some(Cow::Borrowed(head.host()))),
+            Field::Scheme => self.decide(Some(Cow::Borrowed(head.scheme.as_str()))),
+            Field::Name(name) => self.matches_headers(name, &head.headers),
+        }
+    }
+
+    /// For a response's headers; a pseudo header is never there.
+    pub fn matches_response(&self, headers: &Headers) -> bool {
+        match &self.field {
+            Field::Name(name) => self.matches_headers(name, headers),
+            Field::Method | Field::Path | Field::Authority | Field::Scheme => self.decide(None),
+        }
+    }
+
+    /// Several fields of one name match if any of them does (Envoy's `match_headers_individually`).
+    fn matches_headers(&self, name: &HeaderName, headers: &Headers) -> bool {
+        let mut values = headers.get_all(name).map(|value| String::from_utf8_lossy(value.as_bytes())).peekable();
+        if values.peek().is_none() {
+            return self.decide(None);
+        }
+        values.any(|value| self.holds(&value)) != self.invert
+    }
+
+    fn decide(&self, value: Option<Cow<'_, str>>) -> bool {
+        match (value, &self.condition) {
+            (Some(value), _) => self.holds(&value) != self.invert,
+            (None, Condition::Present(wanted)) => !wanted != self.invert,
+            (None, _) if self.missing_as_empty => self.holds("") != self.invert,
+            // Without a value there is nothing to compare: no match, inverted or not.
+            (None, _) => false,
+        }
+    }
+
+    fn holds(&self, value: &str) -> bool {
+        match &self.condition {
+            Condition::Present(wanted) => *wanted,
+            Condition::Text(matcher) => matcher.matches(value),
+            Condition::Range(start, end) => value.parse::<i64>().is_ok_and(|number| *start <= number && number < *end),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Matchers, compiled once: text, headers, paths, addresses.
+
+pub mod addresses;
+pub mod headers;
+pub mod paths;
+pub mod strings;
+
+pub use headers::HeaderMatcher;
+pub use strings::StringMatcher;

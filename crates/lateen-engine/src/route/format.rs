@@ -1,0 +1,255 @@
+//! Envoy's substitution formats: text with `%OPERATORS%`, parsed once. Who evaluates them gives the values.
+
+use http::HeaderName;
+
+/// A parsed format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format(pub Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    Text(String),
+    Operator(Operator),
+}
+
+/// What stands between percent signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operator {
+    StartTime(Option<String>),
+    /// A request header, or else a second one; cut after so many bytes.
+    Request(Field, Option<Field>, Option<usize>),
+    RequestWithoutQuery(Field, Option<Field>, Option<usize>),
+    Response(HeaderName, Option<HeaderName>, Option<usize>),
+    Trailer(HeaderName, Option<HeaderName>, Option<usize>),
+    Protocol,
+    ResponseCode,
+    ResponseCodeDetails,
+    ResponseFlags,
+    ConnectionTerminationDetails,
+    UpstreamTransportFailureReason,
+    BytesReceived,
+    BytesSent,
+    Duration,
+    RequestDuration,
+    ResponseDuration,
+    RequestTxDuration,
+    ResponseTxDuration,
+    UpstreamHost,
+    UpstreamHostName,
+    UpstreamCluster,
+    UpstreamLocalAddress,
+    UpstreamRemoteAddress,
+    UpstreamRequestAttemptCount,
+    UpstreamPeerUriSan,
+    DownstreamLocalAddress,
+    DownstreamLocalAddressWithoutPort,
+    DownstreamLocalPort,
+    DownstreamRemoteAddress,
+    DownstreamRemoteAddressWithoutPort,
+    DownstreamRemotePort,
+    DownstreamDirectRemoteAddress,
+    DownstreamDirectRemoteAddressWithoutPort,
+    DownstreamPeerUriSan,
+    DownstreamPeerSubject,
+    DownstreamTlsVersion,
+    DownstreamTlsCipher,
+    RequestedServerName,
+    RouteName,
+    VirtualClusterName,
+    GrpcStatus,
+    Hostname,
+    Environment(String),
+    ConnectionId,
+    StreamId,
+    FilterChainName,
+    UpstreamProtocol,
+}
+
+/// A request header or pseudo header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    Method,
+    Path,
+    Authority,
+    Scheme,
+    Header(HeaderName),
+}
+
+impl Format {
+    /// Parses a format; `%%` is a percent sign.
+    ///
+    /// # Errors
+    /// A sentence that names the operator which is not known or not complete.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut plain = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            plain.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('%') {
+                plain.push('%');
+                rest = after;
+                continue;
+            }
+            let end = operator_end(rest).ok_or_else(|| format!("`%{rest}` has no closing percent sign"))?;
+            if !plain.is_empty() {
+                pieces.push(Piece::Text(std::mem::take(&mut plain)));
+            }
+            pieces.push(Piece::Operator(operator(&rest[..end])?));
+            rest = &rest[end + 1..];
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            pieces.push(Piece::Text(plain));
+        }
+        Ok(Self(pieces))
+    }
+
+    /// Writes the format with `value` appending what each operator stands for.
+    pub fn write(&self, line: &mut Vec<u8>, mut value: impl FnMut(&Operator, &mut Vec<u8>)) {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => line.extend_from_slice(text.as_bytes()),
+                Piece::Operator(operator) => value(operator, line),
+            }
+        }
+    }
+}
+
+/// The closing percent sign; one inside parentheses belongs to the operator's argument (`%START_TIME(%Y)%`).
+fn operator_end(text: &str) -> Option<usize> {
+    let mut depth = 0usize;
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b'%' if depth == 0 => return Some(index),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn operator(text: &str) -> Result<Operator, String> {
+    let (name, argument, limit) = split(text)?;
+    let header = |build: fn(HeaderName, Option<HeaderName>, Option<usize>) -> Operator| {
+        let (first, second) = alternatives(argument, text)?;
+        let name = |text: &str| HeaderName::try_from(text).map_err(|_| format!("`{text}` is no header name"));
+        Ok(build(name(first)?, second.map(name).transpose()?, limit))
+    };
+    let request = |build: fn(Field, Option<Field>, Option<usize>) -> Operator| {
+        let (first, second) = alternatives(argument, text)?;
+        Ok(build(field(first)?, second.map(field).transpose()?, limit))
+    };
+    Ok(match name {
+        "REQ" => return request(Operator::Request),
+        "REQ_WITHOUT_QUERY" => return request(Operator::RequestWithoutQuery),
+        "RESP" => return header(Operator::Response),
+        "TRAILER" => return header(Operator::Trailer),
+        "START_TIME" => Operator::StartTime(argument.map(str::to_owned)),
+        "ENVIRONMENT" => Operator::Environment(argument.unwrap_or_default().to_owned()),
+        "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => Operator::GrpcStatus,
+        _ if argument.is_some() => return Err(format!("`%{text}%` is not a known operator")),
+        "PROTOCOL" => Operator::Protocol,
+        "RESPONSE_CODE" => Operator::ResponseCode,
+        "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
+        "RESPONSE_FLAGS" => Operator::ResponseFlags,
+        "CONNECTION_TERMINATION_DETAILS" => Operator::ConnectionTerminationDetails,
+        "UPSTREAM_TRANSPORT_FAILURE_REASON" => Operator::UpstreamTransportFailureReason,
+        "BYTES_RECEIVED" => Operator::BytesReceived,
+        "BYTES_SENT" => Operator::BytesSent,
+        "DURATION" => Operator::Duration,
+        "REQUEST_DURATION" => Operator::RequestDuration,
+        "RESPONSE_DURATION" => Operator::ResponseDuration,
+        "REQUEST_TX_DURATION" => Operator::RequestTxDuration,
+        "RESPONSE_TX_DURATION" => Operator::ResponseTxDuration,
+        "UPSTREAM_HOST" => Operator::UpstreamHost,
+        "UPSTREAM_HOST_NAME" => Operator::UpstreamHostName,
+        "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
+        "UPSTREAM_LOCAL_ADDRESS" => Operator::UpstreamLocalAddress,
+        "UPSTREAM_REMOTE_ADDRESS" => Operator::UpstreamRemoteAddress,
+        "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::UpstreamRequestAttemptCount,
+        "UPSTREAM_PEER_URI_SAN" => Operator::UpstreamPeerUriSan,
+        "UPSTREAM_PROTOCOL" => Operator::UpstreamProtocol,
+        "DOWNSTREAM_LOCAL_ADDRESS" => Operator::DownstreamLocalAddress,
+        "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Operator::DownstreamLocalAddressWithoutPort,
+        "DOWNSTREAM_LOCAL_PORT" => Operator::DownstreamLocalPort,
+        "DOWNSTREAM_REMOTE_ADDRESS" => Operator::DownstreamRemoteAddress,
+        "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::DownstreamRemoteAddressWithoutPort,
+        "DOWNSTREAM_REMOTE_PORT" => Operator::DownstreamRemotePort,
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Operator::DownstreamDirectRemoteAddress,
+        "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::DownstreamDirectRemoteAddressWithoutPort,
+        "DOWNSTREAM_PEER_URI_SAN" => Operator::DownstreamPeerUriSan,
+        "DOWNSTREAM_PEER_SUBJECT" => Operator::DownstreamPeerSubject,
+        "DOWNSTREAM_TLS_VERSION" => Operator::DownstreamTlsVersion,
+        "DOWNSTREAM_TLS_CIPHER" => Operator::DownstreamTlsCipher,
+        "REQUESTED_SERVER_NAME" => Operator::RequestedServerName,
+        "ROUTE_NAME" => Operator::RouteName,
+        "VIRTUAL_CLUSTER_NAME" => Operator::VirtualClusterName,
+        "HOSTNAME" => Operator::Hostname,
+        "CONNECTION_ID" => Operator::ConnectionId,
+        "STREAM_ID" => Operator::StreamId,
+        "FILTER_CHAIN_NAME" => Operator::FilterChainName,
+        _ => return Err(format!("`%{text}%` is not a known operator")),
+    })
+}
+
+/// `NAME(argument):limit`.
+fn split(text: &str) -> Result<(&str, Option<&str>, Option<usize>), String> {
+    let (head, limit) = match text.rfind(':') {
+        Some(colon) if text[..colon].ends_with(')') => {
+            let limit = text[colon + 1..].parse().map_err(|_| format!("`%{text}%`: the length must be a number"))?;
+            (&text[..colon], Some(limit))
+        }
+        _ => (text, None),
+    };
+    match head.split_once('(') {
+        None => Ok((head, None, limit)),
+        Some((name, rest)) => match rest.strip_suffix(')') {
+            Some(argument) => Ok((name, Some(argument), limit)),
+            None => Err(format!("`%{text}%` has no closing parenthesis")),
+        },
+    }
+}
+
+/// `FIRST?SECOND`.
+fn alternatives<'a>(argument: Option<&'a str>, text: &str) -> Result<(&'a str, Option<&'a str>), String> {
+    let argument =
+        argument.filter(|argument| !argument.is_empty()).ok_or_else(|| format!("`%{text}%` needs a header's name"))?;
+    Ok(argument.split_once('?').map_or((argument, None), |(first, second)| (first, Some(second))))
+}
+
+fn field(name: &str) -> Result<Field, String> {
+    Ok(match name.to_ascii_uppercase().as_str() {
+        ":METHOD" => Field::Method,
+        ":PATH" => Field::Path,
+        ":AUTHORITY" | "HOST" => Field::Authority,
+        ":SCHEME" => Field::Scheme,
+        _ => Field::Header(HeaderName::try_from(name).map_err(|_| format!("`{name}` is no header name"))?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_operators_are_told_apart() {
+        let format = Format::parse("100%% [%START_TIME(%Y-%m)%] %REQ(X-A?:PATH):10%\n").expect("it is right");
+        assert_eq!(format.0[0], Piece::Text("100% [".into()));
+        assert_eq!(format.0[1], Piece::Operator(Operator::StartTime(Some("%Y-%m".into()))));
+        let request = Operator::Request(Field::Header(HeaderName::from_static("x-a")), Some(Field::Path), Some(10));
+        assert_eq!(format.0[3], Piece::Operator(request));
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        for (text, part) in
+            [("%NOPE%", "NOPE"), ("%REQ()%", "header"), ("%START", "closing"), ("%PROTOCOL(x)%", "PROTOCOL")]
+        {
+            let error = Format::parse(text).expect_err(text);
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Route tables: from a request's head to what is done with it.
+
+pub mod action;
+pub mod format;
+pub mod mutation;
+pub mod redirect;
+pub mod retry_policy;
+mod virtual_host;
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::route::v3 as proto;
+use prost::Message;
+
+pub use action::{Action, Forward, RequestHash};
+pub use mutation::Mutations;
+pub use virtual_host::{RouteFacts, VirtualHost};
+
+use crate::config::ConfigError;
+use crate::config::error::{At, refuse};
+use crate::config::metadata::Origin;
+use crate::config::scalar::u32_or;
+use crate::filters::http::PerFilter;
+use crate::message::RequestHead;
+use virtual_host::{HostIndex, RouteMatcher};
+
+/// `RouteConfiguration`.
+#[derive(Debug)]
+pub struct RouteTable {
+    pub name: Arc<str>,
+    hosts: HostIndex,
+    ignore_port: bool,
+    pub fingerprint: u64,
+}
+
+/// One route of a virtual host.
+#[derive(Debug)]
+pub struct Route {
+    pub name: Arc<str>,
+    matcher: RouteMatcher,
+    pub action: Action,
+    /// Most specific first: the route's, the virtual host's, the table's.
+    pub request_headers: Mutations,
+    pub response_headers: Mutations,
+    pub per_filter: PerFilter,
+    pub virtual_host: Arc<str>,
+    pub origin: Origin,
+}
+
+/// What a request's route is.
+#[derive(Debug)]
+pub enum Found<'a> {
+    Route(&'a Arc<Route>),
+    /// The virtual host wants TLS: redirect to https.
+    TlsRequired,
+    None,
+}
+
+impl RouteTable {
+    pub fn from_xds(config: &proto::RouteConfiguration) -> Result<Self, Vec<ConfigError>> {
+        let at = At::resource(&config.name);
+        let table = Self::compile(config, &at);
+        at.finish(table)
+    }
+
+    pub(crate) fn compile(config: &proto::RouteConfiguration, at: &At) -> Option<Self> {
+        refuse!(at, config;
+            vhds, cluster_specifier_plugins, request_mirror_policies, typed_per_filter_config, ignore_path_parameters_in_path_matching);
+        let table_request = Mutations::from_xds(&config.request_headers_to_add, &config.request_headers_to_remove, at);
+        let table_response =
+            Mutations::from_xds(&config.response_headers_to_add, &config.response_headers_to_remove, at);
+        let specific_wins = config.most_specific_header_mutations_wins;
+        let max_body = u32_or(config.max_direct_response_body_size_bytes.as_ref(), 4096) as usize;
+        let mut hosts = HostIndex::default();
+        for (index, host) in config.virtual_hosts.iter().enumerate() {
+            let at = at.index("virtual_hosts", index);
+            let inherited =
+                virtual_host::Inherited { request: &table_request, response: &table_response, specific_wins, max_body };
+            if let Some(compiled) = VirtualHost::from_xds(host, &inherited, &at) {
+                hosts.insert(&host.domains, Arc::new(compiled), &at);
+            }
+        }
+        Some(Self {
+            name: config.name.as_str().into(),
+            hosts,
+            ignore_port: config.ignore_port_in_host_matching,
+            fingerprint: xxhash_rust::xxh64::xxh64(&config.encode_to_vec(), 0),
+        })
+    }
+
+    /// The virtual host for a request: exact name, longest suffix wildcard, longest prefix wildcard, `*`.
+    pub fn virtual_host(&self, head: &RequestHead) -> Option<&Arc<VirtualHost>> {
+        self.hosts.find(head.host(), self.ignore_port)
+    }
+
+    /// The first route of the request's virtual host that matches.
+    pub fn find(&self, head: &RequestHead, facts: &RouteFacts) -> Found<'_> {
+        let Some(host) = self.virtual_host(head) else { return Found::None };
+        if host.requires_tls(facts) {
+            return Found::TlsRequired;
+        }
+        let path = head.path_only();
+        match host.routes.iter().find(|route| route.matcher.matches(head, path, facts)) {
+            Some(route) => Found::Route(route),
+            None => Found::None,
+        }
+    }
+
+    pub fn virtual_hosts(&self) -> impl Iterator<Item = &Arc<VirtualHost>> {
+        self.hosts.iter()
+    }
+}
