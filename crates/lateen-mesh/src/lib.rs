@@ -2,7 +2,8 @@
 //!
 //! Pure: no network, no clock. The same objects give the same mesh; what two meshes have in common they share.
 
-pub mod analyze;
+mod analyze;
+pub mod assume;
 mod config;
 mod endpoints;
 pub mod host;
@@ -18,6 +19,7 @@ mod services;
 mod visibility;
 mod workloads;
 
+pub use analyze::analyze;
 pub use config::{MeshConfig, OutboundMode, PathNormalization};
 pub use endpoints::{Endpoint, ServiceEndpoints};
 pub use mesh::{InboundPort, Mesh};

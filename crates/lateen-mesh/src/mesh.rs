@@ -277,10 +277,6 @@ impl Mesh {
         out
     }
 
-    pub(crate) fn inline_endpoints(&self) -> impl Iterator<Item = &Arc<Workload>> {
-        self.inline.values().flatten()
-    }
-
     pub(crate) fn workloads_in(&self, namespace: &str) -> &[Arc<Workload>] {
         self.workloads_by_namespace.get(namespace).map_or(&[], Vec::as_slice)
     }

@@ -33,6 +33,17 @@ impl ExportTo {
         self.everyone || (self.own_namespace && owner == namespace) || self.namespaces.contains(namespace)
     }
 
+    /// Whether there is a namespace that both reach.
+    pub(crate) fn meets(&self, owner: &str, other: &Self, others_owner: &str) -> bool {
+        let reaches_anyone = |list: &Self| list.everyone || list.own_namespace || !list.namespaces.is_empty();
+        if self.everyone || other.everyone {
+            return reaches_anyone(self) && reaches_anyone(other);
+        }
+        (self.own_namespace && other.reaches(others_owner, owner))
+            || (other.own_namespace && self.reaches(owner, others_owner))
+            || self.namespaces.iter().any(|namespace| other.reaches(others_owner, namespace))
+    }
+
     /// Visible in its own namespace only.
     pub fn is_private(&self) -> bool {
         self.own_namespace && !self.everyone && self.namespaces.is_empty()

@@ -54,6 +54,11 @@ impl VirtualService {
         self.hosts.iter().any(|own| host::is_subset_of(host, own))
     }
 
+    /// Whether some namespace sees both.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        self.export_to.meets(&self.namespace, &other.export_to, &other.namespace)
+    }
+
     /// Whether what it does depends on who asks, beyond the namespace.
     pub fn depends_on_labels(&self) -> bool {
         self.http.iter().flat_map(|rule| &rule.route.matches).any(|conditions| !conditions.source_labels.is_empty())
@@ -80,16 +85,21 @@ impl VirtualService {
     }
 }
 
+/// Has no hosts of its own: rules for others to delegate to.
+pub(crate) fn is_delegate(spec: &Spec) -> bool {
+    spec.hosts.is_empty()
+}
+
 /// All VirtualServices, oldest first. Delegates (those without hosts) are merged into their roots and do not appear.
 pub(crate) fn read(resources: &[Arc<Resource<Spec>>], config: &MeshConfig) -> Vec<VirtualService> {
     let delegates: HashMap<(&str, &str), &Resource<Spec>> = resources
         .iter()
-        .filter(|resource| resource.spec.hosts.is_empty())
+        .filter(|resource| is_delegate(&resource.spec))
         .map(|resource| ((resource.namespace(), resource.name()), &**resource))
         .collect();
     let mut out: Vec<_> = resources
         .iter()
-        .filter(|resource| !resource.spec.hosts.is_empty())
+        .filter(|resource| !is_delegate(&resource.spec))
         .map(|resource| resolve(resource, &delegates, config))
         .collect();
     out.sort_by(|a, b| a.age.cmp(&b.age));

@@ -13,8 +13,8 @@ use crate::origin;
 use crate::proto::{bind_source, duration};
 use crate::view::View;
 
-/// Kept for good: there is one address behind an inbound cluster.
-const NEVER: Duration = Duration::from_secs(315_576_000_000);
+/// How long the one address behind an inbound cluster is kept unused: as good as for ever.
+const SIXTY_DAYS: Duration = Duration::from_hours(60 * 24);
 
 /// The clusters, by port.
 pub(crate) fn clusters(view: &View<'_>) -> Vec<cluster::Cluster> {
@@ -30,7 +30,7 @@ fn build(view: &View<'_>, port: &InboundPort) -> cluster::Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
         connect_timeout: Some(duration(config.connect_timeout)),
         lb_policy: LbPolicy::ClusterProvided as i32,
-        cleanup_interval: Some(duration(NEVER)),
+        cleanup_interval: Some(duration(SIXTY_DAYS)),
         upstream_bind_config: Some(bind_source(fixed::INBOUND_SOURCE)),
         common_lb_config: Some(cluster::cluster::CommonLbConfig::default()),
         metadata: origin::stable([&port.service.origin]),

@@ -1,0 +1,29 @@
+//! The message codes of the checks: Istio's names and levels, so that what users know of them stays true.
+
+use lateen_api::Severity;
+
+use super::{ERROR, WARNING};
+
+/// A message code with its level.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Code {
+    pub(crate) name: &'static str,
+    pub(crate) severity: Severity,
+}
+
+const fn code(name: &'static str, severity: Severity) -> Code {
+    Code { name, severity }
+}
+
+pub(crate) const REFERENCED_RESOURCE_NOT_FOUND: Code = code("IST0101", ERROR);
+pub(crate) const CONFLICTING_MESH_GATEWAY_VIRTUAL_SERVICE_HOSTS: Code = code("IST0109", ERROR);
+pub(crate) const CONFLICTING_SIDECAR_WORKLOAD_SELECTORS: Code = code("IST0110", ERROR);
+pub(crate) const MULTIPLE_SIDECARS_WITHOUT_WORKLOAD_SELECTORS: Code = code("IST0111", ERROR);
+pub(crate) const VIRTUAL_SERVICE_DESTINATION_PORT_SELECTOR_REQUIRED: Code = code("IST0112", ERROR);
+pub(crate) const NO_MATCHING_WORKLOADS_FOUND: Code = code("IST0127", WARNING);
+pub(crate) const VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY: Code = code("IST0132", WARNING);
+pub(crate) const CONFLICTING_GATEWAYS: Code = code("IST0145", ERROR);
+pub(crate) const DESTINATION_RULE_SUBSET_NOT_SELECT_PODS: Code = code("IST0173", ERROR);
+pub(crate) const UNKNOWN_DESTINATION_RULE_HOST: Code = code("IST0174", WARNING);
+/// Ours: something that Istio honours and Lateen does not.
+pub(crate) const NOT_HONOURED: Code = code(lateen_api::diagnostic::code::UNSUPPORTED_FIELD, WARNING);

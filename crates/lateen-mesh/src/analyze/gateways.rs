@@ -1,0 +1,110 @@
+//! Gateways: whom they select, what they take from each other, and hosts that no server has.
+
+use lateen_api::Resource;
+use lateen_api::networking::{Gateway, VirtualService};
+
+use super::Findings;
+use super::codes::{CONFLICTING_GATEWAYS, REFERENCED_RESOURCE_NOT_FOUND, VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY};
+use crate::host;
+use crate::inputs::Inputs;
+use crate::mesh::Mesh;
+use crate::routing::gateway_name;
+use crate::workloads::{Workload, selects};
+
+pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
+    for resource in &inputs.gateways {
+        selector(resource, mesh, findings);
+        conflicts(resource, inputs, mesh, findings);
+    }
+    for resource in &inputs.virtual_services {
+        hosts(resource, inputs, mesh, findings);
+    }
+}
+
+/// The workloads that a Gateway selects, in any namespace.
+fn selected<'a>(gateway: &Gateway, mesh: &'a Mesh) -> Vec<&'a Workload> {
+    mesh.workloads()
+        .map(|workload| &**workload)
+        .filter(|workload| selects(&gateway.selector, &workload.labels))
+        .collect()
+}
+
+fn selector(resource: &Resource<Gateway>, mesh: &Mesh, findings: &mut Findings) {
+    if resource.spec.selector.is_empty() || !selected(&resource.spec, mesh).is_empty() {
+        return;
+    }
+    let text: Vec<String> = resource.spec.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let message = format!("selector `{}` selects no pod, so that nobody listens", text.join(","));
+    findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, "spec.selector", message, None);
+}
+
+/// Servers of two Gateways for the same pods, port, bind address and host.
+fn conflicts(resource: &Resource<Gateway>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
+    let pods = selected(&resource.spec, mesh);
+    for (at, server) in resource.spec.servers.iter().enumerate() {
+        let mut others: Vec<String> = Vec::new();
+        for other in inputs.gateways.iter().filter(|other| other.key() != resource.key()) {
+            let same_pods = other.spec.selector == resource.spec.selector
+                || pods.iter().any(|pod| selects(&other.spec.selector, &pod.labels));
+            let same_server = other.spec.servers.iter().any(|theirs| {
+                theirs.port.number == server.port.number
+                    && theirs.bind == server.bind
+                    && theirs.hosts.iter().any(|host| server.hosts.contains(host))
+            });
+            if same_pods && same_server {
+                others.push(format!("{}/{}", other.namespace(), other.name()));
+            }
+        }
+        if !others.is_empty() {
+            let message = format!(
+                "port {} with hosts {} is also served by Gateway {}",
+                server.port.number,
+                server.hosts.join(", "),
+                others.join(", ")
+            );
+            findings.add(resource, CONFLICTING_GATEWAYS, &format!("spec.servers[{at}]"), message, None);
+        }
+    }
+    rejected(resource, &pods, mesh, findings);
+}
+
+/// Servers that lose their port to another one.
+fn rejected(resource: &Resource<Gateway>, pods: &[&Workload], mesh: &Mesh, findings: &mut Findings) {
+    let name = format!("{}/{}", resource.namespace(), resource.name());
+    let Some(pod) = pods.first() else { return };
+    for lost in mesh.gateway_of(pod).rejected.iter().filter(|lost| lost.server.gateway == name) {
+        let at = resource.spec.servers.iter().position(|server| *server == lost.server.spec).unwrap_or(0);
+        let message = format!("this server is not in force: {} ({})", lost.reason, lost.winner.key());
+        findings.add(resource, CONFLICTING_GATEWAYS, &format!("spec.servers[{at}]"), message, None);
+    }
+}
+
+/// Hosts of a VirtualService that none of its gateway's servers has.
+fn hosts(resource: &Resource<VirtualService>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
+    for gateway in &resource.spec.gateways {
+        let name = gateway_name(gateway, resource.namespace());
+        let found = inputs.gateways.iter().find(|other| format!("{}/{}", other.namespace(), other.name()) == name);
+        let Some(found) = found else { continue };
+        let served: Vec<(&str, String)> = found
+            .spec
+            .servers
+            .iter()
+            .flat_map(|server| &server.hosts)
+            .map(|host| host.split_once('/').unwrap_or(("*", host)))
+            .map(|(namespace, host)| (namespace, host.to_ascii_lowercase()))
+            .collect();
+        let open = |namespace: &str| match namespace {
+            "*" => true,
+            "." => found.namespace() == resource.namespace(),
+            named => named == resource.namespace(),
+        };
+        for (at, written) in resource.spec.hosts.iter().enumerate() {
+            let wanted = mesh.resolve_host(written, resource.namespace());
+            if !served.iter().any(|(namespace, host)| open(namespace) && host::matches(host, &wanted)) {
+                let message = format!("gateway `{gateway}` serves no host `{written}` for this namespace");
+                let field = format!("spec.hosts[{at}]");
+                findings.add(resource, VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY, &field, message, None);
+            }
+        }
+    }
+}

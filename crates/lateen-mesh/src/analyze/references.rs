@@ -1,0 +1,214 @@
+//! References to what does not exist: hosts, subsets, gateways.
+
+use lateen_api::Resource;
+use lateen_api::networking::virtual_service::Destination;
+use lateen_api::networking::{DestinationRule, VirtualService};
+
+use super::codes::{
+    DESTINATION_RULE_SUBSET_NOT_SELECT_PODS, REFERENCED_RESOURCE_NOT_FOUND, UNKNOWN_DESTINATION_RULE_HOST,
+    VIRTUAL_SERVICE_DESTINATION_PORT_SELECTOR_REQUIRED,
+};
+use super::{Findings, did_you_mean};
+use crate::host;
+use crate::inputs::Inputs;
+use crate::mesh::Mesh;
+use crate::routing::virtual_service::MESH;
+use crate::routing::{gateway_name, virtual_service};
+use crate::services::Service;
+use crate::workloads::selects;
+
+pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
+    for resource in &inputs.virtual_services {
+        destinations(resource, mesh, findings);
+        gateways(resource, mesh, findings);
+        delegates(resource, inputs, findings);
+    }
+    for resource in &inputs.destination_rules {
+        destination_rule(resource, mesh, findings);
+    }
+}
+
+fn destinations(resource: &Resource<VirtualService>, mesh: &Mesh, findings: &mut Findings) {
+    let spec = &resource.spec;
+    for (rule, http) in spec.http.iter().enumerate() {
+        let only = http.route.len() == 1;
+        for (at, route) in http.route.iter().enumerate() {
+            // Several destinations: one of weight 0 gets nothing, whatever it names.
+            if only || route.weight > 0 {
+                let field = format!("spec.http[{rule}].route[{at}].destination");
+                destination(resource, mesh, &route.destination, &field, findings);
+            }
+        }
+        if let Some(mirror) = &http.mirror {
+            destination(resource, mesh, mirror, &format!("spec.http[{rule}].mirror"), findings);
+        }
+        for (at, mirror) in http.mirrors.iter().enumerate() {
+            let field = format!("spec.http[{rule}].mirrors[{at}].destination");
+            destination(resource, mesh, &mirror.destination, &field, findings);
+        }
+    }
+    let tls = spec.tls.iter().enumerate().map(|(rule, tls)| ("tls", rule, &tls.route));
+    let tcp = spec.tcp.iter().enumerate().map(|(rule, tcp)| ("tcp", rule, &tcp.route));
+    for (kind, rule, routes) in tls.chain(tcp) {
+        for (at, route) in routes.iter().enumerate() {
+            let field = format!("spec.{kind}[{rule}].route[{at}].destination");
+            destination(resource, mesh, &route.destination, &field, findings);
+        }
+    }
+}
+
+fn destination(
+    resource: &Resource<VirtualService>,
+    mesh: &Mesh,
+    wanted: &Destination,
+    field: &str,
+    findings: &mut Findings,
+) {
+    let name = mesh.resolve_host(&wanted.host, resource.namespace());
+    let Some(service) = find_service(mesh, &name, resource.namespace()) else {
+        let known = mesh.services().iter().map(|service| &*service.host);
+        let message =
+            format!("destination host `{}` is no known service; requests there are answered 503", wanted.host);
+        findings.add(
+            resource,
+            REFERENCED_RESOURCE_NOT_FOUND,
+            &format!("{field}.host"),
+            message,
+            did_you_mean(&name, known),
+        );
+        return;
+    };
+    port(resource, service, wanted, field, findings);
+    if !wanted.subset.is_empty() {
+        subset(resource, mesh, service, wanted, field, findings);
+    }
+}
+
+fn port(
+    resource: &Resource<VirtualService>,
+    service: &Service,
+    wanted: &Destination,
+    field: &str,
+    findings: &mut Findings,
+) {
+    let named = wanted.port.map(|port| port.number).filter(|number| *number != 0);
+    match named {
+        Some(number) => {
+            let exists = u16::try_from(number).is_ok_and(|number| service.port(number).is_some());
+            if !exists && !service.ports.is_empty() {
+                let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
+                let message = format!("service `{}` has no port {number}, only {}", service.host, ports.join(", "));
+                let field = format!("{field}.port.number");
+                findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &field, message, None);
+            }
+        }
+        None if service.ports.len() > 1 => {
+            let message = format!(
+                "service `{}` has {} ports and the destination names none; the port of the request is taken",
+                service.host,
+                service.ports.len()
+            );
+            let help = Some("write `port: {number: …}`".to_owned());
+            findings.add(resource, VIRTUAL_SERVICE_DESTINATION_PORT_SELECTOR_REQUIRED, field, message, help);
+        }
+        None => {}
+    }
+}
+
+fn subset(
+    resource: &Resource<VirtualService>,
+    mesh: &Mesh,
+    service: &Service,
+    wanted: &Destination,
+    field: &str,
+    findings: &mut Findings,
+) {
+    // Any rule for the host counts: which of them a client gets depends on its namespace.
+    let rules = mesh.destination_rules().filter(|rule| host::is_subset_of(&service.host, &rule.host));
+    let known: Vec<&str> = rules.flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str()).collect();
+    if known.contains(&wanted.subset.as_str()) {
+        return;
+    }
+    let message = format!(
+        "no DestinationRule for `{}` has a subset `{}`; requests there are answered 503",
+        service.host, wanted.subset
+    );
+    let help = did_you_mean(&wanted.subset, known.into_iter());
+    findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &format!("{field}.subset"), message, help);
+}
+
+/// The service of a host as rules of a namespace mean it, wildcard service entries included.
+fn find_service<'a>(mesh: &'a Mesh, name: &str, namespace: &str) -> Option<&'a Service> {
+    let visible = |service: &&Service| service.export_to.reaches(&service.namespace, namespace);
+    let exact = mesh.services_of_host(name).iter().map(|service| &**service).find(visible);
+    exact.or_else(|| {
+        let covers = |service: &&Service| host::is_wildcard(&service.host) && host::is_subset_of(name, &service.host);
+        mesh.services().iter().map(|service| &**service).filter(visible).find(covers)
+    })
+}
+
+fn gateways(resource: &Resource<VirtualService>, mesh: &Mesh, findings: &mut Findings) {
+    let known: Vec<String> =
+        mesh.gateways().iter().map(|gateway| format!("{}/{}", gateway.namespace, gateway.name)).collect();
+    for (at, gateway) in resource.spec.gateways.iter().enumerate() {
+        let name = gateway_name(gateway, resource.namespace());
+        if name != MESH && !known.contains(&name) {
+            let message = format!("gateway `{gateway}` does not exist; nothing of this reaches it");
+            let help = did_you_mean(&name, known.iter().map(String::as_str));
+            findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &format!("spec.gateways[{at}]"), message, help);
+        }
+    }
+}
+
+fn delegates(resource: &Resource<VirtualService>, inputs: &Inputs, findings: &mut Findings) {
+    for (at, http) in resource.spec.http.iter().enumerate() {
+        let Some(delegate) = &http.delegate else { continue };
+        let namespace = if delegate.namespace.is_empty() { resource.namespace() } else { delegate.namespace.as_str() };
+        let exists = inputs.virtual_services.iter().any(|other| {
+            other.name() == delegate.name && other.namespace() == namespace && virtual_service::is_delegate(&other.spec)
+        });
+        if !exists {
+            let message =
+                format!("there is no VirtualService {namespace}/{} without hosts to delegate to", delegate.name);
+            let field = format!("spec.http[{at}].delegate");
+            findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &field, message, None);
+        }
+    }
+}
+
+fn destination_rule(resource: &Resource<DestinationRule>, mesh: &Mesh, findings: &mut Findings) {
+    let name = mesh.resolve_host(&resource.spec.host, resource.namespace());
+    let services: Vec<&Service> = mesh
+        .services()
+        .iter()
+        .map(|service| &**service)
+        .filter(|service| host::is_subset_of(&service.host, &name))
+        .collect();
+    if services.is_empty() {
+        if !host::is_wildcard(&name) {
+            let message = format!("host `{}` is no known service", resource.spec.host);
+            let help = did_you_mean(&name, mesh.services().iter().map(|service| &*service.host));
+            findings.add(resource, UNKNOWN_DESTINATION_RULE_HOST, "spec.host", message, help);
+        }
+        return;
+    }
+    if host::is_wildcard(&name) {
+        return;
+    }
+    for (at, subset) in resource.spec.subsets.iter().enumerate() {
+        // Endpoints that a proxy or a service entry finds are not pods of ours.
+        let countable: Vec<&&Service> = services.iter().filter(|service| service.selector.is_some()).collect();
+        let selected = countable.iter().any(|service| {
+            let behind = service.selector.as_ref();
+            mesh.workloads_in(&service.namespace).iter().any(|workload| {
+                behind.is_some_and(|selector| selects(selector, &workload.labels))
+                    && selects(&subset.labels, &workload.labels)
+            })
+        });
+        if !countable.is_empty() && !selected {
+            let message = format!("subset `{}` selects no pod of `{}`", subset.name, resource.spec.host);
+            let field = format!("spec.subsets[{at}]");
+            findings.add(resource, DESTINATION_RULE_SUBSET_NOT_SELECT_PODS, &field, message, None);
+        }
+    }
+}

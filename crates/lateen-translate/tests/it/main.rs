@@ -1,0 +1,7 @@
+//! Translation as a whole: YAML in, xDS out.
+
+mod bookinfo;
+mod determinism;
+mod envoy;
+mod golden;
+mod world;
