@@ -41,14 +41,16 @@ impl ServiceEndpoints {
     }
 }
 
+/// The endpoints that service entries list, by namespace and name of the entry.
+pub(crate) type InlineEndpoints = BTreeMap<(Arc<str>, Arc<str>), Vec<Arc<Workload>>>;
+
 /// What endpoints are found among.
 pub(crate) struct Candidates<'a> {
     pub(crate) config: &'a MeshConfig,
     pub(crate) policies: &'a Policies,
     /// Pods and workload entries by namespace.
     pub(crate) by_namespace: &'a BTreeMap<Arc<str>, Vec<Arc<Workload>>>,
-    /// The endpoints that service entries list, by namespace and name of the entry.
-    pub(crate) inline: &'a BTreeMap<(Arc<str>, Arc<str>), Vec<Arc<Workload>>>,
+    pub(crate) inline: &'a InlineEndpoints,
 }
 
 impl Candidates<'_> {
@@ -62,21 +64,19 @@ impl Candidates<'_> {
             let key = (Arc::clone(&service.namespace), Arc::clone(&service.name));
             members.extend(self.inline.get(&key).into_iter().flatten());
         }
+        // Also of those that are not ready: what to expect of a service must not change with every restart.
         let mut principals: Vec<String> = members.iter().filter_map(|member| self.principal(member)).collect();
         principals.sort_unstable();
         principals.dedup();
+        members.retain(|member| member.ready || service.publish_not_ready);
         let ports = service.ports.iter().map(|port| (port.number, self.on_port(service, port, &members))).collect();
         ServiceEndpoints { ports, principals: Arc::new(principals) }
     }
 
     /// Workloads of the service's own namespace with its labels.
     fn selected<'a>(&'a self, service: &Service, selector: &'a Labels) -> impl Iterator<Item = &'a Arc<Workload>> {
-        let publish_not_ready = service.publish_not_ready;
-        self.by_namespace
-            .get(&service.namespace)
-            .into_iter()
-            .flatten()
-            .filter(move |workload| selects(selector, &workload.labels) && (workload.ready || publish_not_ready))
+        let own = self.by_namespace.get(&service.namespace);
+        own.into_iter().flatten().filter(move |workload| selects(selector, &workload.labels))
     }
 
     fn on_port(&self, service: &Service, port: &ServicePort, members: &[&Arc<Workload>]) -> Vec<Endpoint> {

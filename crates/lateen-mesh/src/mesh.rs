@@ -65,6 +65,7 @@ impl Mesh {
         previous: Option<&Self>,
     ) -> Self {
         let inputs = Inputs::new(objects);
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
         // A changed configuration can change anything.
         let previous = previous.filter(|previous| previous.config == *config);
         let config = previous.map_or_else(|| Arc::clone(config), |previous| Arc::clone(&previous.config));
@@ -89,7 +90,7 @@ impl Mesh {
             services_by_host.entry(Arc::clone(&service.host)).or_default().push(Arc::clone(service));
         }
         let mut mesh = Self {
-            generation: previous.map_or(1, |previous| previous.generation + 1),
+            generation,
             services,
             services_by_host,
             workloads,

@@ -103,7 +103,7 @@ impl Policies {
     /// Workload beats namespace beats mesh; within each the oldest counts; what is unset is inherited; nothing at all
     /// is PERMISSIVE. Port settings exist only with a selector, and selectors of the root namespace do not count.
     pub(crate) fn mtls(&self, workload: &Workload) -> EffectiveMtls {
-        let in_root = &*workload.namespace == self.root_namespace;
+        let in_root = *workload.namespace == self.root_namespace;
         let mesh = self.wide(&self.root_namespace);
         let namespace = if in_root { None } else { self.wide(&workload.namespace) };
         let own = if in_root { None } else { self.selecting(workload) };

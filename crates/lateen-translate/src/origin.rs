@@ -24,7 +24,13 @@ pub(crate) fn metadata<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Opt
 /// A proxy that gets a changed listener or cluster gives up connections. An edit further up in the same file moves
 /// every object below it to another line, and must not do that.
 pub(crate) fn stable<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Option<Metadata> {
-    build(&origins.into_iter().collect::<Vec<_>>(), Lines::LeftOut)
+    let mut objects: Vec<&Origin> = Vec::new();
+    for origin in origins {
+        if objects.iter().all(|known| known.key() != origin.key()) {
+            objects.push(origin);
+        }
+    }
+    build(&objects, Lines::LeftOut)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,8 @@ pub(crate) const RAW_BUFFER_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
 /// The workload's own certificate and the roots it trusts: secrets that the proxy fetches from its own agent.
 const WORKLOAD_CERTIFICATE: &str = "default";
 const TRUSTED_ROOTS: &str = "ROOTCA";
+/// The roots of the operating system, by the name that Istio's agent has for them.
+const SYSTEM_ROOTS: &str = "file-root:system";
 
 /// Static bootstrap cluster behind which the agent serves the two secrets.
 const AGENT_CLUSTER: &str = "sds-grpc";
@@ -98,21 +100,32 @@ pub(crate) fn versions() -> tls::TlsParameters {
     }
 }
 
-fn mesh_common(alpn: &[&str], sans: Vec<tls::SubjectAltNameMatcher>) -> tls::CommonTlsContext {
+/// Trusts what the operating system of the proxy trusts, as far as `context` lets it.
+pub(crate) fn with_system_roots(
+    context: tls::CertificateValidationContext,
+) -> tls::common_tls_context::ValidationContextType {
+    combined(context, SYSTEM_ROOTS)
+}
+
+/// Roots from the agent, further conditions from here.
+fn combined(context: tls::CertificateValidationContext, roots: &str) -> tls::common_tls_context::ValidationContextType {
     use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+        default_validation_context: Some(context),
+        validation_context_sds_secret_config: Some(agent_secret(roots)),
+        ..CombinedCertificateValidationContext::default()
+    })
+}
+
+fn mesh_common(alpn: &[&str], sans: Vec<tls::SubjectAltNameMatcher>) -> tls::CommonTlsContext {
+    let context = tls::CertificateValidationContext {
+        match_typed_subject_alt_names: sans,
+        ..tls::CertificateValidationContext::default()
+    };
     tls::CommonTlsContext {
         tls_certificate_sds_secret_configs: vec![agent_secret(WORKLOAD_CERTIFICATE)],
         alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
-        validation_context_type: Some(ValidationContextType::CombinedValidationContext(
-            CombinedCertificateValidationContext {
-                default_validation_context: Some(tls::CertificateValidationContext {
-                    match_typed_subject_alt_names: sans,
-                    ..tls::CertificateValidationContext::default()
-                }),
-                validation_context_sds_secret_config: Some(agent_secret(TRUSTED_ROOTS)),
-                ..CombinedCertificateValidationContext::default()
-            },
-        )),
+        validation_context_type: Some(combined(context, TRUSTED_ROOTS)),
         ..tls::CommonTlsContext::default()
     }
 }

@@ -7,10 +7,9 @@ mod policy;
 mod protocol;
 mod tls;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lateen_mesh::{ProxyKind, Resolution, Service};
+use lateen_mesh::{ProxyKind, Service};
 
 use crate::Named;
 use crate::cache::{Cache, Input};
@@ -46,11 +45,11 @@ fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> Arc<[Ar
         Arc::clone(view.mesh.config()) as Input,
         Arc::clone(&endpoints.principals) as Input,
     ];
-    if let Some(rule) = view.scope.destination_rule(&service.host, labels(view)) {
-        inputs.push(Arc::clone(rule) as Input);
-    }
-    if matches!(service.resolution, Resolution::Dns | Resolution::DnsRoundRobin) {
-        // Their endpoints are in the cluster itself.
+    let rule = view.scope.destination_rule(&service.host, labels(view));
+    inputs.extend(rule.map(|rule| Arc::clone(rule) as Input));
+    let discovered = discovered_of(view, service);
+    if discovered.len() < outbound::names(service, rule.map(|rule| &**rule)).count() {
+        // Some of the clusters hold endpoints, or depend on whether all of them take mTLS.
         inputs.push(Arc::clone(endpoints) as Input);
     }
     let kind = match view.proxy.kind {
@@ -64,17 +63,13 @@ fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> Arc<[Ar
 
 /// Names of the clusters whose endpoints come by discovery.
 pub(crate) fn discovered(view: &View<'_>) -> Vec<String> {
-    let mut out = BTreeSet::new();
-    for service in view.scope.services() {
-        let rule = view.scope.destination_rule(&service.host, labels(view));
-        for port in outbound::ports(service) {
-            let subsets = rule.into_iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str());
-            for subset in std::iter::once("").chain(subsets) {
-                if outbound::discovery(view, service, port.number, subset) == Discovery::Endpoints {
-                    out.insert(names::outbound_cluster(port.number, subset, &service.host));
-                }
-            }
-        }
-    }
-    out.into_iter().collect()
+    view.scope.services().iter().flat_map(|service| discovered_of(view, service)).collect()
+}
+
+fn discovered_of(view: &View<'_>, service: &Service) -> Vec<String> {
+    let rule = view.scope.destination_rule(&service.host, labels(view)).map(|rule| &**rule);
+    outbound::names(service, rule)
+        .filter(|(port, subset)| outbound::discovery(view, service, *port, subset) == Discovery::Endpoints)
+        .map(|(port, subset)| names::outbound_cluster(port, subset, &service.host))
+        .collect()
 }

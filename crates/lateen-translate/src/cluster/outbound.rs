@@ -36,6 +36,17 @@ pub(crate) fn ports(service: &Service) -> impl Iterator<Item = &ServicePort> {
     service.ports.iter().filter(move |port| !alias && port.protocol != Protocol::Udp)
 }
 
+/// Port and subset (empty: none) of each of a service's clusters.
+pub(crate) fn names<'a>(
+    service: &'a Service,
+    rule: Option<&'a DestinationRule>,
+) -> impl Iterator<Item = (u16, &'a str)> {
+    ports(service).flat_map(move |port| {
+        let subsets = rule.into_iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str());
+        std::iter::once("").chain(subsets).map(|subset| (port.number, subset))
+    })
+}
+
 /// How the cluster of a port and subset (empty: none) finds its endpoints.
 pub(crate) fn discovery(view: &View<'_>, service: &Service, port: u16, subset: &str) -> Discovery {
     let rule = view.scope.destination_rule(&service.host, labels(view));
@@ -108,6 +119,7 @@ fn build(
     }
     let sni = names::mesh_sni(port.number, subset_name, &service.host);
     let principals = expected_principals(view, service);
+    let members = view.mesh.endpoints(service).port(port.number);
     tls::apply(
         &mut out,
         &mut http,
@@ -118,6 +130,7 @@ fn build(
             sni: &sni,
             principals: &principals,
             original_destination: how == Discovery::OriginalDestination,
+            all_take_mesh_tls: !members.is_empty() && members.iter().all(|member| member.mesh_tls),
             automatic: view.mesh.config().enable_auto_mtls && !service.external,
         },
     );

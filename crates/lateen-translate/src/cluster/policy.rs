@@ -1,7 +1,5 @@
 //! A destination rule's traffic policy on a cluster: load balancing, connection pools, outlier detection.
 
-use std::time::Duration;
-
 use cluster::cluster::{
     LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
 };
@@ -185,9 +183,10 @@ fn slow_start(settings: &LoadBalancer) -> Option<SlowStartConfig> {
 fn consistent_hash(out: &mut cluster::Cluster, hash: &ConsistentHash) {
     let uint64 = |value| protobuf::UInt64Value { value };
     let (policy, config) = if let Some(maglev) = &hash.maglev {
-        let config = maglev.table_size.filter(|size| *size > 0).map(|size| {
-            LbConfig::MaglevLbConfig(MaglevLbConfig { table_size: Some(uint64(size)), ..MaglevLbConfig::default() })
-        });
+        let config = maglev
+            .table_size
+            .filter(|size| *size > 0)
+            .map(|size| LbConfig::MaglevLbConfig(MaglevLbConfig { table_size: Some(uint64(size)) }));
         (LbPolicy::Maglev, config)
     } else {
         // A ring that is asked for without a size keeps Envoy's own; one that is not asked for gets Istio's.
@@ -215,7 +214,7 @@ fn outlier_detection(
     service: &Service,
 ) {
     let enforce = |count: u32| Some(uint32(if count > 0 { 100 } else { 0 }));
-    let time = |value: Option<lateen_api::scalar::Duration>| value.map(|value| duration(Duration::from(value.0)));
+    let time = |value: Option<lateen_api::scalar::Duration>| value.map(|value| duration(value.0));
     let mut detection = cluster::OutlierDetection {
         enforcing_success_rate: Some(uint32(0)),
         interval: time(settings.interval),

@@ -13,7 +13,7 @@ use upstream::http_protocol_options::{UpstreamProtocolOptions, explicit_http_con
 
 use crate::endpoint;
 use crate::proto::{strings, transport_socket};
-use crate::tls::{Payload, TLS_SOCKET, mesh_upstream, raw_buffer, versions};
+use crate::tls::{Payload, TLS_SOCKET, mesh_upstream, raw_buffer, versions, with_system_roots};
 
 /// What decides.
 pub(crate) struct Situation<'a> {
@@ -25,6 +25,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) sni: &'a str,
     pub(crate) principals: &'a [String],
     pub(crate) original_destination: bool,
+    /// There are endpoints on this port, and each of them takes mesh mTLS.
+    pub(crate) all_take_mesh_tls: bool,
     /// Mesh mTLS where the endpoint takes it, without being asked.
     pub(crate) automatic: bool,
 }
@@ -65,10 +67,12 @@ fn payload(http: &upstream::HttpProtocolOptions, port: &ServicePort) -> Payload 
 }
 
 /// Per endpoint: mesh mTLS for those that say so, plaintext for the others. A connection to its original destination
-/// has no endpoint that could say.
+/// has no endpoint that could say, so there all of them must take it.
 fn automatic(out: &mut cluster::Cluster, situation: &Situation<'_>, payload: Payload) {
     if situation.original_destination {
-        // Headless services: all members behind a proxy, or none is trusted to be.
+        if situation.all_take_mesh_tls {
+            out.transport_socket = Some(mesh_upstream(payload, situation.sni, situation.principals));
+        }
         return;
     }
     out.transport_socket_matches = vec![
@@ -98,15 +102,7 @@ fn originate(
         &settings.subject_alt_names
     };
     automatic_names(http, settings, skip_verify);
-    let validation = if skip_verify {
-        tls::CertificateValidationContext {
-            trust_chain_verification: tls::certificate_validation_context::TrustChainVerification::AcceptUntrusted
-                as i32,
-            ..tls::CertificateValidationContext::default()
-        }
-    } else {
-        validation(settings, names)
-    };
+    let validation = (!skip_verify).then(|| validation(settings, names));
     let alpn = match payload(http, situation.port) {
         Payload::Http2 => vec!["h2".to_owned()],
         Payload::Http1 | Payload::Tcp => Vec::new(),
@@ -118,7 +114,7 @@ fn originate(
             tls_params: Some(versions()),
             tls_certificates: certificates,
             alpn_protocols: alpn,
-            validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
+            validation_context_type: validation,
             ..tls::CommonTlsContext::default()
         }),
         ..tls::UpstreamTlsContext::default()
@@ -136,10 +132,9 @@ fn automatic_names(http: &mut upstream::HttpProtocolOptions, settings: &ClientTl
     options.auto_san_validation = settings.subject_alt_names.is_empty() && !skip_verify;
 }
 
-fn validation(settings: &ClientTls, names: &[String]) -> tls::CertificateValidationContext {
-    use tls::certificate_validation_context::SystemRootCerts;
+/// What the server must prove; the roots are a file's or, by default, the system's.
+fn validation(settings: &ClientTls, names: &[String]) -> ValidationContextType {
     use tls::subject_alt_name_matcher::SanType;
-    let file = !settings.ca_certificates.is_empty() && settings.ca_certificates != "system";
     let matcher = |name: &String| {
         let kind = if name.contains("://") { SanType::Uri } else { SanType::Dns };
         tls::SubjectAltNameMatcher {
@@ -148,13 +143,16 @@ fn validation(settings: &ClientTls, names: &[String]) -> tls::CertificateValidat
             ..tls::SubjectAltNameMatcher::default()
         }
     };
-    tls::CertificateValidationContext {
-        trusted_ca: file.then(|| from_file(&settings.ca_certificates)),
-        system_root_certs: (!file).then(SystemRootCerts::default),
+    let mut context = tls::CertificateValidationContext {
         crl: (!settings.ca_crl.is_empty()).then(|| from_file(&settings.ca_crl)),
         match_typed_subject_alt_names: names.iter().map(matcher).collect(),
         ..tls::CertificateValidationContext::default()
+    };
+    if settings.ca_certificates.is_empty() || settings.ca_certificates == "system" {
+        return with_system_roots(context);
     }
+    context.trusted_ca = Some(from_file(&settings.ca_certificates));
+    ValidationContextType::ValidationContext(context)
 }
 
 fn client_certificate(settings: &ClientTls) -> tls::TlsCertificate {

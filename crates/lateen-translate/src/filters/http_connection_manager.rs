@@ -32,7 +32,7 @@ pub(crate) enum Class {
 pub(crate) enum Routes {
     /// By route discovery, under this name.
     Named(String),
-    Inline(RouteConfiguration),
+    Inline(Box<RouteConfiguration>),
 }
 
 /// The network filter for one HTTP filter chain; `authorization` are the RBAC filters, in order.
@@ -62,7 +62,7 @@ pub(crate) fn filter(
             Routes::Named(name) => {
                 http::RouteSpecifier::Rds(hcm::Rds { config_source: Some(ads()), route_config_name: name })
             }
-            Routes::Inline(table) => http::RouteSpecifier::RouteConfig(table),
+            Routes::Inline(table) => http::RouteSpecifier::RouteConfig(*table),
         }),
         ..hcm::HttpConnectionManager::default()
     };

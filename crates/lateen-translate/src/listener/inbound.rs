@@ -111,7 +111,7 @@ fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundP
                 ));
                 (VIRTUAL_INBOUND, filters)
             } else {
-                let routes = Routes::Inline(inbound_route::table(INBOUND_PASSTHROUGH_CLUSTER, 0, None));
+                let routes = Routes::Inline(Box::new(inbound_route::table(INBOUND_PASSTHROUGH_CLUSTER, 0, None)));
                 let filter = http::filter(
                     view.mesh.config(),
                     Class::SidecarInbound,
@@ -139,7 +139,7 @@ fn declared(view: &View<'_>, authorization: &Authorization, port: &InboundPort) 
             filters.push(tcp_proxy::to_cluster(view.mesh.config(), &cluster, &TcpOptions::default()));
             filters
         } else {
-            let routes = Routes::Inline(inbound_route::table(&cluster, port.service_port, Some(port)));
+            let routes = Routes::Inline(Box::new(inbound_route::table(&cluster, port.service_port, Some(port))));
             let stat_prefix = format!("inbound_{name};");
             let config = view.mesh.config();
             vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, authorization.http.clone())]

@@ -77,10 +77,7 @@ pub(crate) fn hash_policy(hash: &ConsistentHash) -> Option<HashPolicy> {
     } else if let Some(source_ip) = hash.use_source_ip {
         PolicySpecifier::ConnectionProperties(hash_policy::ConnectionProperties { source_ip })
     } else {
-        PolicySpecifier::QueryParameter(hash_policy::QueryParameter {
-            name: hash.http_query_parameter_name.clone()?,
-            ..hash_policy::QueryParameter::default()
-        })
+        PolicySpecifier::QueryParameter(hash_policy::QueryParameter { name: hash.http_query_parameter_name.clone()? })
     };
     Some(HashPolicy { policy_specifier: Some(specifier), ..HashPolicy::default() })
 }

@@ -4,27 +4,20 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use lateen_mesh::InboundPort;
 
 use crate::origin;
-use crate::proto::{boolean, no_timeout};
-use crate::route::{retry, to_cluster};
+use crate::proto::boolean;
+use crate::route::{retry, set_timeout, to_cluster};
 
 /// The inline table of one inbound port; `service_port` is the service's number of it, 0 for undeclared ports.
 pub(crate) fn table(cluster: &str, service_port: u16, port: Option<&InboundPort>) -> route::RouteConfiguration {
-    let operation =
-        port.map_or_else(|| format!(":{service_port}/*"), |port| format!("{}:{service_port}/*", port.service.host));
     let grpc = port.is_some_and(|port| port.protocol.is_grpc());
     let metadata = port.and_then(|port| origin::stable([&port.service.origin]));
-    let action = route::RouteAction {
+    let mut action = route::RouteAction {
         cluster_specifier: Some(to_cluster(cluster)),
-        timeout: Some(no_timeout()),
-        max_stream_duration: Some(route::route_action::MaxStreamDuration {
-            max_stream_duration: Some(no_timeout()),
-            grpc_timeout_header_max: Some(no_timeout()),
-            ..route::route_action::MaxStreamDuration::default()
-        }),
         // A gRPC server may have seen what was sent before the reset.
         retry_policy: (!grpc).then(retry::inbound),
         ..route::RouteAction::default()
     };
+    set_timeout(&mut action, None);
     route::RouteConfiguration {
         name: cluster.to_owned(),
         virtual_hosts: vec![route::VirtualHost {
@@ -33,7 +26,6 @@ pub(crate) fn table(cluster: &str, service_port: u16, port: Option<&InboundPort>
             routes: vec![route::Route {
                 name: "default".to_owned(),
                 r#match: Some(crate::route::everything()),
-                decorator: Some(route::Decorator { operation, ..route::Decorator::default() }),
                 metadata: metadata.clone(),
                 action: Some(route::route::Action::Route(action)),
                 ..route::Route::default()

@@ -65,7 +65,6 @@ pub(crate) fn set_timeout(action: &mut route::RouteAction, timeout: Option<Durat
 /// The route of a service that no VirtualService speaks for.
 pub(crate) fn default_route(
     cluster: &str,
-    operation: String,
     hash: Option<route::route_action::HashPolicy>,
     origins: &[&Origin],
 ) -> route::Route {
@@ -79,7 +78,6 @@ pub(crate) fn default_route(
     route::Route {
         name: "default".to_owned(),
         r#match: Some(everything()),
-        decorator: Some(route::Decorator { operation, ..route::Decorator::default() }),
         metadata: origin::metadata(origins.iter().copied()),
         action: Some(route::route::Action::Route(action)),
         ..route::Route::default()

@@ -154,11 +154,10 @@ impl<'a> VirtualHosts<'a> {
         let cluster = names::outbound_cluster(self.port, "", &service.host);
         let target = Target { host: service.host.to_string(), port: self.port, subset: String::new() };
         let hash = target.hash_policy(self.view, true);
-        let operation = format!("{}:{}/*", service.host, self.port);
         let rule = self.view.scope.destination_rule(&service.host, labels(self.view));
         let mut origins = vec![&service.origin];
         origins.extend(rule.into_iter().flat_map(|rule| &rule.origins));
-        let route = default_route(&cluster, operation, hash, &origins);
+        let route = default_route(&cluster, hash, &origins);
         let (domains, short) = domains(self.view, service);
         self.add(&service.host, domains, &short, vec![route], &service.origin);
     }

@@ -82,7 +82,7 @@ fn not_the_same_host() -> retry_policy::RetryHostPredicate {
 }
 
 fn not_the_same_priority() -> retry_policy::RetryPriority {
-    let config = PreviousPrioritiesConfig { update_frequency: 2, ..PreviousPrioritiesConfig::default() };
+    let config = PreviousPrioritiesConfig { update_frequency: 2 };
     retry_policy::RetryPriority {
         name: "envoy.retry_priorities.previous_priorities".to_owned(),
         config_type: Some(retry_policy::retry_priority::ConfigType::TypedConfig(wire::pack(&config))),

@@ -41,7 +41,7 @@ pub(crate) fn routes(site: &Site<'_>, virtual_service: &VirtualService) -> Vec<r
     let mut out = Vec::new();
     for rule in &virtual_service.http {
         if rule.route.matches.is_empty() {
-            out.push(translate(site, virtual_service, rule, None));
+            out.push(translate(site, rule, None));
             break;
         }
         let mut reachable = true;
@@ -49,7 +49,7 @@ pub(crate) fn routes(site: &Site<'_>, virtual_service: &VirtualService) -> Vec<r
             if !route_match::concerns(conditions, &site.asker, &rule.namespace) {
                 continue;
             }
-            let route = translate(site, virtual_service, rule, Some(conditions));
+            let route = translate(site, rule, Some(conditions));
             let catch_all = route.r#match.as_ref().is_some_and(route_match::is_catch_all);
             out.push(route);
             if catch_all {
@@ -64,12 +64,7 @@ pub(crate) fn routes(site: &Site<'_>, virtual_service: &VirtualService) -> Vec<r
     out
 }
 
-fn translate(
-    site: &Site<'_>,
-    virtual_service: &VirtualService,
-    rule: &HttpRule,
-    conditions: Option<&HttpMatch>,
-) -> route::Route {
+fn translate(site: &Site<'_>, rule: &HttpRule, conditions: Option<&HttpMatch>) -> route::Route {
     let operations = headers::operations(rule.route.headers.as_ref());
     let name = match conditions {
         Some(conditions) if !conditions.name.is_empty() => format!("{}.{}", rule.route.name, conditions.name),
@@ -88,16 +83,23 @@ fn translate(
         ..route::Route::default()
     };
     if let Some(wanted) = &rule.route.redirect {
-        out.action = redirect(wanted, site).map(Action::Redirect);
+        out.action = Some(redirect(wanted, site).map_or_else(broken, Action::Redirect));
     } else if let Some(answer) = &rule.route.direct_response {
         out.action = Some(Action::DirectResponse(direct_response(answer)));
     } else {
         let action = forward(site, rule, operations.authority, &mut out);
-        out.action = Some(Action::Route(action));
+        let leads_somewhere = match &action.cluster_specifier {
+            Some(ClusterSpecifier::WeightedClusters(weighted)) => !weighted.clusters.is_empty(),
+            other => other.is_some(),
+        };
+        out.action = Some(if leads_somewhere { Action::Route(action) } else { broken() });
     }
-    let operation = operation_name(&out, &virtual_service.name, site.asker.port);
-    out.decorator = Some(route::Decorator { operation, ..route::Decorator::default() });
     out
+}
+
+/// The answer of a route that validation should have refused: a proxy would refuse the whole table for it.
+fn broken() -> Action {
+    Action::DirectResponse(route::DirectResponseAction { status: 500, ..route::DirectResponseAction::default() })
 }
 
 fn filter_config(rule: &HttpRule) -> HashMap<String, Any> {
@@ -292,22 +294,4 @@ fn direct_response(answer: &DirectResponse) -> route::DirectResponseAction {
         body: body.map(|specifier| core::DataSource { specifier: Some(specifier), ..core::DataSource::default() }),
         ..route::DirectResponseAction::default()
     }
-}
-
-/// What traces call the route: `<host>:<port><path>`.
-fn operation_name(route: &route::Route, virtual_service: &str, port: u16) -> String {
-    use route::route_match::PathSpecifier;
-    let path = match route.r#match.as_ref().and_then(|conditions| conditions.path_specifier.as_ref()) {
-        Some(PathSpecifier::Prefix(prefix)) => format!("{prefix}*"),
-        Some(PathSpecifier::Path(path)) => path.clone(),
-        Some(PathSpecifier::SafeRegex(regex)) => regex.regex.clone(),
-        _ => "/*".to_owned(),
-    };
-    if let Some(Action::Route(action)) = &route.action
-        && let Some(ClusterSpecifier::Cluster(name)) = &action.cluster_specifier
-        && let Some(cluster) = crate::names::OutboundCluster::parse(name)
-    {
-        return format!("{}:{}{path}", cluster.host, cluster.port);
-    }
-    format!("{virtual_service}:{port}{path}")
 }

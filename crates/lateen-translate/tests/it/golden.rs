@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lateen_mesh::MeshConfig;
 use lateen_xds::json::to_yaml;
+use serde_json::Value;
 
 use crate::world::{TYPES, World, here, json};
 
@@ -56,13 +57,28 @@ fn render(case: &Path) -> String {
         let mut shown = 0;
         for named in world.resources(proxy, url).iter().filter(|named| fits(pattern, &named.name)) {
             shown += 1;
-            let yaml = to_yaml(&json(named)).expect("JSON is YAML");
+            let yaml = to_yaml(&sorted(json(named))).expect("JSON is YAML");
             writeln!(out, "# {kind} {} of {proxy}\n{yaml}---", named.name).expect("strings take text");
         }
         assert!(shown > 0, "{file}: nothing fits `# show {line}` among {:?}", world.names(proxy, url));
     }
     assert!(!out.is_empty(), "{file}: no `# show` line");
     out
+}
+
+/// Fields in the order of their names, what a thing is and is called first: decoded maps have no order of their own.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let mut fields: Vec<(String, Value)> =
+                fields.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            let rank = |key: &str| (key != "@type", key != "name", key.to_owned());
+            fields.sort_by_key(|(key, _)| rank(key));
+            Value::Object(fields.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
 }
 
 /// `*` stands for any text.

@@ -2,6 +2,7 @@
 
 mod bookinfo;
 mod determinism;
+mod engine;
 mod envoy;
 mod golden;
 mod world;

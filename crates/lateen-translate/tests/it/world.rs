@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) mesh: Mesh,
     pub(crate) cache: Cache,
     pub(crate) objects: Vec<Object>,
+    /// Names files that exist nowhere.
+    pub(crate) needs_files: bool,
 }
 
 impl World {
@@ -32,7 +34,7 @@ impl World {
     pub(crate) fn new(texts: &[(&str, &str)], config: MeshConfig) -> Self {
         let objects = objects(texts);
         let mesh = Mesh::build(&objects, &Arc::new(config), None);
-        Self { mesh, cache: Cache::new(), objects }
+        Self { mesh, cache: Cache::new(), objects, needs_files: false }
     }
 
     /// The resources of one type for the proxy `pod.namespace`.
@@ -96,4 +98,33 @@ pub(crate) fn istio_samples() -> Option<PathBuf> {
     assert!(std::env::var_os("CI").is_none(), "{} is absent", folder.display());
     eprintln!("skipped: {} is absent", folder.display());
     None
+}
+
+/// Everything that we have input for.
+pub(crate) fn worlds() -> Vec<(String, World)> {
+    let logged = || MeshConfig { access_log_file: Some("/dev/stdout".to_owned()), ..MeshConfig::default() };
+    let mut out = vec![("shop".to_owned(), World::new(&[("shop.yaml", include_str!("shop.yaml"))], logged()))];
+    for kind in std::fs::read_dir(here().join("tests/golden")).expect("the folder exists") {
+        for file in std::fs::read_dir(kind.expect("is readable").path()).expect("holds folders") {
+            let path = file.expect("is readable").path();
+            let name = path.file_name().expect("has a name").to_string_lossy().into_owned();
+            if name.ends_with(".yaml") && !name.ends_with(".xds.yaml") {
+                let text = std::fs::read_to_string(&path).expect("is readable");
+                let mut world = World::new(&[(&name, &text)], logged());
+                world.needs_files = text.lines().any(|line| line == "# needs files");
+                out.push((name, world));
+            }
+        }
+    }
+    if let Some(samples) = istio_samples() {
+        let read = |path: &str| std::fs::read_to_string(samples.join("bookinfo").join(path)).expect("is readable");
+        let platform = read("platform/kube/bookinfo.yaml");
+        for rules in ["virtual-service-reviews-90-10.yaml", "bookinfo-gateway.yaml", "egress-rule-google-apis.yaml"] {
+            let rules_text = read(&format!("networking/{rules}"));
+            let texts =
+                [("ingress.yaml", include_str!("ingress.yaml")), ("bookinfo.yaml", &platform), (rules, &rules_text)];
+            out.push((format!("bookinfo-{rules}"), World::new(&texts, logged())));
+        }
+    }
+    out
 }
