@@ -12,6 +12,7 @@ use crate::config::OutboundMode;
 use crate::origin::Origin;
 use crate::precedence::Age;
 use crate::scope::{Import, SidecarObject};
+use crate::workloads::Labels;
 
 /// Oldest first within each kind.
 #[derive(Debug, Default)]
@@ -61,6 +62,12 @@ impl Inputs {
             Object::AuthorizationPolicy(resource) => self.authorization_policies.push(Arc::clone(resource)),
             _ => {}
         }
+    }
+
+    /// Namespace and labels of everything that a selector can select, whether it runs or not.
+    pub(crate) fn selectable(&self) -> impl Iterator<Item = (&str, &Labels)> {
+        let pods = self.pods.iter().map(|pod| (pod.namespace(), &pod.metadata.labels));
+        pods.chain(self.workload_entries.iter().map(|entry| (entry.namespace(), &entry.spec.labels)))
     }
 
     /// The Sidecar objects, oldest first.

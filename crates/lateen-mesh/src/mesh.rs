@@ -29,8 +29,6 @@ pub struct Mesh {
     services: Vec<Arc<Service>>,
     services_by_host: HashMap<Arc<str>, Vec<Arc<Service>>>,
     workloads: BTreeMap<Id, Arc<Workload>>,
-    /// Pods and workload entries, by namespace.
-    workloads_by_namespace: BTreeMap<Arc<str>, Vec<Arc<Workload>>>,
     inline: BTreeMap<Id, Vec<Arc<Workload>>>,
     endpoints: HashMap<Id, Arc<ServiceEndpoints>>,
     no_endpoints: Arc<ServiceEndpoints>,
@@ -94,7 +92,6 @@ impl Mesh {
             services,
             services_by_host,
             workloads,
-            workloads_by_namespace: by_namespace,
             inline,
             endpoints,
             no_endpoints: Arc::default(),
@@ -276,10 +273,6 @@ impl Mesh {
             }
         }
         out
-    }
-
-    pub(crate) fn workloads_in(&self, namespace: &str) -> &[Arc<Workload>] {
-        self.workloads_by_namespace.get(namespace).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::workloads::selects;
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     virtual_service_hosts(inputs, mesh, findings);
-    sidecars(inputs, mesh, findings);
+    sidecars(inputs, findings);
 }
 
 /// In the mesh, the oldest VirtualService for a host has it and the others are ignored.
@@ -56,7 +56,7 @@ fn resource_of<'a>(inputs: &'a Inputs, rule: &VirtualService) -> Option<&'a Reso
 }
 
 /// One Sidecar per workload, and one per namespace for the others: the oldest counts.
-fn sidecars(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
+fn sidecars(inputs: &Inputs, findings: &mut Findings) {
     let labels = |sidecar: &Sidecar| {
         sidecar.workload_selector.as_ref().map(|selector| selector.labels.clone()).filter(|labels| !labels.is_empty())
     };
@@ -76,11 +76,11 @@ fn sidecars(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
                 }
             }
             Some(own) => {
-                let workloads = mesh.workloads_in(resource.namespace());
                 let both: Vec<&str> = others
                     .filter(|other| {
                         labels(&other.spec).is_some_and(|theirs| {
-                            workloads.iter().any(|pod| selects(&own, &pod.labels) && selects(&theirs, &pod.labels))
+                            let here = inputs.selectable().filter(|(namespace, _)| *namespace == resource.namespace());
+                            here.into_iter().any(|(_, pod)| selects(&own, pod) && selects(&theirs, pod))
                         })
                     })
                     .map(|other| other.name())

@@ -13,7 +13,7 @@ use crate::workloads::{Workload, selects};
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     for resource in &inputs.gateways {
-        selector(resource, mesh, findings);
+        selector(resource, inputs, findings);
         conflicts(resource, inputs, mesh, findings);
     }
     for resource in &inputs.virtual_services {
@@ -29,8 +29,9 @@ fn selected<'a>(gateway: &Gateway, mesh: &'a Mesh) -> Vec<&'a Workload> {
         .collect()
 }
 
-fn selector(resource: &Resource<Gateway>, mesh: &Mesh, findings: &mut Findings) {
-    if resource.spec.selector.is_empty() || !selected(&resource.spec, mesh).is_empty() {
+fn selector(resource: &Resource<Gateway>, inputs: &Inputs, findings: &mut Findings) {
+    let wanted = &resource.spec.selector;
+    if wanted.is_empty() || inputs.selectable().any(|(_, labels)| selects(wanted, labels)) {
         return;
     }
     let text: Vec<String> = resource.spec.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -79,32 +80,28 @@ fn rejected(resource: &Resource<Gateway>, pods: &[&Workload], mesh: &Mesh, findi
     }
 }
 
-/// Hosts of a VirtualService that none of its gateway's servers has.
+/// Gateways of a VirtualService that serve none of its hosts.
 fn hosts(resource: &Resource<VirtualService>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
-    for gateway in &resource.spec.gateways {
-        let name = gateway_name(gateway, resource.namespace());
+    let hosts: Vec<String> =
+        resource.spec.hosts.iter().map(|host| mesh.resolve_host(host, resource.namespace())).collect();
+    for (at, written) in resource.spec.gateways.iter().enumerate() {
+        let name = gateway_name(written, resource.namespace());
         let found = inputs.gateways.iter().find(|other| format!("{}/{}", other.namespace(), other.name()) == name);
-        let Some(found) = found else { continue };
-        let served: Vec<(&str, String)> = found
-            .spec
-            .servers
-            .iter()
-            .flat_map(|server| &server.hosts)
-            .map(|host| host.split_once('/').unwrap_or(("*", host)))
-            .map(|(namespace, host)| (namespace, host.to_ascii_lowercase()))
-            .collect();
+        let Some(gateway) = found else { continue };
         let open = |namespace: &str| match namespace {
             "*" => true,
-            "." => found.namespace() == resource.namespace(),
+            "." => gateway.namespace() == resource.namespace(),
             named => named == resource.namespace(),
         };
-        for (at, written) in resource.spec.hosts.iter().enumerate() {
-            let wanted = mesh.resolve_host(written, resource.namespace());
-            if !served.iter().any(|(namespace, host)| open(namespace) && host::matches(host, &wanted)) {
-                let message = format!("gateway `{gateway}` serves no host `{written}` for this namespace");
-                let field = format!("spec.hosts[{at}]");
-                findings.add(resource, VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY, &field, message, None);
-            }
+        let serves_some = gateway.spec.servers.iter().flat_map(|server| &server.hosts).any(|own| {
+            let (namespace, own) = own.split_once('/').unwrap_or(("*", own));
+            open(namespace) && hosts.iter().any(|host| host::matches(&own.to_ascii_lowercase(), host))
+        });
+        if !serves_some {
+            let message =
+                format!("no server of gateway `{written}` has any of the hosts {}", resource.spec.hosts.join(", "));
+            let field = format!("spec.gateways[{at}]");
+            findings.add(resource, VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY, &field, message, None);
         }
     }
 }

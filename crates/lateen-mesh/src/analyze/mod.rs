@@ -93,4 +93,16 @@ const ERROR: Severity = Severity::Error;
 const WARNING: Severity = Severity::Warning;
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_offered_and_far_ones_are_not() {
+        let known = || ["reviews", "ratings", "details"].into_iter();
+        assert_eq!(nearest("reveiws", known()), Some("reviews"));
+        assert_eq!(nearest("rating", known()), Some("ratings"));
+        assert_eq!(nearest("productpage", known()), None);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

@@ -24,7 +24,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
         delegates(resource, inputs, findings);
     }
     for resource in &inputs.destination_rules {
-        destination_rule(resource, mesh, findings);
+        destination_rule(resource, inputs, mesh, findings);
     }
 }
 
@@ -65,6 +65,9 @@ fn destination(
     findings: &mut Findings,
 ) {
     let name = mesh.resolve_host(&wanted.host, resource.namespace());
+    if !wanted.subset.is_empty() {
+        subset(resource, mesh, &name, wanted, field, findings);
+    }
     let Some(service) = find_service(mesh, &name, resource.namespace()) else {
         let known = mesh.services().iter().map(|service| &*service.host);
         let message =
@@ -79,9 +82,6 @@ fn destination(
         return;
     };
     port(resource, service, wanted, field, findings);
-    if !wanted.subset.is_empty() {
-        subset(resource, mesh, service, wanted, field, findings);
-    }
 }
 
 fn port(
@@ -118,21 +118,19 @@ fn port(
 fn subset(
     resource: &Resource<VirtualService>,
     mesh: &Mesh,
-    service: &Service,
+    host: &str,
     wanted: &Destination,
     field: &str,
     findings: &mut Findings,
 ) {
     // Any rule for the host counts: which of them a client gets depends on its namespace.
-    let rules = mesh.destination_rules().filter(|rule| host::is_subset_of(&service.host, &rule.host));
+    let rules = mesh.destination_rules().filter(|rule| host::is_subset_of(host, &rule.host));
     let known: Vec<&str> = rules.flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str()).collect();
     if known.contains(&wanted.subset.as_str()) {
         return;
     }
-    let message = format!(
-        "no DestinationRule for `{}` has a subset `{}`; requests there are answered 503",
-        service.host, wanted.subset
-    );
+    let message =
+        format!("no DestinationRule for `{host}` has a subset `{}`; requests there are answered 503", wanted.subset);
     let help = did_you_mean(&wanted.subset, known.into_iter());
     findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &format!("{field}.subset"), message, help);
 }
@@ -176,7 +174,7 @@ fn delegates(resource: &Resource<VirtualService>, inputs: &Inputs, findings: &mu
     }
 }
 
-fn destination_rule(resource: &Resource<DestinationRule>, mesh: &Mesh, findings: &mut Findings) {
+fn destination_rule(resource: &Resource<DestinationRule>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     let name = mesh.resolve_host(&resource.spec.host, resource.namespace());
     let services: Vec<&Service> = mesh
         .services()
@@ -200,9 +198,10 @@ fn destination_rule(resource: &Resource<DestinationRule>, mesh: &Mesh, findings:
         let countable: Vec<&&Service> = services.iter().filter(|service| service.selector.is_some()).collect();
         let selected = countable.iter().any(|service| {
             let behind = service.selector.as_ref();
-            mesh.workloads_in(&service.namespace).iter().any(|workload| {
-                behind.is_some_and(|selector| selects(selector, &workload.labels))
-                    && selects(&subset.labels, &workload.labels)
+            inputs.selectable().any(|(namespace, labels)| {
+                *namespace == *service.namespace
+                    && behind.is_some_and(|selector| selects(selector, labels))
+                    && selects(&subset.labels, labels)
             })
         });
         if !countable.is_empty() && !selected {

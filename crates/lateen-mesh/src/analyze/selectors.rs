@@ -8,43 +8,55 @@ use crate::inputs::Inputs;
 use crate::mesh::Mesh;
 use crate::workloads::{Labels, selects};
 
+/// A selector, and where it stands.
+struct Selector<'a> {
+    labels: &'a Labels,
+    field: &'static str,
+    code: Code,
+    /// Selects in all namespaces.
+    everywhere: bool,
+}
+
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     let none = Labels::new();
     for resource in &inputs.authorization_policies {
+        let attached = resource.spec.target_ref.is_some() || !resource.spec.target_refs.is_empty();
         let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
-        let wide = resource.namespace() == mesh.config().root_namespace;
-        check_one(resource, labels, wide, "spec.selector", NO_MATCHING_WORKLOADS_FOUND, mesh, findings);
+        let everywhere = resource.namespace() == mesh.config().root_namespace;
+        // Without labels it is for the whole namespace, which may be empty.
+        if !attached && !(labels.is_empty() && everywhere) {
+            let selector = Selector { labels, field: "spec.selector", code: NO_MATCHING_WORKLOADS_FOUND, everywhere };
+            check_one(resource, &selector, inputs, findings);
+        }
     }
     for resource in &inputs.peer_authentications {
         let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
-        check_one(resource, labels, false, "spec.selector", NO_MATCHING_WORKLOADS_FOUND, mesh, findings);
+        if !labels.is_empty() {
+            let field = "spec.selector";
+            let selector = Selector { labels, field, code: NO_MATCHING_WORKLOADS_FOUND, everywhere: false };
+            check_one(resource, &selector, inputs, findings);
+        }
     }
     for resource in &inputs.sidecars {
         let labels = resource.spec.workload_selector.as_ref().map_or(&none, |selector| &selector.labels);
-        let field = "spec.workloadSelector";
-        check_one(resource, labels, false, field, REFERENCED_RESOURCE_NOT_FOUND, mesh, findings);
+        if !labels.is_empty() {
+            let field = "spec.workloadSelector";
+            let selector = Selector { labels, field, code: REFERENCED_RESOURCE_NOT_FOUND, everywhere: false };
+            check_one(resource, &selector, inputs, findings);
+        }
     }
 }
 
-/// `wide`: selects in all namespaces. Without labels there is nothing to check.
-fn check_one<K: KindSpec>(
-    resource: &Resource<K>,
-    labels: &Labels,
-    wide: bool,
-    field: &str,
-    code: Code,
-    mesh: &Mesh,
-    findings: &mut Findings,
-) {
-    if labels.is_empty() {
+fn check_one<K: KindSpec>(resource: &Resource<K>, selector: &Selector<'_>, inputs: &Inputs, findings: &mut Findings) {
+    let here = |namespace: &str| selector.everywhere || namespace == resource.namespace();
+    if inputs.selectable().any(|(namespace, labels)| here(namespace) && selects(selector.labels, labels)) {
         return;
     }
-    let selected = mesh
-        .workloads()
-        .any(|workload| (wide || *workload.namespace == *resource.namespace()) && selects(labels, &workload.labels));
-    if !selected {
-        let text: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let message = format!("selector `{}` selects no workload", text.join(","));
-        findings.add(resource, code, field, message, None);
-    }
+    let message = if selector.labels.is_empty() {
+        format!("there is no workload in namespace `{}`", resource.namespace())
+    } else {
+        let pairs: Vec<String> = selector.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        format!("selector `{}` selects no workload", pairs.join(","))
+    };
+    findings.add(resource, selector.code, selector.field, message, None);
 }

@@ -1,0 +1,206 @@
+//! Checks across objects: our own cases, and the cases that Istio's analyzers are tested with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lateen_api::{Diagnostic, Object};
+use lateen_mesh::{Mesh, MeshConfig, analyze};
+
+use crate::world::{deployment, object, objects, service};
+
+fn findings(text: &str) -> Vec<Diagnostic> {
+    let objects = objects(text);
+    let mesh = Mesh::build(&objects, &Arc::new(MeshConfig::default()), None);
+    analyze(&objects, &mesh)
+}
+
+/// Code, object name and field of each finding.
+fn short(text: &str) -> Vec<(String, String, String)> {
+    let name = |found: &Diagnostic| found.object.as_ref().map(ToString::to_string).unwrap_or_default();
+    findings(text).iter().map(|found| (found.code.clone(), name(found), found.field.clone())).collect()
+}
+
+fn base() -> String {
+    deployment("default", "web") + &service("default", "web", "[{name: http, port: 80}]")
+}
+
+fn route(name: &str, destination: &str) -> String {
+    object(
+        "VirtualService",
+        "default",
+        name,
+        &format!("{{hosts: [web], http: [{{route: [{{destination: {destination}}}]}}]}}"),
+    )
+}
+
+fn one(code: &str, object: &str, field: &str) -> Vec<(String, String, String)> {
+    vec![(code.to_owned(), object.to_owned(), field.to_owned())]
+}
+
+#[test]
+fn what_is_right_has_no_findings() {
+    let text = base() + &route("web", "{host: web}");
+    assert_eq!(short(&text), []);
+}
+
+#[test]
+fn a_missing_host_is_named_with_its_line_and_the_nearest_name() {
+    let text = base() + &route("web", "{host: wed}");
+    let found = findings(&text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(
+        (found[0].code.as_str(), found[0].field.as_str()),
+        ("IST0101", "spec.http[0].route[0].destination.host")
+    );
+    assert_eq!(found[0].file, "test.yaml");
+    let line = text.lines().position(|line| line.contains("wed")).expect("is there") + 1;
+    assert_eq!(found[0].line as usize, line);
+    assert_eq!(found[0].help.as_deref(), Some("did you mean `web.default.svc.cluster.local`?"));
+}
+
+#[test]
+fn a_missing_subset_is_named() {
+    let rule = object("DestinationRule", "default", "web", "{host: web, subsets: [{name: v1, labels: {app: web}}]}");
+    assert_eq!(short(&(base() + &rule + &route("web", "{host: web, subset: v1}"))), []);
+    assert_eq!(
+        short(&(base() + &rule + &route("web", "{host: web, subset: v2}"))),
+        one("IST0101", "VirtualService default/web", "spec.http[0].route[0].destination.subset")
+    );
+}
+
+#[test]
+fn a_missing_port_is_named_and_an_unclear_one_asked_for() {
+    assert_eq!(
+        short(&(base() + &route("web", "{host: web, port: {number: 81}}"))),
+        one("IST0101", "VirtualService default/web", "spec.http[0].route[0].destination.port.number")
+    );
+    let two =
+        deployment("default", "web") + &service("default", "web", "[{name: http, port: 80}, {name: http-b, port: 81}]");
+    assert_eq!(
+        short(&(two + &route("web", "{host: web}"))),
+        one("IST0112", "VirtualService default/web", "spec.http[0].route[0].destination")
+    );
+}
+
+#[test]
+fn a_missing_gateway_is_named() {
+    let text = base()
+        + &object(
+            "VirtualService",
+            "default",
+            "web",
+            "{hosts: [a.example], gateways: [front, mesh], http: [{route: [{destination: {host: web}}]}]}",
+        );
+    assert_eq!(short(&text), one("IST0101", "VirtualService default/web", "spec.gateways[0]"));
+}
+
+#[test]
+fn two_rules_for_one_host_of_the_mesh_conflict() {
+    let text = base() + &route("first", "{host: web}") + &route("second", "{host: web}");
+    let found = findings(&text);
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|found| found.code == "IST0109"));
+    assert!(found[0].message.contains("this one, the oldest, is in force"), "{}", found[0].message);
+    assert!(found[1].message.contains("this one is ignored"), "{}", found[1].message);
+    let apart = text
+        .replace(
+            "name: second, namespace: default}\nspec: {",
+            "name: second, namespace: default}\nspec: {exportTo: [other], ",
+        )
+        .replace(
+            "name: first, namespace: default}\nspec: {",
+            "name: first, namespace: default}\nspec: {exportTo: [.], ",
+        );
+    assert_eq!(short(&apart), [], "nobody sees both");
+}
+
+#[test]
+fn what_is_not_honoured_is_said() {
+    let text = base()
+        + &object(
+            "DestinationRule",
+            "default",
+            "web",
+            "{host: web, trafficPolicy: {loadBalancer: {localityLbSetting: {enabled: true}}}}",
+        )
+        + &object("AuthorizationPolicy", "default", "ask", "{action: CUSTOM, provider: {name: p}, rules: [{}]}");
+    let found = short(&text);
+    let fields: Vec<&str> = found.iter().map(|(_, _, field)| field.as_str()).collect();
+    assert_eq!(fields, ["spec.trafficPolicy.loadBalancer.localityLbSetting", "spec.action"]);
+    assert!(found.iter().all(|(code, _, _)| code == lateen_api::diagnostic::code::UNSUPPORTED_FIELD));
+}
+
+/// Analyzers of Istio whose findings we have; the codes of ours to compare, and which field they are about.
+const ANALYZERS: [(&str, &[&str], &str); 8] = [
+    ("virtualservice.DestinationRuleAnalyzer", &["IST0101"], ".subset"),
+    ("virtualservice.GatewayAnalyzer", &["IST0132"], ""),
+    ("virtualservice.ConflictingMeshGatewayHostsAnalyzer", &["IST0109"], ""),
+    ("gateway.ConflictingGatewayAnalyzer", &["IST0145"], ""),
+    ("gateway.IngressGatewayPortAnalyzer", &["IST0101"], "spec.selector"),
+    ("sidecar.SelectorAnalyzer", &["IST0101", "IST0110", "IST0111"], ""),
+    ("destinationrule.PodNotSelectedAnalyzer", &["IST0173"], ""),
+    ("authz.AuthorizationPoliciesAnalyzer", &["IST0127"], ""),
+];
+
+/// What differs, and why.
+const DIFFERENT: [(&str, &str); 3] = [
+    // `*.productpage.d` and `*.d` are no conflict: the more specific one counts where both are seen.
+    ("virtualServiceConflictingMeshGatewayHostsWithExportTo", "productpage-d"),
+    // It counts on the ingress gateway that an installation brings.
+    ("gatewayCorrectPort", "httpbin-gateway"),
+    // Its gateways are of the Kubernetes Gateway API, which is not read here.
+    ("virtualServiceKubernetesGateways", "my-vs-host-mismatch"),
+];
+
+#[test]
+fn findings_are_those_of_istio_on_its_own_cases() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/istio-samples/analyze");
+    if !folder.is_dir() {
+        assert!(std::env::var_os("CI").is_none(), "{} is absent", folder.display());
+        eprintln!("skipped: {} is absent", folder.display());
+        return;
+    }
+    let cases = std::fs::read_to_string(folder.join("cases.json")).expect("is readable");
+    let cases: serde_json::Value = serde_json::from_str(&cases).expect("is JSON");
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for case in cases.as_array().expect("is a list") {
+        let text = |key: &str| case[key].as_str().unwrap_or_default();
+        let Some((_, codes, part)) = ANALYZERS.iter().find(|(name, ..)| *name == text("analyzer")) else { continue };
+        let mut objects: Vec<Object> = Vec::new();
+        for file in case["files"].as_array().expect("is a list") {
+            let file = file.as_str().expect("is a name");
+            let content = std::fs::read_to_string(folder.join(file)).expect("is readable");
+            objects.extend(lateen_api::parse_documents(file, &content, "").objects);
+        }
+        let objects: Vec<Object> = objects.into_iter().zip(1..).map(|(object, age)| object.with_age(age)).collect();
+        let mesh = Mesh::build(&objects, &Arc::new(MeshConfig::default()), None);
+        let mut got: Vec<String> = analyze(&objects, &mesh)
+            .iter()
+            .filter(|found| codes.contains(&found.code.as_str()) && found.field.contains(part))
+            .map(|found| format!("{} {}", found.code, found.object.as_ref().expect("is about an object")))
+            .filter(|one| !is_different(text("name"), one))
+            .collect();
+        let mut want: Vec<String> = case["expected"]
+            .as_array()
+            .expect("is a list")
+            .iter()
+            .map(|one| {
+                format!("{} {}", one["code"].as_str().unwrap_or_default(), one["object"].as_str().unwrap_or_default())
+            })
+            .filter(|one| codes.iter().any(|code| one.starts_with(code)))
+            .filter(|one| !is_different(text("name"), one))
+            .collect();
+        (got.sort(), want.sort());
+        (got.dedup(), want.dedup());
+        compared += 1;
+        if got != want {
+            wrong.push(format!("{}:\n  want {want:#?}\n  got  {got:#?}", text("name")));
+        }
+    }
+    assert!(compared >= 10, "only {compared} cases");
+    assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn is_different(case: &str, finding: &str) -> bool {
+    DIFFERENT.iter().any(|(name, object)| *name == case && finding.ends_with(object))
+}

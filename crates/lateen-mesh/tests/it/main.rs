@@ -1,0 +1,10 @@
+//! The model as a whole: YAML in, rules of precedence out.
+
+mod analyze;
+mod gateways;
+mod policy;
+mod routing;
+mod scope;
+mod services;
+mod sharing;
+mod world;
