@@ -25,5 +25,3 @@ pub(crate) const VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY: Code = code("IST0132
 pub(crate) const CONFLICTING_GATEWAYS: Code = code("IST0145", ERROR);
 pub(crate) const DESTINATION_RULE_SUBSET_NOT_SELECT_PODS: Code = code("IST0173", ERROR);
 pub(crate) const UNKNOWN_DESTINATION_RULE_HOST: Code = code("IST0174", WARNING);
-/// Ours: something that Istio honours and Lateen does not.
-pub(crate) const NOT_HONOURED: Code = code(lateen_api::diagnostic::code::UNSUPPORTED_FIELD, WARNING);

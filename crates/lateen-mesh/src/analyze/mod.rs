@@ -8,7 +8,6 @@ mod conflicts;
 mod gateways;
 mod references;
 mod selectors;
-mod unsupported;
 
 use lateen_api::{Diagnostic, KindSpec, Object, Resource, Severity};
 
@@ -22,7 +21,6 @@ pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -
     conflicts::check(&inputs, mesh, &mut findings);
     gateways::check(&inputs, mesh, &mut findings);
     selectors::check(&inputs, mesh, &mut findings);
-    unsupported::check(&inputs, &mut findings);
     let mut out = findings.0;
     out.sort_by(|a, b| {
         (&a.file, a.line, &a.object, &a.field, &a.code).cmp(&(&b.file, b.line, &b.object, &b.field, &b.code))

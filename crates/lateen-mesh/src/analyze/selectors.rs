@@ -24,7 +24,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
         let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
         let everywhere = resource.namespace() == mesh.config().root_namespace;
         // Without labels it is for the whole namespace, which may be empty.
-        if !attached && !(labels.is_empty() && everywhere) {
+        if !(attached || labels.is_empty() && everywhere) {
             let selector = Selector { labels, field: "spec.selector", code: NO_MATCHING_WORKLOADS_FOUND, everywhere };
             check_one(resource, &selector, inputs, findings);
         }
