@@ -131,4 +131,6 @@ pub mod code {
     pub const DUPLICATE: &str = "LAT0007";
     /// Legal, and perhaps not what was meant.
     pub const SUSPICIOUS: &str = "LAT0008";
+    /// A field that is still read, and has a successor (Istio's code).
+    pub const DEPRECATED: &str = "IST0002";
 }

@@ -8,7 +8,9 @@
 
 pub mod diagnostic;
 pub mod kubernetes;
+pub mod mesh_config;
 pub mod meta;
+mod mistakes;
 pub mod networking;
 pub mod object;
 pub mod parse;
@@ -16,10 +18,13 @@ pub mod scalar;
 pub mod security;
 pub mod selector;
 mod similar;
+mod support;
 pub mod telemetry;
+pub mod validate;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use meta::{ObjectMeta, Origin};
 pub use object::{Kind, KindSpec, Object, ObjectKey, Resource};
 pub use parse::{Parsed, parse_documents, parse_json};
+pub use validate::{Environment, validate, validate_in};

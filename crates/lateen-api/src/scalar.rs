@@ -305,3 +305,54 @@ impl<'de> Deserialize<'de> for Quantity {
 pub(crate) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_go_writes_them() {
+        let cases = [
+            ("5s", 5_000_000_000),
+            ("0.25s", 250_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("100ms", 100_000_000),
+            ("7us", 7_000),
+            ("0", 0),
+            ("0s", 0),
+            (".5s", 500_000_000),
+            ("+1s", 1_000_000_000),
+            ("1.0000000019s", 1_000_000_001),
+        ];
+        for (text, nanos) in cases {
+            assert_eq!(text.parse::<Duration>().map(|duration| duration.0.as_nanos()), Ok(nanos), "{text}");
+        }
+        let wrong = ["", "5", "s", "5x", "-1s", "+", "1.2.3s", "5 s", "99999999999999999h", "٣s", "1e3s"];
+        for text in wrong {
+            assert!(text.parse::<Duration>().is_err(), "{text}");
+        }
+        let huge = format!("{}s", "9".repeat(60));
+        assert!(huge.parse::<Duration>().is_err());
+    }
+
+    #[test]
+    fn durations_are_written_as_protobuf_writes_them() {
+        for (duration, text) in [
+            (Duration::from_secs(5), "5s"),
+            (Duration::from_millis(1500), "1.5s"),
+            (Duration::from_millis(1), "0.001s"),
+            (Duration::default(), "0s"),
+        ] {
+            assert_eq!(duration.to_string(), text);
+            assert_eq!(text.parse(), Ok(duration));
+        }
+    }
+
+    #[test]
+    fn percentages_keep_four_decimals() {
+        for (value, per_million) in [(0.0, 0), (0.0001, 1), (12.5, 125_000), (100.0, 1_000_000), (1e9, 1_000_000)] {
+            assert_eq!(Percent { value }.per_million(), per_million, "{value}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use serde::{Deserialize, forward_to_deserialize_any};
 
 use super::positions::join;
 use super::{Node, Value};
+use crate::similar::did_you_mean;
 
 /// Why a tree is no `T`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -331,7 +332,10 @@ fn list(names: &[&str]) -> String {
 }
 
 fn no_variant(name: &str, variants: &[&str]) -> Failure {
-    de::Error::custom(format!("`{name}` is none of {}", list(variants)))
+    de::Error::custom(match did_you_mean(name, variants) {
+        Some(meant) => format!("`{name}` is not one of {}, did you mean `{meant}`?", list(variants)),
+        None => format!("`{name}` is not one of {}", list(variants)),
+    })
 }
 
 struct Items<'a, 'de, 'u> {

@@ -47,7 +47,10 @@ impl Positions {
             if let Some(position) = self.0.get(path) {
                 return Some(*position);
             }
-            path = &path[..path.rfind(['.', '['])?];
+            if path.is_empty() {
+                return None;
+            }
+            path = &path[..path.rfind(['.', '[']).unwrap_or(0)];
         }
     }
 }

@@ -1,0 +1,200 @@
+//! Istio's `MeshConfig`: settings of the whole mesh, the part of it that is honoured.
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::{Diagnostic, Severity, code};
+use crate::mistakes::Mistakes;
+use crate::scalar::Duration;
+use crate::yaml::{self, Node, Positions, Value};
+
+/// The settings, with Istio's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct MeshConfig {
+    pub trust_domain: String,
+    /// Other names of the trust domain, accepted in certificates and policies.
+    pub trust_domain_aliases: Vec<String>,
+    /// Where policies hold for the whole mesh.
+    pub root_namespace: String,
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
+    /// How long a listener waits for a client's first bytes; 0 without limit, absent the listener's own default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol_detection_timeout: Option<Duration>,
+    pub connect_timeout: Duration,
+    pub dns_refresh_rate: Duration,
+    pub enable_auto_mtls: bool,
+    pub path_normalization: PathNormalization,
+    /// `/dev/stdout`, another path, or empty: no access log.
+    pub access_log_file: String,
+    /// Empty: Istio's text format.
+    pub access_log_format: String,
+    /// `exportTo` of Services that name none.
+    pub default_service_export_to: Vec<String>,
+    pub default_virtual_service_export_to: Vec<String>,
+    pub default_destination_rule_export_to: Vec<String>,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        let everybody = || vec!["*".to_owned()];
+        Self {
+            trust_domain: "cluster.local".to_owned(),
+            trust_domain_aliases: Vec::new(),
+            root_namespace: "istio-system".to_owned(),
+            outbound_traffic_policy: OutboundTrafficPolicy::default(),
+            protocol_detection_timeout: None,
+            connect_timeout: Duration::from_secs(10),
+            dns_refresh_rate: Duration::from_secs(60),
+            enable_auto_mtls: true,
+            path_normalization: PathNormalization::default(),
+            access_log_file: String::new(),
+            access_log_format: String::new(),
+            default_service_export_to: everybody(),
+            default_virtual_service_export_to: everybody(),
+            default_destination_rule_export_to: everybody(),
+        }
+    }
+}
+
+/// `MeshConfig.OutboundTrafficPolicy`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutboundTrafficPolicy {
+    pub mode: OutboundMode,
+}
+
+/// What happens to traffic to unknown destinations; unlike in a `Sidecar`, the default lets it go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutboundMode {
+    #[default]
+    AllowAny,
+    RegistryOnly,
+}
+
+/// `MeshConfig.ProxyPathNormalization`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PathNormalization {
+    pub normalization: Normalization,
+}
+
+/// How request paths are made canonical before rules look at them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Normalization {
+    /// The same as `BASE`.
+    #[default]
+    Default,
+    None,
+    Base,
+    MergeSlashes,
+    DecodeAndMergeSlashes,
+}
+
+/// Fields that Istio has and that have no effect here yet.
+const IGNORED: &[&str] = &[
+    "accessLogEncoding",
+    "ca",
+    "caCertificates",
+    "certificates",
+    "configSources",
+    "defaultConfig",
+    "defaultHttpRetryPolicy",
+    "defaultInboundHttpRetryPolicy",
+    "defaultProviders",
+    "defaultTrafficPolicy",
+    "disableEnvoyListenerLog",
+    "discoverySelectors",
+    "enableEnvoyAccessLogService",
+    "enablePrometheusMerge",
+    "enableTracing",
+    "extensionProviders",
+    "h2UpgradePolicy",
+    "hboneIdleTimeout",
+    "inboundClusterStatName",
+    "inboundTrafficPolicy",
+    "ingressClass",
+    "ingressControllerMode",
+    "ingressSelector",
+    "ingressService",
+    "localityLbSetting",
+    "meshMTLS",
+    "outboundClusterStatName",
+    "proxyHttpPort",
+    "proxyInboundListenPort",
+    "proxyListenPort",
+    "serviceEntryVisibility",
+    "serviceScopeConfigs",
+    "serviceSettings",
+    "tcpKeepalive",
+    "thriftConfig",
+    "tlsDefaults",
+    "verifyCertificateAtClient",
+    "zoneAwareLbSetting",
+];
+
+/// Reads a mesh config. With errors among the diagnostics it must not be used; what is not honoured yet is a warning.
+pub fn parse(file: &str, text: &str) -> (MeshConfig, Vec<Diagnostic>) {
+    let refused = |message: String| (MeshConfig::default(), vec![diagnostic(file, code::SYNTAX, (0, 0), "", message)]);
+    if text.len() > crate::parse::MAX_TEXT {
+        return refused(format!("the text has {} bytes, too many for a mesh config", text.len()));
+    }
+    let mut documents = yaml::documents(text);
+    if documents.len() > 1 {
+        return refused(format!("expected one document with the mesh config, found {}", documents.len()));
+    }
+    match documents.pop() {
+        None => (MeshConfig::default(), Vec::new()),
+        Some(Ok(node)) => read(file, &node),
+        Some(Err(error)) => {
+            let message = format!("not YAML: {}", error.message);
+            (MeshConfig::default(), vec![diagnostic(file, code::SYNTAX, (error.line, error.column), "", message)])
+        }
+    }
+}
+
+fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
+    let positions = Positions::of(node);
+    let at = |field: &str| positions.nearest(field).unwrap_or_default();
+    let mut out = Vec::new();
+    let mut honoured = node.clone();
+    if let Value::Mapping(entries) = &mut honoured.value {
+        entries.retain(|(key, _)| {
+            let name = key.as_str().unwrap_or_default();
+            let ignored = IGNORED.contains(&name);
+            if ignored {
+                let message = format!("`{name}` is not supported yet and has no effect");
+                let found = diagnostic(file, code::UNSUPPORTED_FIELD, at(name), name, message);
+                out.push(Diagnostic { severity: Severity::Warning, ..found });
+            }
+            !ignored
+        });
+    }
+    let mut mistakes = Mistakes::default();
+    let config: MeshConfig = mistakes.read(&honoured, "");
+    if config.trust_domain.is_empty() || config.root_namespace.is_empty() {
+        let field = if config.trust_domain.is_empty() { "trustDomain" } else { "rootNamespace" };
+        mistakes.add(code::INVALID, field.to_owned(), format!("`{field}` may not be empty"), None);
+    }
+    for mistake in mistakes.into_list() {
+        let found = diagnostic(file, mistake.code, at(&mistake.field), &mistake.field, mistake.message);
+        out.push(Diagnostic { help: mistake.help, ..found });
+    }
+    out.sort_by_key(|found| (found.line, found.column));
+    (config, out)
+}
+
+fn diagnostic(file: &str, code: &str, (line, column): (u32, u32), field: &str, message: String) -> Diagnostic {
+    Diagnostic {
+        code: code.to_owned(),
+        severity: Severity::Error,
+        object: None,
+        file: file.to_owned(),
+        line,
+        column,
+        field: field.to_owned(),
+        message,
+        help: None,
+    }
+}

@@ -1,0 +1,67 @@
+//! The rules that one object must keep whatever else there is: Istio's validation, Kubernetes' for its own kinds, and what
+//! of all that is not honoured yet.
+
+mod authorization_policy;
+mod check;
+mod destination_rule;
+mod gateway;
+mod headers;
+mod http_route;
+mod metadata;
+mod names;
+mod peer_authentication;
+mod pod;
+mod request_authentication;
+mod service;
+mod service_entry;
+mod sidecar;
+mod telemetry;
+mod virtual_service;
+mod workload;
+
+use crate::diagnostic::Diagnostic;
+use crate::object::Object;
+use crate::support;
+use check::Check;
+
+/// Where the object is to have effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// A mesh on one machine, where pods are local processes and ConfigMaps, Secrets and claims do not exist.
+    Local,
+    /// A Kubernetes cluster.
+    Cluster,
+}
+
+/// What is wrong with an object that is to have effect on this machine. Errors mean that it must not be used.
+pub fn validate(object: &Object) -> Vec<Diagnostic> {
+    validate_in(object, Environment::Local)
+}
+
+/// What is wrong with an object in this environment. Errors mean that it must not be used.
+pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic> {
+    let mut check = Check::new(object, environment);
+    metadata::check(&mut check, object);
+    match object {
+        Object::Namespace(_) | Object::ServiceAccount(_) => {}
+        Object::Service(service) => service::check(&mut check, &service.spec),
+        Object::Pod(pod) => pod::check(&mut check, "spec", &pod.spec.spec),
+        Object::Deployment(deployment) => pod::check_deployment(&mut check, &deployment.spec),
+        Object::PeerAuthentication(policy) => peer_authentication::check(&mut check, &policy.spec),
+        Object::RequestAuthentication(policy) => request_authentication::check(&mut check, &policy.spec),
+        Object::AuthorizationPolicy(policy) => authorization_policy::check(&mut check, &policy.spec),
+        Object::WorkloadEntry(entry) => workload::check_entry(&mut check, "spec", &entry.spec, None),
+        Object::WorkloadGroup(group) => workload::check_group(&mut check, &group.spec),
+        Object::ServiceEntry(entry) => service_entry::check(&mut check, entry),
+        Object::Sidecar(sidecar) => sidecar::check(&mut check, sidecar),
+        Object::DestinationRule(rule) => destination_rule::check(&mut check, rule),
+        Object::Gateway(gateway) => gateway::check(&mut check, gateway),
+        Object::VirtualService(service) => virtual_service::check(&mut check, service),
+        Object::ProxyConfig(config) => metadata::match_labels(&mut check, config.spec.selector.as_ref()),
+        Object::Telemetry(telemetry) => telemetry::check(&mut check, &telemetry.spec),
+    }
+    let mut out = check.finish();
+    out.extend(support::unsupported(object));
+    out.sort_by_key(|found| (found.line, found.column));
+    out
+}

@@ -1,0 +1,48 @@
+//! The mesh config: defaults, strictness, places.
+
+use lateen_api::Severity;
+use lateen_api::mesh_config::{MeshConfig, Normalization, OutboundMode, parse};
+
+#[test]
+fn nothing_written_is_istios_default() {
+    for text in ["", "{}", "# only words\n"] {
+        assert_eq!(parse("mesh.yaml", text), (MeshConfig::default(), Vec::new()), "{text}");
+    }
+    let config = MeshConfig::default();
+    assert_eq!((config.trust_domain.as_str(), config.root_namespace.as_str()), ("cluster.local", "istio-system"));
+    assert!(config.enable_auto_mtls && config.access_log_file.is_empty());
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let text = "trustDomain: td1\nenableAutoMtls: false\nprotocolDetectionTimeout: 100ms\naccessLogFile: /dev/stdout\n\
+                outboundTrafficPolicy:\n  mode: REGISTRY_ONLY\npathNormalization:\n  normalization: MERGE_SLASHES\n";
+    let (config, found) = parse("mesh.yaml", text);
+    assert_eq!(found, []);
+    assert_eq!(config.trust_domain, "td1");
+    assert!(!config.enable_auto_mtls);
+    assert_eq!(config.outbound_traffic_policy.mode, OutboundMode::RegistryOnly);
+    assert_eq!(config.path_normalization.normalization, Normalization::MergeSlashes);
+    assert_eq!(config.protocol_detection_timeout.map(|time| time.get().as_millis()), Some(100));
+    assert_eq!(config.root_namespace, "istio-system", "what is not written keeps its default");
+}
+
+#[test]
+fn mistakes_are_placed_and_gaps_are_said() {
+    let text = "trustDomian: a\nenableTracing: true\nenableAutoMtls: maybe\noutboundTrafficPolicy: {mode: SOME}\nrootNamespace: ''\n";
+    let (_, found) = parse("mesh.yaml", text);
+    let said: Vec<_> = found.iter().map(|found| (found.line, found.severity, found.message.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            (1, Severity::Error, "unknown field `trustDomian`, did you mean `trustDomain`?"),
+            (2, Severity::Warning, "`enableTracing` is not supported yet and has no effect"),
+            (3, Severity::Error, "expected true or false, found the text \"maybe\""),
+            (4, Severity::Error, "`SOME` is not one of ALLOW_ANY, REGISTRY_ONLY"),
+            (5, Severity::Error, "`rootNamespace` may not be empty"),
+        ]
+    );
+    let (_, found) = parse("mesh.yaml", "trustDomain: [");
+    assert_eq!((found[0].code.as_str(), found[0].line), ("LAT0001", 1));
+    assert_eq!(parse("mesh.yaml", "a: 1\n---\nb: 1\n").1.len(), 1);
+}

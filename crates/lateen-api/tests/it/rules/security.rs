@@ -1,0 +1,153 @@
+//! PeerAuthentication, AuthorizationPolicy, RequestAuthentication.
+
+use super::{broken, table};
+
+#[test]
+fn peer_authentications() {
+    table(
+        "pa",
+        &[
+            ("{mtls: {mode: STRICT}}", &[]),
+            ("{selector: {matchLabels: {app: a}}, portLevelMtls: {8080: {mode: DISABLE}}}", &[]),
+            (
+                "{portLevelMtls: {8080: {mode: DISABLE}}}",
+                &["error spec.portLevelMtls: `portLevelMtls` needs a selector with labels"],
+            ),
+            (
+                "{selector: {matchLabels: {app: a}}, portLevelMtls: {0: {mode: DISABLE}}}",
+                &["error spec.portLevelMtls.0: port 0 is not in the range 1 to 65535"],
+            ),
+            (
+                "{selector: {matchLabels: {app: 'a*'}}}",
+                &["error spec.selector.matchLabels.app: a selector takes no wildcard"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn authorization_policies() {
+    table(
+        "ap",
+        &[
+            ("{}", &[]),
+            ("{action: DENY, rules: [{}]}", &[]),
+            ("{action: DENY}", &["error spec.rules: the action DENY without rules never has an effect"]),
+            ("{provider: {name: a}}", &["error spec.provider: the action ALLOW takes no provider"]),
+            ("{action: CUSTOM, rules: [{}]}", &["error spec.provider: the action CUSTOM needs `provider.name`"]),
+            (
+                "{action: CUSTOM, provider: {name: a}, rules: [{from: [{source: {namespaces: [b]}}]}]}",
+                &["error spec.rules[0].from[0].source.namespaces: the action CUSTOM takes no `namespaces`"],
+            ),
+            (
+                "{selector: {matchLabels: {a: b}}, targetRefs: [{kind: Service, name: a}]}",
+                &["error spec.targetRefs: only one of selector, targetRef and targetRefs may be set"],
+            ),
+            (
+                "{targetRefs: [{group: apps, kind: Deployment, name: a}]}",
+                &[
+                    "error spec.targetRefs[0].kind: a policy can be bound to Service, ServiceEntry, Gateway or GatewayClass, not to Deployment of group `apps`",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn authorization_rules() {
+    let cases: &[(&str, &[&str])] = &[
+        ("{from: [{source: {principals: ['*'], namespaces: [a, 'b-*'], ipBlocks: [10.0.0.0/8]}}]}", &[]),
+        ("{to: [{operation: {methods: [GET], paths: ['/a*', '/b/{*}/c', '/d/{**}'], ports: ['80']}}]}", &[]),
+        ("{from: [{}]}", &["error spec.rules[0].from[0].source: `source` is required and must not be empty"]),
+        ("{from: [{source: {}}]}", &["error spec.rules[0].from[0].source: `source` is required and must not be empty"]),
+        (
+            "{to: [{operation: {}}]}",
+            &["error spec.rules[0].to[0].operation: `operation` is required and must not be empty"],
+        ),
+        (
+            "{from: [{source: {principals: ['']}}]}",
+            &["error spec.rules[0].from[0].source.principals[0]: the entry is empty"],
+        ),
+        (
+            "{from: [{source: {notIpBlocks: [10]}}]}",
+            &["error spec.rules[0].from[0].source.notIpBlocks[0]: `10` is neither an IP address nor a CIDR block"],
+        ),
+        (
+            "{from: [{source: {serviceAccounts: [a/b/c]}}]}",
+            &[
+                "error spec.rules[0].from[0].source.serviceAccounts[0]: `a/b/c` is not a service account: <name> or <namespace>/<name>",
+            ],
+        ),
+        (
+            "{from: [{source: {serviceAccounts: [a], namespaces: [b]}}]}",
+            &[
+                "error spec.rules[0].from[0].source.serviceAccounts: `serviceAccounts` may not stand beside principals or namespaces",
+            ],
+        ),
+        (
+            "{to: [{operation: {ports: [http]}}]}",
+            &["error spec.rules[0].to[0].operation.ports[0]: `http` is not a port number"],
+        ),
+        (
+            "{to: [{operation: {paths: ['/a/{**}/{*}']}}]}",
+            &[
+                "error spec.rules[0].to[0].operation.paths[0]: `/a/{**}/{*}` is not a path template: `{*}` may not come after `{**}`",
+            ],
+        ),
+        (
+            "{to: [{operation: {paths: ['/a{*}']}}]}",
+            &[
+                "error spec.rules[0].to[0].operation.paths[0]: `/a{*}` is not a path template: `{*}` and `{**}` must be whole segments, and no other wildcard may stand beside them",
+            ],
+        ),
+        ("{when: [{key: 'request.headers[x]', values: [a]}]}", &[]),
+        (
+            "{when: [{key: request.header, values: [a]}]}",
+            &["error spec.rules[0].when[0].key: `request.header` is not an attribute that conditions can be about"],
+        ),
+        (
+            "{when: [{key: source.ip}]}",
+            &["error spec.rules[0].when[0]: the condition on `source.ip` needs one of `values` and `notValues`"],
+        ),
+        (
+            "{when: [{key: destination.port, notValues: ['0']}]}",
+            &["error spec.rules[0].when[0].notValues[0]: port 0 is not in the range 1 to 65535"],
+        ),
+    ];
+    for (rule, expected) in cases {
+        // Flow lists as they come from `ipBlocks: [10]` would be numbers; the quotes are put in here.
+        let rule = rule.replace("[10]", "['10']");
+        assert_eq!(broken("ap", &format!("{{rules: [{rule}]}}")), *expected, "{rule}");
+    }
+}
+
+#[test]
+fn a_deny_rule_of_http_attributes_says_that_it_closes_tcp_ports() {
+    let deny = |rule: &str| broken("ap", &format!("{{action: DENY, rules: [{rule}]}}"));
+    const WARNING: &str = "warning spec.rules[0]: the rule has only HTTP attributes, so it denies everything on TCP ports; add `ports` to say which are meant";
+    assert_eq!(deny("{to: [{operation: {methods: [GET]}}]}"), [WARNING]);
+    assert_eq!(deny("{from: [{source: {requestPrincipals: [a]}}]}"), [WARNING]);
+    assert_eq!(deny("{to: [{operation: {methods: [GET], ports: ['80']}}]}"), [""; 0]);
+    assert_eq!(deny("{from: [{source: {namespaces: [a]}}]}"), [""; 0]);
+}
+
+#[test]
+fn request_authentications() {
+    let cases: &[(&str, &[&str])] = &[
+        ("{issuer: a, jwksUri: https://a/keys}", &[]),
+        ("{issuer: a, jwks: '{\"keys\": []}'}", &[]),
+        ("{jwksUri: https://a/keys}", &["error spec.jwtRules[0].issuer: `issuer` is required and missing"]),
+        (
+            "{issuer: a, jwksUri: file:///a}",
+            &["error spec.jwtRules[0].jwksUri: `file:///a` is not an http or https URL"],
+        ),
+        ("{issuer: a, jwks: nonsense}", &["error spec.jwtRules[0].jwks: the text is not a JSON Web Key Set"]),
+        (
+            "{issuer: a, fromHeaders: [{name: 'a b'}]}",
+            &["error spec.jwtRules[0].fromHeaders[0].name: `a b` is not a header name"],
+        ),
+    ];
+    for (rule, expected) in cases {
+        assert_eq!(broken("ra", &format!("{{jwtRules: [{rule}]}}")), *expected, "{rule}");
+    }
+}

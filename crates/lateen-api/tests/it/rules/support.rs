@@ -1,0 +1,98 @@
+//! What is not honoured yet is said, with its place; what is honoured is not mentioned.
+
+use lateen_api::{Severity, validate};
+
+use super::text;
+use crate::object;
+
+/// Severity, line and field of what is not honoured.
+fn gaps(kind: &str, spec: &str) -> Vec<(Severity, String, String)> {
+    let found = validate(&object(&text(kind, spec)));
+    let gaps = found.into_iter().filter(|found| found.code == "LAT0005");
+    gaps.map(|found| (found.severity, found.field, found.message)).collect()
+}
+
+#[test]
+fn each_gap_names_its_field() {
+    use Severity::{Error, Warning};
+    let cases = [
+        (
+            "ra",
+            "{jwtRules: []}",
+            Error,
+            "",
+            "the kind RequestAuthentication is not supported: no token would be checked",
+        ),
+        (
+            "ap",
+            "{action: CUSTOM, provider: {name: a}, rules: [{}]}",
+            Error,
+            "spec.action",
+            "`spec.action: CUSTOM` is not supported: no external authorizer can be asked",
+        ),
+        (
+            "ap",
+            "{rules: [{when: [{key: 'request.auth.claims[iss]', values: [a]}]}]}",
+            Warning,
+            "spec.rules[0].when[0].key",
+            "`spec.rules[0].when[0].key: request.auth.claims[iss]` is not supported: tokens are not checked; an ALLOW rule with it allows nobody, a DENY rule denies regardless of it",
+        ),
+        (
+            "telemetry",
+            "{}",
+            Warning,
+            "",
+            "the kind Telemetry is not supported: metrics, traces and logs follow the mesh config",
+        ),
+        (
+            "dr",
+            "{host: a, subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {localityLbSetting: {enabled: true}}}]}}]}",
+            Warning,
+            "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.localityLbSetting",
+            "`spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.localityLbSetting` is not supported: endpoints are chosen without regard to locality",
+        ),
+        (
+            "gateway",
+            "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c}}]}",
+            Warning,
+            "spec.servers[0].tls.mode",
+            "`spec.servers[0].tls.mode: SIMPLE` is not supported: gateways do not end TLS; this server is not opened",
+        ),
+        (
+            "vs",
+            "{hosts: [a], gateways: [g], http: [{match: [{headers: {'@request.auth.claims.sub': {exact: a}}}], route: [{destination: {host: a}}]}]}",
+            Error,
+            "spec.http[0].match[0].headers.@request.auth.claims.sub",
+            "`spec.http[0].match[0].headers.@request.auth.claims.sub` is not supported: tokens are not checked",
+        ),
+    ];
+    for (kind, spec, severity, field, message) in cases {
+        assert_eq!(gaps(kind, spec), [(severity, field.to_owned(), message.to_owned())], "{spec}");
+    }
+}
+
+#[test]
+fn what_is_honoured_is_not_mentioned() {
+    for (kind, spec) in [
+        ("pa", "{mtls: {mode: STRICT}}"),
+        (
+            "ap",
+            "{action: DENY, rules: [{from: [{source: {principals: [a]}}], to: [{operation: {paths: [/a], ports: ['1']}}]}]}",
+        ),
+        (
+            "dr",
+            "{host: a, trafficPolicy: {loadBalancer: {simple: RANDOM}, connectionPool: {tcp: {maxConnections: 1}}, outlierDetection: {interval: 1s}, tls: {mode: ISTIO_MUTUAL}}}",
+        ),
+        (
+            "gateway",
+            "{selector: {a: b}, servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: [a], tls: {httpsRedirect: true}}]}",
+        ),
+        ("sidecar", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"),
+        (
+            "vs",
+            "{hosts: [a], http: [{match: [{uri: {prefix: /}, headers: {a: {}}}], fault: {abort: {httpStatus: 500, percentage: {value: 1}}}, route: [{destination: {host: a}}]}]}",
+        ),
+    ] {
+        assert_eq!(gaps(kind, spec), [], "{spec}");
+    }
+}
