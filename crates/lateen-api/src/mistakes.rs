@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::diagnostic::code;
 use crate::similar::did_you_mean;
-use crate::yaml::{self, Node, Unknown, Value, from_node};
+use crate::yaml::{Node, Unknown, Value, from_node};
 
 /// After so many mistakes in one object the rest of it is not read.
 const MAX_MISTAKES: usize = 20;
@@ -72,7 +72,8 @@ impl Mistakes {
                 Err(failure) => failure,
             };
             self.add(code::WRONG_TYPE, failure.path.clone(), failure.message.clone(), None);
-            if !blank(repaired.get_or_insert_with(|| node.clone()), path, &failure.path) {
+            let target = failure.path.strip_prefix(path).unwrap_or_default();
+            if !blank(repaired.get_or_insert_with(|| node.clone()), target) {
                 break;
             }
         }
@@ -93,37 +94,44 @@ impl Mistakes {
     pub(crate) fn into_list(self) -> Vec<Mistake> {
         let mut found = self.found;
         if self.more > 0 {
-            let message = format!("{} more mistakes in this object", self.more);
+            let message = format!("at least {} more mistakes in this object", self.more);
             found.push(Mistake { code: code::WRONG_TYPE, field: String::new(), message, help: None });
         }
         found
     }
 }
 
-/// Takes away the value at `target`, or, where there is none left to take, the nearest one around it. False if all is gone.
-fn blank(node: &mut Node, path: &str, target: &str) -> bool {
+/// Takes away the value at `target`, a path from this node, or, where there is none left to take, the nearest one around
+/// it. False if all is gone.
+fn blank(node: &mut Node, target: &str) -> bool {
     if node.value == Value::Null {
         return false;
     }
-    if path != target {
-        let inside = |child: &str| {
-            target.strip_prefix(child).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        let done = match &mut node.value {
-            Value::Sequence(items) => items.iter_mut().enumerate().any(|(index, item)| {
-                let child = format!("{path}[{index}]");
-                inside(&child) && blank(item, &child, target)
-            }),
-            Value::Mapping(entries) => entries.iter_mut().any(|(key, value)| {
-                let child = yaml::join(path, key.as_str().unwrap_or_default());
-                inside(&child) && blank(value, &child, target)
-            }),
-            _ => false,
-        };
-        if done {
-            return true;
+    let done = match &mut node.value {
+        _ if target.is_empty() => false,
+        Value::Sequence(items) => index(target)
+            .and_then(|(index, rest)| Some((items.get_mut(index)?, rest)))
+            .is_some_and(|(item, rest)| blank(item, rest)),
+        Value::Mapping(entries) => {
+            let target = target.strip_prefix('.').unwrap_or(target);
+            // A key may hold dots, so that more than one may begin the path.
+            entries.iter_mut().any(|(key, value)| {
+                key.as_str()
+                    .and_then(|key| target.strip_prefix(key))
+                    .filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+                    .is_some_and(|rest| blank(value, rest))
+            })
         }
+        _ => false,
+    };
+    if !done {
+        node.value = Value::Null;
     }
-    node.value = Value::Null;
     true
+}
+
+/// `[3].weight`: 3 and `.weight`.
+fn index(path: &str) -> Option<(usize, &str)> {
+    let (number, rest) = path.strip_prefix('[')?.split_once(']')?;
+    Some((number.parse().ok()?, rest))
 }

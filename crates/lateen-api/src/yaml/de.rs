@@ -1,5 +1,5 @@
 //! A serde deserialiser over a placed tree. Errors carry path and position; fields that a struct does not have are noted,
-//! all of them, and skipped.
+//! up to `MAX_UNKNOWN` of them, and skipped.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,7 +8,6 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
 use serde::{Deserialize, forward_to_deserialize_any};
 
-use super::positions::join;
 use super::{Node, Value};
 use crate::similar::did_you_mean;
 
@@ -73,10 +72,13 @@ pub struct Unknown {
     pub known: &'static [&'static str],
 }
 
+/// So many unknown fields of one tree are noted.
+pub const MAX_UNKNOWN: usize = 200;
+
 /// Reads a `T` from `node`; `path` is where the node stands in its object.
 pub fn from_node<'de, T: Deserialize<'de>>(node: &'de Node, path: &str) -> (Result<T, Failure>, Vec<Unknown>) {
     let unknown = RefCell::new(Vec::new());
-    let result = T::deserialize(At { node, path: path.to_owned(), unknown: &unknown });
+    let result = T::deserialize(At { node, path: Path::Root(path), unknown: &unknown });
     (result, unknown.into_inner())
 }
 
@@ -99,28 +101,66 @@ macro_rules! integers {
     )+ };
 }
 
+/// Where a node stands; put into words only when somebody asks, so that depth costs nothing.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root(&'p str),
+    Key(&'p Self, &'p str),
+    Index(&'p Self, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(path) => f.write_str(path),
+            Self::Key(Path::Root(""), name) => f.write_str(name),
+            Self::Key(parent, name) => write!(f, "{parent}.{name}"),
+            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
 /// A node, where it stands, and where to note unknown fields.
-struct At<'de, 'u> {
+#[derive(Clone, Copy)]
+struct At<'de, 'u, 'p> {
     node: &'de Node,
-    path: String,
+    path: Path<'p>,
     unknown: &'u RefCell<Vec<Unknown>>,
 }
 
-impl<'de, 'u> At<'de, 'u> {
+impl<'de, 'u, 'p> At<'de, 'u, 'p> {
     /// Puts this place into an error that has none yet.
-    fn place(&self) -> impl Fn(Failure) -> Failure + use<'de, 'u> {
-        let (path, line, column) = (self.path.clone(), self.node.line, self.node.column);
+    fn place(self) -> impl Fn(Failure) -> Failure + use<'de, 'u, 'p> {
         move |failure| {
-            if failure.placed { failure } else { Failure { path: path.clone(), line, column, placed: true, ..failure } }
+            if failure.placed {
+                return failure;
+            }
+            let Node { line, column, .. } = *self.node;
+            Failure { path: self.path.to_string(), line, column, placed: true, ..failure }
         }
     }
 
-    fn child(&self, node: &'de Node, path: String) -> Self {
-        Self { node, path, unknown: self.unknown }
+    /// A node inside this one.
+    fn child<'c>(&'c self, node: &'de Node, path: Path<'c>) -> At<'de, 'u, 'c> {
+        At { node, path, unknown: self.unknown }
+    }
+
+    fn note(&self, key: &Node, name: &str, known: &'static [&'static str]) {
+        let mut unknown = self.unknown.borrow_mut();
+        if unknown.len() >= MAX_UNKNOWN {
+            return;
+        }
+        unknown.push(Unknown {
+            path: Path::Key(&self.path, name).to_string(),
+            line: key.line,
+            column: key.column,
+            name: name.to_owned(),
+            known,
+        });
     }
 }
 
-impl<'de> Deserializer<'de> for At<'de, '_> {
+impl<'de> Deserializer<'de> for At<'de, '_, '_> {
     type Error = Failure;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
@@ -209,7 +249,7 @@ impl<'de> Deserializer<'de> for At<'de, '_> {
             Value::Mapping(entries) => match entries.as_slice() {
                 [(key, value)] => {
                     let name = key.as_str().unwrap_or_default();
-                    let content = self.child(value, join(&self.path, name));
+                    let content = self.child(value, Path::Key(&self.path, name));
                     if !variants.contains(&name) {
                         self.note(key, name, variants);
                         return Err(place(no_variant(name, variants)));
@@ -264,18 +304,6 @@ impl<'de> Deserializer<'de> for At<'de, '_> {
 
     forward_to_deserialize_any! {
         i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
-    }
-}
-
-impl At<'_, '_> {
-    fn note(&self, key: &Node, name: &str, known: &'static [&'static str]) {
-        self.unknown.borrow_mut().push(Unknown {
-            path: join(&self.path, name),
-            line: key.line,
-            column: key.column,
-            name: name.to_owned(),
-            known,
-        });
     }
 }
 
@@ -339,7 +367,7 @@ fn no_variant(name: &str, variants: &[&str]) -> Failure {
 }
 
 struct Items<'a, 'de, 'u> {
-    at: &'a At<'de, 'u>,
+    at: &'a At<'de, 'u, 'a>,
     items: std::iter::Enumerate<std::slice::Iter<'de, Node>>,
 }
 
@@ -348,7 +376,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de, '_> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Failure> {
         let Some((index, node)) = self.items.next() else { return Ok(None) };
-        seed.deserialize(self.at.child(node, format!("{}[{index}]", self.at.path))).map(Some)
+        seed.deserialize(self.at.child(node, Path::Index(&self.at.path, index))).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -357,7 +385,7 @@ impl<'de> SeqAccess<'de> for Items<'_, 'de, '_> {
 }
 
 struct Entries<'a, 'de, 'u> {
-    at: &'a At<'de, 'u>,
+    at: &'a At<'de, 'u, 'a>,
     entries: std::slice::Iter<'de, (Node, Node)>,
     value: Option<(&'de Node, &'de Node)>,
     /// The fields of a struct; none for a map, whose keys are free.
@@ -381,15 +409,16 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de, '_> {
                 }
             }
             self.value = Some((key, value));
-            let place = self.at.child(key, join(&self.at.path, name)).place();
-            return seed.deserialize(Key(name)).map(Some).map_err(place);
+            let place = self.at.child(key, Path::Key(&self.at.path, name));
+            return seed.deserialize(Key(name)).map(Some).map_err(place.place());
         }
         Ok(None)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Failure> {
         let (key, value) = self.value.take().ok_or_else(|| de::Error::custom("a value without its key"))?;
-        seed.deserialize(self.at.child(value, join(&self.at.path, key.as_str().unwrap_or_default())))
+        let name = key.as_str().unwrap_or_default();
+        seed.deserialize(self.at.child(value, Path::Key(&self.at.path, name)))
     }
 }
 
@@ -416,14 +445,14 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 }
 
-struct Variant<'de, 'u> {
+struct Variant<'de, 'u, 'p> {
     name: &'de str,
-    content: Option<At<'de, 'u>>,
+    content: Option<At<'de, 'u, 'p>>,
 }
 
-impl<'de, 'u> EnumAccess<'de> for Variant<'de, 'u> {
+impl<'de, 'u, 'p> EnumAccess<'de> for Variant<'de, 'u, 'p> {
     type Error = Failure;
-    type Variant = Content<'de, 'u>;
+    type Variant = Content<'de, 'u, 'p>;
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self::Variant), Failure> {
         let name: StrDeserializer<'_, Failure> = de::IntoDeserializer::into_deserializer(self.name);
@@ -431,9 +460,9 @@ impl<'de, 'u> EnumAccess<'de> for Variant<'de, 'u> {
     }
 }
 
-struct Content<'de, 'u>(Option<At<'de, 'u>>);
+struct Content<'de, 'u, 'p>(Option<At<'de, 'u, 'p>>);
 
-impl<'de> VariantAccess<'de> for Content<'de, '_> {
+impl<'de> VariantAccess<'de> for Content<'de, '_, '_> {
     type Error = Failure;
 
     fn unit_variant(self) -> Result<(), Failure> {
@@ -456,8 +485,8 @@ impl<'de> VariantAccess<'de> for Content<'de, '_> {
     }
 }
 
-impl<'de, 'u> Content<'de, 'u> {
-    fn content(self) -> Result<At<'de, 'u>, Failure> {
+impl<'de, 'u, 'p> Content<'de, 'u, 'p> {
+    fn content(self) -> Result<At<'de, 'u, 'p>, Failure> {
         self.0.ok_or_else(|| de::Error::custom("expected a mapping, found a word"))
     }
 }

@@ -5,7 +5,7 @@ mod de;
 mod positions;
 mod tree;
 
-pub use de::{Failure, Unknown, from_node};
+pub use de::{Failure, MAX_UNKNOWN, Unknown, from_node};
 pub use positions::Positions;
 pub(crate) use positions::join;
-pub use tree::{Document, MAX_DEPTH, MAX_NODES, Node, SyntaxError, Value, documents};
+pub use tree::{Document, MAX_DEPTH, MAX_KEY, MAX_NODES, Node, SyntaxError, Value, documents};

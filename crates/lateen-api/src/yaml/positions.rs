@@ -6,38 +6,60 @@ use super::{Node, Value};
 
 /// Field path (`spec.http[0].route[1].weight`) → line and column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Positions(HashMap<String, (u32, u32)>);
+pub struct Positions(HashMap<Box<str>, (u32, u32)>);
+
+/// So many bytes of paths are kept for one object. Fields beyond are found by the nearest one around them; only a text made
+/// to be long and deep gets there.
+const MAX_BYTES: usize = 8 << 20;
 
 impl Positions {
     pub fn of(node: &Node) -> Self {
         let mut positions = Self::default();
         if node.line > 0 {
-            positions.collect(node, String::new());
+            let mut left = MAX_BYTES;
+            positions.insert("", node, &mut left);
+            positions.collect(node, &mut String::new(), &mut left);
         }
         positions
     }
 
-    fn collect(&mut self, node: &Node, path: String) {
+    fn collect(&mut self, node: &Node, path: &mut String, left: &mut usize) {
+        let before = path.len();
         match &node.value {
             Value::Sequence(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.collect(item, format!("{path}[{index}]"));
+                    path.push_str(&format!("[{index}]"));
+                    if !self.insert(path, item, left) {
+                        return;
+                    }
+                    self.collect(item, path, left);
+                    path.truncate(before);
                 }
             }
             Value::Mapping(entries) => {
                 for (key, value) in entries {
-                    let name = key.as_str().unwrap_or_default();
-                    let path = join(&path, name);
-                    self.collect(value, path.clone());
+                    if before > 0 {
+                        path.push('.');
+                    }
+                    path.push_str(key.as_str().unwrap_or_default());
                     // A field is pointed at by its name, which is where a reader looks.
-                    self.0.insert(path, (key.line, key.column));
+                    if !self.insert(path, key, left) {
+                        return;
+                    }
+                    self.collect(value, path, left);
+                    path.truncate(before);
                 }
-                self.0.entry(path).or_insert((node.line, node.column));
-                return;
             }
             _ => {}
         }
-        self.0.insert(path, (node.line, node.column));
+    }
+
+    /// False if there is no room left.
+    fn insert(&mut self, path: &str, at: &Node, left: &mut usize) -> bool {
+        let Some(rest) = left.checked_sub(path.len()) else { return false };
+        *left = rest;
+        self.0.insert(path.into(), (at.line, at.column));
+        true
     }
 
     /// The position of `path`, or of the nearest field around it.

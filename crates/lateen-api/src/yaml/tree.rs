@@ -9,6 +9,8 @@ use granit_parser::{Event, Parser, ScalarStyle, Span};
 pub const MAX_DEPTH: usize = 100;
 /// A document with more nodes than this, aliases expanded, is refused.
 pub const MAX_NODES: usize = 500_000;
+/// A longer key, in bytes, is refused; Kubernetes' longest names have some 320.
+pub const MAX_KEY: usize = 1024;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -196,7 +198,10 @@ impl Builder<'_> {
         };
         let node = Node { line: number(span.start.line()), column: number(span.start.col() + 1), value };
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before + 1));
+            // The copy that aliases are made from takes room too.
+            let size = self.nodes - before + 1;
+            self.count(size, span)?;
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         Ok(node)
     }
@@ -281,6 +286,9 @@ impl Builder<'_> {
                 return Err(error(span, "a key must be a word".to_owned()));
             }
         };
+        if key.as_str().is_some_and(|name| name.len() > MAX_KEY) {
+            return Err(error(span, format!("a key longer than {MAX_KEY} bytes")));
+        }
         Ok(key)
     }
 

@@ -127,3 +127,30 @@ fn many_keys_take_time_in_proportion() {
     let text = format!("apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: a\n  labels:\n{labels}");
     assert_eq!(parse_documents("wide.yaml", &text, "default").objects[0].labels().len(), 100_000);
 }
+
+#[test]
+fn long_paths_do_not_multiply() {
+    // A list of many values below many long keys: their paths, written out, would take hundreds of gigabytes.
+    let mut text = String::from("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\nsecrets:\n");
+    for depth in 0..80 {
+        text.push_str(&format!("{}{}:\n", " ".repeat(depth + 1), "k".repeat(1000)));
+    }
+    let items = " ".repeat(81) + "- {x: 1, y: {}}\n";
+    text.push_str(&items.repeat(20_000));
+    let parsed = parse_documents("long.yaml", &text, "default");
+    assert_eq!(parsed.diagnostics, []);
+    assert_eq!(parsed.objects[0].position_of("secrets"), (4, 1));
+    let typo = text.replace("secrets:", "sekrets:");
+    assert_eq!(parse_documents("long.yaml", &typo, "default").diagnostics[0].line, 4);
+}
+
+#[test]
+fn anchors_take_their_room() {
+    let mut text = String::from("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\nsecrets:\n");
+    for depth in 0..80 {
+        text.push_str(&format!("{}- &a{depth}\n", " ".repeat(depth + 1)));
+    }
+    text.push_str(&(" ".repeat(81) + "- x\n").repeat(20_000));
+    let parsed = parse_documents("anchors.yaml", &text, "default");
+    assert!(parsed.diagnostics[0].message.contains("more than"), "{:?}", parsed.diagnostics);
+}
