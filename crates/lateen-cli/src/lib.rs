@@ -1,1 +1,19 @@
-//! The lateen command.
+//! The `lateen` command: one file per subcommand, and the mesh on one machine that `lateen up` runs.
+
+mod api;
+mod commands;
+mod runtime;
+
+use std::process::ExitCode;
+
+/// What `main` does. The mesh on one machine starts this very program again for the processes inside namespaces; those
+/// calls are told apart by their first argument and are no part of the command line that users see.
+pub fn main() -> ExitCode {
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    match first.to_str() {
+        Some(runtime::NODE) => runtime::node::main(),
+        Some(runtime::CONTAINER) => runtime::pod::container_init::main(),
+        Some(runtime::ENTER) => runtime::pod::enter::main(),
+        _ => commands::main(),
+    }
+}

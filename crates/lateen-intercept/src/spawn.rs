@@ -20,6 +20,7 @@ const STAGING: RawFd = 256;
 /// A program to start.
 #[derive(Debug)]
 pub struct Spawn<'a> {
+    program: CString,
     arguments: Vec<CString>,
     environment: Vec<CString>,
     namespaces: CloneFlags,
@@ -27,6 +28,7 @@ pub struct Spawn<'a> {
     descriptors: Vec<(BorrowedFd<'a>, RawFd)>,
     dies_with_parent: bool,
     own_session: bool,
+    controlling_terminal: bool,
 }
 
 /// Which step of starting failed.
@@ -40,12 +42,15 @@ pub enum Step {
     EnterNetwork,
     /// Putting descriptors in place.
     Descriptors,
+    /// Taking over the terminal.
+    Terminal,
     /// Becoming the program.
     Exec,
 }
 
 impl Step {
-    const ALL: [Self; 5] = [Self::Clone, Self::MapUser, Self::EnterNetwork, Self::Descriptors, Self::Exec];
+    const ALL: [Self; 6] =
+        [Self::Clone, Self::MapUser, Self::EnterNetwork, Self::Descriptors, Self::Terminal, Self::Exec];
 }
 
 impl std::fmt::Display for Step {
@@ -55,6 +60,7 @@ impl std::fmt::Display for Step {
             Self::MapUser => "become root in the new user namespace",
             Self::EnterNetwork => "enter the network namespace",
             Self::Descriptors => "hand over open files",
+            Self::Terminal => "take over the terminal",
             Self::Exec => "run the program",
         })
     }
@@ -81,6 +87,7 @@ impl<'a> Spawn<'a> {
             c_string(&pair)
         };
         Ok(Self {
+            program: c_string(program.as_os_str())?,
             arguments,
             environment: environment.iter().map(pair).collect::<io::Result<_>>()?,
             namespaces: CloneFlags::empty(),
@@ -88,6 +95,7 @@ impl<'a> Spawn<'a> {
             descriptors: Vec::new(),
             dies_with_parent: false,
             own_session: false,
+            controlling_terminal: false,
         })
     }
 
@@ -126,6 +134,19 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// Gives the program another name for itself than its path (`argv[0]`).
+    pub fn called(mut self, name: &OsStr) -> io::Result<Self> {
+        self.arguments[0] = c_string(name)?;
+        Ok(self)
+    }
+
+    /// Makes the child's standard input, a terminal, the one that controls its session; with `own_session`.
+    #[must_use]
+    pub fn controlling_terminal(mut self) -> Self {
+        self.controlling_terminal = true;
+        self
+    }
+
     /// Starts the program. The caller has to wait for the process.
     pub fn start(&self) -> Result<Pid, Error> {
         let at = |step: Step| move |source: nix::Error| Error { step, source: source.into() };
@@ -136,6 +157,7 @@ impl<'a> Spawn<'a> {
         }
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         let plan = Plan {
+            program: self.program.as_ptr(),
             arguments: pointers(&self.arguments),
             environment: pointers(&self.environment),
             uid_map: format!("0 {uid} 1\n").into_bytes(),
@@ -145,6 +167,7 @@ impl<'a> Spawn<'a> {
             descriptors: staged_descriptors.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).collect(),
             dies_with_parent: self.dies_with_parent,
             own_session: self.own_session,
+            controlling_terminal: self.controlling_terminal,
             errors: writer.as_raw_fd(),
         };
         let flags = i64::from(self.namespaces.bits()) | i64::from(libc::SIGCHLD);
@@ -171,6 +194,7 @@ impl<'a> Spawn<'a> {
 
 /// What the child does, laid out beforehand so that it need not allocate.
 struct Plan {
+    program: *const libc::c_char,
     arguments: Vec<*const libc::c_char>,
     environment: Vec<*const libc::c_char>,
     uid_map: Vec<u8>,
@@ -180,6 +204,7 @@ struct Plan {
     descriptors: Vec<(RawFd, RawFd)>,
     dies_with_parent: bool,
     own_session: bool,
+    controlling_terminal: bool,
     errors: RawFd,
 }
 
@@ -225,7 +250,10 @@ impl Plan {
                     return Step::Descriptors;
                 }
             }
-            libc::execve(self.arguments[0], self.arguments.as_ptr(), self.environment.as_ptr());
+            if self.controlling_terminal && libc::ioctl(libc::STDIN_FILENO, libc::TIOCSCTTY, 0) != 0 {
+                return Step::Terminal;
+            }
+            libc::execve(self.program, self.arguments.as_ptr(), self.environment.as_ptr());
         }
         Step::Exec
     }

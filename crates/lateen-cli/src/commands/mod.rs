@@ -1,0 +1,81 @@
+//! The command line: what there is, and which file does it.
+
+mod down;
+mod exec;
+mod logs;
+mod pods;
+mod status;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::runtime::state_dir::StateDir;
+
+/// The thing asked about is wrong.
+pub(crate) const WRONG: u8 = 1;
+
+/// A service mesh that speaks Istio's API.
+#[derive(Debug, Parser)]
+#[command(name = "lateen", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a mesh on this machine.
+    Up(up::Arguments),
+    /// End the mesh on this machine.
+    Down(down::Arguments),
+    /// Show the mesh on this machine.
+    Status(status::Arguments),
+    /// Run a command in a container.
+    Exec(exec::Arguments),
+    /// Show what a container has written.
+    Logs(logs::Arguments),
+}
+
+/// Where the mesh on this machine keeps its state.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct StateOption {
+    /// Directory of the mesh's state [default: $XDG_RUNTIME_DIR/lateen, /run/lateen or /tmp/lateen-<uid>].
+    #[arg(long, env = "LATEEN_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl StateOption {
+    pub(crate) fn open(&self) -> anyhow::Result<StateDir> {
+        StateDir::choose(self.state_dir.as_deref())
+    }
+}
+
+/// A pod by name, and one of its containers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PodChoice {
+    /// Name of the pod, or the beginning of exactly one name.
+    pod: String,
+    /// Its namespace.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Container [default: the pod's first one that is not a proxy].
+    #[arg(short, long)]
+    container: Option<String>,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Up(arguments) => up::run(arguments),
+        Command::Down(arguments) => down::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Exec(arguments) => exec::run(arguments),
+        Command::Logs(arguments) => logs::run(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        anstream::eprintln!("{}error:{} {error:#}", crate::runtime::paint::ERROR, crate::runtime::paint::PLAIN);
+        ExitCode::from(WRONG)
+    })
+}
