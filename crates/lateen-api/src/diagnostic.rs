@@ -83,6 +83,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// True if the object must not be used.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }

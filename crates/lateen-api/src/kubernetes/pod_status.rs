@@ -34,6 +34,7 @@ pub struct PodStatus {
 }
 
 impl PodStatus {
+    /// True if the condition `Ready` holds.
     pub fn is_ready(&self) -> bool {
         self.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::scalar::PortRef;
 
+/// The spec of a Service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Service {
@@ -55,11 +56,13 @@ pub struct Service {
 }
 
 impl Service {
+    /// True if there is no address of its own, only those of the pods.
     pub fn is_headless(&self) -> bool {
         self.cluster_ip == "None"
     }
 }
 
+/// `ServiceSpec.type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServiceType {
     #[default]
@@ -69,6 +72,7 @@ pub enum ServiceType {
     ExternalName,
 }
 
+/// A port of a Service.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ServicePort {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::check::Check;
 use super::{metadata, names};
 use crate::kubernetes::container::{Container, EnvVar};
@@ -90,11 +92,9 @@ fn check_container(check: &mut Check<'_>, field: &str, container: &Container, vo
         check_variable(check, &format!("{field}.env[{index}]"), variable);
     }
     for (index, source) in container.env_from.iter().enumerate() {
-        if check.is_local() {
-            let (word, kind) =
-                if source.secret_ref.is_some() { ("secretRef", "Secrets") } else { ("configMapRef", "ConfigMaps") };
-            not_stored(check, format!("{field}.envFrom[{index}].{word}"), kind);
-        }
+        let place = format!("{field}.envFrom[{index}]");
+        not_stored(check, &place, "configMapRef", source.config_map_ref.as_ref());
+        not_stored(check, &place, "secretRef", source.secret_ref.as_ref());
     }
     let probes = [
         ("livenessProbe", &container.liveness_probe),
@@ -119,21 +119,23 @@ fn check_variable(check: &mut Check<'_>, field: &str, variable: &EnvVar) {
     if variable.value.as_ref().is_some_and(|value| !value.is_empty()) {
         check.error(format!("{field}.valueFrom"), "only one of `value` and `valueFrom` may be set");
     }
-    if !check.is_local() {
-        return;
-    }
-    if source.config_map_key_ref.is_some() {
-        not_stored(check, format!("{field}.valueFrom.configMapKeyRef"), "ConfigMaps");
-    }
-    if source.secret_key_ref.is_some() {
-        not_stored(check, format!("{field}.valueFrom.secretKeyRef"), "Secrets");
+    let place = format!("{field}.valueFrom");
+    not_stored(check, &place, "configMapKeyRef", source.config_map_key_ref.as_ref());
+    not_stored(check, &place, "secretKeyRef", source.secret_key_ref.as_ref());
+}
+
+/// A reference to a ConfigMap or a Secret, unless the container can do without it.
+fn not_stored(check: &mut Check<'_>, field: &str, word: &str, reference: Option<&Value>) {
+    let needed = reference.is_some_and(|reference| reference["optional"] != Value::Bool(true));
+    if needed && check.is_local() {
+        let kind = if word.starts_with("secret") { "Secrets" } else { "ConfigMaps" };
+        let message = format!("{kind} are not supported on this machine");
+        check.not_here(format!("{field}.{word}"), message, "write the value into the manifest");
     }
 }
 
-fn not_stored(check: &mut Check<'_>, field: String, kind: &str) {
-    let message = format!("{kind} are not supported on this machine");
-    check.not_here(field, message, "write the value into the manifest");
-}
+/// The ConfigMap that there is everywhere: the mesh's root certificate.
+const ROOT_CONFIG_MAP: &str = "istio-ca-root-cert";
 
 /// What a volume may come from here is what the pod itself brings.
 fn check_volume(check: &mut Check<'_>, field: &str, volume: &Volume) {
@@ -141,7 +143,11 @@ fn check_volume(check: &mut Check<'_>, field: &str, volume: &Volume) {
         ("emptyDir", volume.empty_dir.is_some(), true),
         ("projected", volume.projected.is_some(), true),
         ("downwardAPI", volume.downward_api.is_some(), true),
-        ("configMap", volume.config_map.is_some(), volume.config_map.as_ref().is_some_and(|source| source.optional)),
+        (
+            "configMap",
+            volume.config_map.is_some(),
+            volume.config_map.as_ref().is_some_and(|source| source.optional || source.name == ROOT_CONFIG_MAP),
+        ),
         ("secret", volume.secret.is_some(), volume.secret.as_ref().is_some_and(|source| source.optional)),
         ("hostPath", volume.host_path.is_some(), false),
         ("persistentVolumeClaim", volume.persistent_volume_claim.is_some(), false),

@@ -13,6 +13,7 @@ pub struct Positions(HashMap<Box<str>, (u32, u32)>);
 const MAX_BYTES: usize = 8 << 20;
 
 impl Positions {
+    /// Of all fields below `node`; none for a tree that did not come from a text.
     pub fn of(node: &Node) -> Self {
         let mut positions = Self::default();
         if node.line > 0 {

@@ -12,6 +12,7 @@ pub const MAX_NODES: usize = 500_000;
 /// A longer key, in bytes, is refused; Kubernetes' longest names have some 320.
 pub const MAX_KEY: usize = 1024;
 
+/// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// From 1.
@@ -21,6 +22,7 @@ pub struct Node {
     pub value: Value,
 }
 
+/// What JSON can say.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Null,
@@ -46,6 +48,7 @@ impl Node {
         }
     }
 
+    /// The text of a text node.
     pub fn as_str(&self) -> Option<&str> {
         match &self.value {
             Value::String(text) => Some(text),
@@ -53,6 +56,7 @@ impl Node {
         }
     }
 
+    /// The tree without positions.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match &self.value {
@@ -108,6 +112,7 @@ pub struct SyntaxError {
     pub message: String,
 }
 
+/// One document of a text, or what is wrong with it.
 pub type Document = Result<Node, SyntaxError>;
 
 /// All documents of a text. One that is broken does not hide those after it; empty ones are left out.

@@ -131,6 +131,12 @@ fn what_a_machine_lacks_is_refused_here_and_not_in_a_cluster() {
         assert_eq!(said, [expected]);
         assert_eq!(validate_in(&pod, Environment::Cluster), []);
     }
+    for optional in [
+        "env: [{name: P, valueFrom: {secretKeyRef: {name: s, key: k, optional: true}}}]",
+        "envFrom: [{configMapRef: {name: c, optional: true}}]",
+    ] {
+        assert_eq!(broken("pod", &format!("{{containers: [{{name: a, image: i, {optional}}}]}}")), [""; 0]);
+    }
 }
 
 #[test]
