@@ -44,6 +44,25 @@ fn read(folders: &[&str]) -> Vec<(String, Parsed)> {
     paths.into_iter().map(parse).collect()
 }
 
+#[test]
+fn our_own_samples_are_read_whole_and_keep_the_rules() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples");
+    let mut paths = Vec::new();
+    yaml_files(&folder, &mut paths);
+    // Which local command stands for which image is written in a form of its own.
+    paths.retain(|path| path.file_name().is_some_and(|name| name != "images.yaml"));
+    assert!(!paths.is_empty());
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("it is text");
+        let parsed = parse_documents(&path.display().to_string(), &text, "default");
+        assert_eq!(parsed.diagnostics, [], "{}", path.display());
+        assert!(!parsed.objects.is_empty(), "{}", path.display());
+        for found in parsed.objects.iter().flat_map(validate) {
+            assert!(found.severity < Severity::Error, "{found}");
+        }
+    }
+}
+
 const APPLICATIONS: &[&str] = &[
     "bookinfo/networking",
     "bookinfo/platform/kube",

@@ -94,7 +94,7 @@ fn pods() {
                 &["error spec.volumes[0].hostPath: a volume has one source only"],
             ),
             (
-                "{containers: [{name: a, image: i}], volumes: [{name: v, emptyDir: {}}, {name: w, projected: {sources: []}}, {name: x, downwardAPI: {}}]}",
+                "{containers: [{name: a, image: i}], volumes: [{name: v, emptyDir: {}}, {name: w, projected: {sources: []}}, {name: x, downwardAPI: {}}, {name: y, configMap: {name: istio-ca-root-cert}}]}",
                 &[],
             ),
         ],
