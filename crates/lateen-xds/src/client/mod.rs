@@ -1,0 +1,11 @@
+//! The client's end: subscriptions over delta ADS, kept across reconnects, applied before they are acknowledged.
+//!
+//! [`State`] is the protocol without input, output or clock; [`run`] drives it over a channel that the caller connects.
+
+mod backoff;
+mod run;
+mod state;
+
+pub use backoff::Backoff;
+pub use run::{Connect, ConnectError, Connection, Handler, Status, run};
+pub use state::{Interest, Received, Rejection, State, Update};

@@ -1,0 +1,190 @@
+//! The client's task: connects, speaks, applies, and connects again.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Channel;
+
+use super::{Backoff, Interest, Rejection, State, Update};
+
+/// A response may be this big.
+const RESPONSE_BYTES: usize = 256 << 20;
+
+/// Requests that may wait to be sent. A server has one response of a type on the way, so more than some of each type means
+/// that it does not read.
+const REQUESTS: usize = 128;
+
+/// How long connecting may take.
+const CONNECTING: Duration = Duration::from_secs(20);
+
+/// Where updates go.
+pub trait Handler: Send {
+    /// Brings an update into force, as far as it can be, before it returns: the server is told when it does. Called on the
+    /// task that runs the client, which does nothing else meanwhile.
+    fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>>;
+
+    /// What is wanted, by type URL, in the order in which to ask; called after every update.
+    fn wanted(&self) -> Vec<(&'static str, Interest)>;
+
+    /// The stream came up or broke.
+    fn status(&mut self, status: Status<'_>) {
+        let _ = status;
+    }
+}
+
+/// How the stream is.
+#[derive(Debug, Clone, Copy)]
+pub enum Status<'a> {
+    /// The server has answered.
+    Connected,
+    /// It broke, or could not be had; the next attempt is in `retry`.
+    Disconnected { reason: &'a str, retry: Duration },
+}
+
+/// Makes connections to the server. Called for every attempt, so that tokens and certificates are read when they are used.
+///
+/// A channel should have HTTP/2 keepalive on: a server that is gone without a word is noticed by nothing else.
+pub trait Connect: Send {
+    fn connect(&mut self) -> impl Future<Output = Result<Connection, ConnectError>> + Send;
+}
+
+/// A connection to the server.
+pub struct Connection {
+    pub channel: Channel,
+    /// The `authorization` header, such as `Bearer …`.
+    pub authorization: Option<MetadataValue<Ascii>>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub struct ConnectError(pub String);
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl From<tonic::transport::Error> for ConnectError {
+    fn from(error: tonic::transport::Error) -> Self {
+        Self(chain(&error))
+    }
+}
+
+/// Keeps the handler up to date for ever; drop the future to stop.
+pub async fn run(
+    node: Node,
+    mut connect: impl Connect,
+    mut handler: impl Handler,
+    mut backoff: Backoff,
+) -> std::convert::Infallible {
+    let mut state = State::new(node);
+    loop {
+        let reason = match tokio::time::timeout(CONNECTING, connect.connect()).await {
+            Ok(Ok(connection)) => speak(&mut state, connection, &mut handler, &mut backoff).await,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no connection within {} s", CONNECTING.as_secs()),
+        };
+        let retry = backoff.next(rand::random());
+        handler.status(Status::Disconnected { reason: &reason, retry });
+        tokio::time::sleep(retry).await;
+    }
+}
+
+/// Speaks on one stream until it ends; returns why it did.
+async fn speak(state: &mut State, connection: Connection, handler: &mut impl Handler, backoff: &mut Backoff) -> String {
+    let (requests, queue) = mpsc::channel(REQUESTS);
+    state.connected();
+    ask(state, handler);
+    if !flush(state, &requests) {
+        return "more to ask for than can be asked at once".to_owned();
+    }
+    let mut request = Request::new(ReceiverStream::new(queue));
+    if let Some(authorization) = connection.authorization {
+        request.metadata_mut().insert("authorization", authorization);
+    }
+    let client = AggregatedDiscoveryServiceClient::new(connection.channel);
+    let mut client = client.max_decoding_message_size(RESPONSE_BYTES);
+    let mut responses = match client.delta_aggregated_resources(request).await {
+        Ok(responses) => responses.into_inner(),
+        Err(status) => return describe(&status),
+    };
+    let mut answered = false;
+    loop {
+        let response = match responses.message().await {
+            Ok(Some(response)) => response,
+            Ok(None) => return "the server ended the stream".to_owned(),
+            Err(status) => return describe(&status),
+        };
+        if !std::mem::replace(&mut answered, true) {
+            backoff.reset();
+            handler.status(Status::Connected);
+        }
+        if let Some((update, received)) = state.on_response(response) {
+            tracing::debug!(
+                type_url = update.type_url,
+                upserts = update.upserts.len(),
+                removals = update.removals.len()
+            );
+            let rejections = handler.apply(update).err().unwrap_or_default();
+            state.applied(received, rejections);
+            ask(state, handler);
+        }
+        if !flush(state, &requests) {
+            return "the server does not read requests".to_owned();
+        }
+    }
+}
+
+/// Brings the interest up to date. What is held of no interest any more goes.
+fn ask(state: &mut State, handler: &mut impl Handler) {
+    for (type_url, interest) in handler.wanted() {
+        let removals = state.set_interest(type_url, interest);
+        if !removals.is_empty() {
+            let update = Update { type_url: type_url.to_owned(), upserts: Vec::new(), removals };
+            if let Err(rejections) = handler.apply(update) {
+                tracing::warn!(type_url, ?rejections, "resources of no interest any more could not be removed");
+            }
+        }
+    }
+}
+
+fn flush(
+    state: &mut State,
+    requests: &mpsc::Sender<envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest>,
+) -> bool {
+    while let Some(request) = state.poll() {
+        match requests.try_send(request) {
+            // A closed queue: the stream has ended, which the next read tells better.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return false,
+        }
+    }
+    true
+}
+
+fn describe(status: &tonic::Status) -> String {
+    use std::error::Error as _;
+    let cause = status.source().map(chain);
+    let cause = cause.filter(|cause| !status.message().contains(cause.as_str()));
+    [Some(format!("{:?}", status.code())), Some(status.message().to_owned()).filter(|text| !text.is_empty()), cause]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<_> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}

@@ -1,0 +1,251 @@
+//! The gRPC service: streams in, sessions driven, responses out.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3 as xds;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Extensions, Status, Streaming};
+use xds::aggregated_discovery_service_server::AggregatedDiscoveryService;
+
+use super::session::{Error, Session, TYPES};
+use super::{Progress, Request, Response, Variant, View};
+use crate::node::NodeInfo;
+
+/// Where the service gets what it serves.
+pub trait Discovery: Send + Sync + 'static {
+    /// The whole configuration at one revision; cheap to clone.
+    type Snapshot: Clone + Send + Sync + 'static;
+    type Proxy: Proxy<Self::Snapshot>;
+
+    /// The newest configuration. When its sender goes, all streams end.
+    fn snapshots(&self) -> watch::Receiver<Self::Snapshot>;
+
+    /// Decides who the peer of a new stream is. What the node says is a hint; an error ends the stream.
+    fn admit(&self, peer: Peer, node: NodeInfo) -> impl Future<Output = Result<Self::Proxy, Status>> + Send;
+}
+
+/// A proxy with a stream; dropped when the stream has ended.
+pub trait Proxy<Snapshot>: Send + 'static {
+    /// What this proxy should have in this configuration; an error ends the stream. Asking the view for resources may take a
+    /// while, this may not.
+    fn view(&mut self, snapshot: &Snapshot) -> Result<Arc<dyn View>, Status>;
+
+    /// Called whenever it has changed.
+    fn report(&mut self, progress: &Progress);
+}
+
+/// What is known of the other end of a stream beside what it says.
+#[derive(Debug)]
+pub struct Peer {
+    pub address: Option<SocketAddr>,
+    /// The request's headers, such as `authorization`.
+    pub metadata: MetadataMap,
+    /// What the listener knows of the connection, such as TLS certificates.
+    pub extensions: Extensions,
+}
+
+/// How much patience and how much work at once.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long a response may be left unanswered.
+    pub answer: Duration,
+    /// How long a stream may be silent at first.
+    pub first_request: Duration,
+    /// For how many proxies resources are put together at the same time.
+    pub pushes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let pushes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { answer: Duration::from_secs(30), first_request: Duration::from_secs(10), pushes }
+    }
+}
+
+/// The aggregated discovery service, both variants.
+///
+/// Put it into an `AggregatedDiscoveryServiceServer` on a server with HTTP/2 keepalive on.
+pub struct Service<D> {
+    shared: Arc<Shared<D>>,
+}
+
+struct Shared<D> {
+    discovery: D,
+    limits: Limits,
+    pushes: Semaphore,
+}
+
+impl<D: Discovery> Service<D> {
+    pub fn new(discovery: D, limits: Limits) -> Self {
+        let pushes = Semaphore::new(limits.pushes.max(1));
+        Self { shared: Arc::new(Shared { discovery, limits, pushes }) }
+    }
+
+    fn open<W: Wire>(
+        &self,
+        request: tonic::Request<Streaming<W::Request>>,
+    ) -> ReceiverStream<Result<W::Response, Status>> {
+        let address = request.remote_addr();
+        let (metadata, extensions, requests) = request.into_parts();
+        let peer = Peer { address, metadata, extensions };
+        let shared = Arc::clone(&self.shared);
+        // At most one response of each type waits, and the end of the stream.
+        let (responses, stream) = mpsc::channel(TYPES + 1);
+        tokio::spawn(async move {
+            if let Err(status) = shared.serve::<W>(peer, requests, &responses).await {
+                tracing::debug!(?address, code = ?status.code(), reason = status.message(), "stream ends");
+                // Full or closed: nobody is there to read it.
+                let _ = responses.try_send(Err(status));
+            }
+        });
+        ReceiverStream::new(stream)
+    }
+}
+
+#[tonic::async_trait]
+impl<D: Discovery> AggregatedDiscoveryService for Service<D> {
+    type StreamAggregatedResourcesStream = ReceiverStream<Result<xds::DiscoveryResponse, Status>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: tonic::Request<Streaming<xds::DiscoveryRequest>>,
+    ) -> Result<tonic::Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Ok(tonic::Response::new(self.open::<StateOfTheWorld>(request)))
+    }
+
+    type DeltaAggregatedResourcesStream = ReceiverStream<Result<xds::DeltaDiscoveryResponse, Status>>;
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: tonic::Request<Streaming<xds::DeltaDiscoveryRequest>>,
+    ) -> Result<tonic::Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        Ok(tonic::Response::new(self.open::<Delta>(request)))
+    }
+}
+
+/// What differs between the variants on the wire.
+trait Wire: 'static {
+    const VARIANT: Variant;
+    type Request: Into<Request> + Send + 'static;
+    type Response: Send + 'static;
+    fn take_node(request: &mut Self::Request) -> Option<Node>;
+    fn response(response: &Response) -> Self::Response;
+}
+
+struct Delta;
+
+impl Wire for Delta {
+    const VARIANT: Variant = Variant::Delta;
+    type Request = xds::DeltaDiscoveryRequest;
+    type Response = xds::DeltaDiscoveryResponse;
+
+    fn take_node(request: &mut Self::Request) -> Option<Node> {
+        request.node.take()
+    }
+
+    fn response(response: &Response) -> Self::Response {
+        response.to_delta()
+    }
+}
+
+struct StateOfTheWorld;
+
+impl Wire for StateOfTheWorld {
+    const VARIANT: Variant = Variant::StateOfTheWorld;
+    type Request = xds::DiscoveryRequest;
+    type Response = xds::DiscoveryResponse;
+
+    fn take_node(request: &mut Self::Request) -> Option<Node> {
+        request.node.take()
+    }
+
+    fn response(response: &Response) -> Self::Response {
+        response.to_state_of_the_world()
+    }
+}
+
+impl<D: Discovery> Shared<D> {
+    async fn serve<W: Wire>(
+        &self,
+        peer: Peer,
+        mut requests: Streaming<W::Request>,
+        responses: &mpsc::Sender<Result<W::Response, Status>>,
+    ) -> Result<(), Status> {
+        let first = tokio::time::timeout(self.limits.first_request, requests.message()).await;
+        let Some(mut first) = first.map_err(|_| Status::deadline_exceeded("no request on the stream"))?? else {
+            return Ok(());
+        };
+        let node = W::take_node(&mut first).filter(|node| !node.id.is_empty());
+        let node = node.ok_or_else(|| Status::invalid_argument("the first request has no node id"))?;
+        let mut proxy = self.discovery.admit(peer, NodeInfo::from_xds(node)).await?;
+        let mut snapshots = self.discovery.snapshots();
+        let snapshot = snapshots.borrow_and_update().clone();
+        let mut session = Session::new(W::VARIANT, proxy.view(&snapshot)?, self.limits.answer);
+        session.on_request(first.into(), Instant::now()).map_err(refusal)?;
+        let mut reported = Progress::default();
+        loop {
+            session = self.push::<W>(session, responses).await?;
+            let progress = session.progress();
+            if progress != reported {
+                proxy.report(&progress);
+                reported = progress;
+            }
+            let deadline = session.deadline();
+            tokio::select! {
+                request = requests.message() => match request? {
+                    Some(request) => session.on_request(request.into(), Instant::now()).map_err(refusal)?,
+                    None => return Ok(()),
+                },
+                changed = snapshots.changed() => {
+                    changed.map_err(|_| Status::unavailable("the control plane shuts down"))?;
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    session.set_view(proxy.view(&snapshot)?);
+                }
+                () = until(deadline) => session
+                    .on_deadline(Instant::now())
+                    .map_err(|stuck| Status::deadline_exceeded(stuck.to_string()))?,
+            }
+        }
+    }
+
+    /// Sends what is to be sent now. Resources are put together off the async workers, for a few proxies at a time.
+    async fn push<W: Wire>(
+        &self,
+        mut session: Session,
+        responses: &mpsc::Sender<Result<W::Response, Status>>,
+    ) -> Result<Session, Status> {
+        let _permit = self.pushes.acquire().await.expect("the semaphore is never closed");
+        let pushed = tokio::task::spawn_blocking(move || {
+            let mut messages = Vec::new();
+            while let Some(response) = session.poll(Instant::now()) {
+                messages.push(W::response(&response));
+            }
+            (session, messages)
+        });
+        let (session, messages) = pushed.await.map_err(|_| Status::internal("putting resources together failed"))?;
+        for message in messages {
+            responses.try_send(Ok(message)).map_err(|_| Status::cancelled("the stream is gone"))?;
+        }
+        Ok(session)
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn refusal(error: Error) -> Status {
+    match error {
+        Error::NoType => Status::invalid_argument(error.to_string()),
+        Error::TooManyTypes | Error::TooManyNames => Status::resource_exhausted(error.to_string()),
+    }
+}

@@ -1,0 +1,548 @@
+//! One resource type on one stream: what the proxy asked for, was given, has answered and is owed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use prost::Message as _;
+
+use super::Variant;
+use super::message::{Names, Request, parse_version};
+use super::progress::{Rejection, TypeProgress};
+use super::view::{Selection, View};
+use crate::{Resource, type_url};
+
+/// The subscription to everything (xDS protocol, "how the client specifies what resources to return").
+const WILDCARD: &str = "*";
+
+/// A delta response is cut when its bodies reach this many bytes; the rest follows when it has been answered.
+const RESPONSE_BYTES: usize = 4 << 20;
+
+/// What keeping a name costs beyond its bytes, roughly.
+const ENTRY_BYTES: usize = 64;
+
+/// Where a type stands in make-before-break order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Cluster,
+    Endpoint,
+    Listener,
+    Route,
+    /// Waits for nothing, and nothing waits for it.
+    Free,
+}
+
+impl Stage {
+    pub(super) fn of(type_url: &str) -> Self {
+        match type_url {
+            type_url::CLUSTER => Self::Cluster,
+            type_url::ENDPOINT => Self::Endpoint,
+            type_url::LISTENER => Self::Listener,
+            type_url::ROUTE => Self::Route,
+            _ => Self::Free,
+        }
+    }
+
+    /// Types of which an empty first request means everything, and of which a state-of-the-world response is complete.
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Cluster | Self::Listener)
+    }
+}
+
+pub(super) struct Subscription {
+    pub(super) type_url: Arc<str>,
+    pub(super) stage: Stage,
+    variant: Variant,
+    asked: bool,
+    wildcard: bool,
+    /// The wildcard was asked for by naming nothing.
+    legacy: bool,
+    names: BTreeSet<Arc<str>>,
+    /// Bytes of the names that the client made the server keep.
+    names_bytes: usize,
+    /// What the proxy has been given and not been told to drop.
+    given: HashMap<Arc<str>, Given>,
+    /// Names to answer even if the proxy already has them.
+    owed: BTreeSet<Arc<str>>,
+    /// Everything has to be compared with the view.
+    stale: bool,
+    /// A subscription that can tell from a response what is not there has had its first, even if there was nothing to say.
+    greeted: bool,
+    plan: Plan,
+    outstanding: Option<Outstanding>,
+    last_nonce: String,
+    rejected: BTreeMap<Arc<str>, Rejected>,
+    /// Revisions of the last comparison, of what was sent last and of what was accepted last.
+    compared: u64,
+    sent: u64,
+    acknowledged: u64,
+}
+
+struct Given {
+    version: u64,
+    /// Kept where a later response has to repeat it.
+    resource: Option<Resource>,
+}
+
+struct Rejected {
+    message: String,
+    since: u64,
+}
+
+/// What is still to be sent of the view.
+#[derive(Default)]
+struct Plan {
+    upserts: VecDeque<Resource>,
+    /// Asked for, and not there.
+    absent: Vec<Arc<str>>,
+    /// Given, and there no more.
+    removals: Vec<Arc<str>>,
+    /// State of the world, clusters and listeners: everything there is.
+    whole: Vec<Resource>,
+}
+
+struct Outstanding {
+    nonce: String,
+    names: Vec<Arc<str>>,
+    revision: u64,
+    since: Instant,
+}
+
+/// The content of a response.
+pub(super) struct Batch {
+    pub(super) resources: Vec<Resource>,
+    pub(super) removed: Vec<Arc<str>>,
+    /// Those of `resources` that the proxy does not have already.
+    pub(super) news: Vec<Resource>,
+}
+
+/// What a request answered.
+pub(super) struct Answer {
+    pub(super) names: Vec<Arc<str>>,
+    pub(super) refused: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(type_url: &str, variant: Variant) -> Self {
+        Self {
+            type_url: type_url.into(),
+            stage: Stage::of(type_url),
+            variant,
+            asked: false,
+            wildcard: false,
+            legacy: false,
+            names: BTreeSet::new(),
+            names_bytes: 0,
+            given: HashMap::new(),
+            owed: BTreeSet::new(),
+            stale: false,
+            greeted: false,
+            plan: Plan::default(),
+            outstanding: None,
+            last_nonce: String::new(),
+            rejected: BTreeMap::new(),
+            compared: 0,
+            sent: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// Takes a request in: its answer to a response, and its change of names.
+    pub(super) fn request(&mut self, request: Request) -> Option<Answer> {
+        let first = !self.asked;
+        self.asked = true;
+        match request.names {
+            Names::Delta { subscribe, unsubscribe, held } => {
+                let answer = self.answer(&request.nonce, request.error);
+                // Drop first: a name in both lists is wanted.
+                unsubscribe.iter().for_each(|name| self.unsubscribe(name));
+                if first {
+                    self.wildcard = self.stage.is_whole() && subscribe.is_empty();
+                    self.stale = self.wildcard;
+                    self.hold(&held, &subscribe);
+                }
+                for name in subscribe {
+                    // The xDS protocol: whatever is subscribed to is answered, also if it was given before. What a new stream
+                    // says to hold is the exception.
+                    let held = first && held.contains_key(&name);
+                    self.subscribe(&name, !held);
+                }
+                answer
+            }
+            Names::All(names) => {
+                // A request for an older response is overtaken: the client will answer the newer one with its newest names.
+                if !first && !request.nonce.is_empty() && request.nonce != self.last_nonce {
+                    return None;
+                }
+                let answer = self.answer(&request.nonce, request.error);
+                self.set_names(&names, first);
+                answer
+            }
+        }
+    }
+
+    /// What an earlier stream has left at the client: compared like anything else.
+    fn hold(&mut self, held: &HashMap<String, String>, subscribe: &[String]) {
+        let everything = self.wildcard || subscribe.iter().any(|name| name == WILDCARD);
+        let wanted: HashSet<&str> = subscribe.iter().map(String::as_str).collect();
+        for (name, version) in held {
+            if everything || wanted.contains(name.as_str()) {
+                // A version that is not ours differs from all of ours: 0 stands for none.
+                let version = parse_version(version).unwrap_or(0);
+                self.given.insert(name.as_str().into(), Given { version, resource: None });
+                self.names_bytes += name.len() + ENTRY_BYTES;
+                self.stale = true;
+            }
+        }
+    }
+
+    fn subscribe(&mut self, name: &str, owed: bool) {
+        if name == WILDCARD {
+            self.stale |= !self.wildcard;
+            self.wildcard = true;
+            return;
+        }
+        let name: Arc<str> = name.into();
+        if owed {
+            self.owed.insert(Arc::clone(&name));
+        }
+        let bytes = name.len() + ENTRY_BYTES;
+        if self.names.insert(name) {
+            self.names_bytes += bytes;
+        }
+    }
+
+    fn unsubscribe(&mut self, name: &str) {
+        if name == WILDCARD {
+            self.wildcard = false;
+            let dropped: Vec<_> = self.given.keys().filter(|name| !self.names.contains(*name)).cloned().collect();
+            dropped.iter().for_each(|name| self.forget(name));
+            // A plan made for everything may hold more than the names.
+            self.plan = Plan::default();
+            self.stale = self.is_subscribed();
+        } else if self.names.remove(name) {
+            self.names_bytes -= name.len() + ENTRY_BYTES;
+            self.forget(name);
+            if self.wildcard {
+                // The client has dropped what the wildcard may still cover.
+                self.owed.insert(name.into());
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.given.remove(name);
+        self.owed.remove(name);
+        self.rejected.remove(name);
+        self.plan.drop_name(name);
+    }
+
+    fn set_names(&mut self, names: &[String], first: bool) {
+        self.legacy = names.is_empty() && self.stage.is_whole() && (first || self.legacy);
+        let wildcard = self.legacy || names.iter().any(|name| name == WILDCARD);
+        let wanted: BTreeSet<&str> = names.iter().map(String::as_str).filter(|name| *name != WILDCARD).collect();
+        if self.wildcard && !wildcard {
+            self.unsubscribe(WILDCARD);
+        }
+        let dropped: Vec<_> = self.names.iter().filter(|name| !wanted.contains(&***name)).cloned().collect();
+        dropped.iter().for_each(|name| self.unsubscribe(name));
+        if wildcard {
+            self.subscribe(WILDCARD, true);
+        }
+        for name in wanted {
+            if !self.names.contains(name) {
+                self.subscribe(name, true);
+            }
+        }
+    }
+
+    fn answer(&mut self, nonce: &str, error: Option<String>) -> Option<Answer> {
+        let outstanding = self.outstanding.take_if(|outstanding| !nonce.is_empty() && outstanding.nonce == nonce)?;
+        let refused = error.is_some();
+        let names = match error {
+            None => {
+                self.acknowledged = outstanding.revision;
+                outstanding.names.iter().for_each(|name| drop(self.rejected.remove(name)));
+                outstanding.names
+            }
+            Some(message) => self.blame(&outstanding, &message),
+        };
+        Some(Answer { names, refused })
+    }
+
+    /// Notes which resources of a refused response the error names; all of them when it names none.
+    fn blame(&mut self, outstanding: &Outstanding, message: &str) -> Vec<Arc<str>> {
+        let message = &message[..message.floor_char_boundary(MESSAGE_BYTES)];
+        let named: Vec<_> = outstanding.names.iter().filter(|name| mentions(message, name)).cloned().collect();
+        let blamed = if named.is_empty() { outstanding.names.clone() } else { named };
+        for name in &outstanding.names {
+            self.rejected.remove(name);
+        }
+        for name in &blamed {
+            let own_line = message.lines().find_map(|line| line.strip_prefix(&**name)?.strip_prefix(": "));
+            let message = own_line.unwrap_or(message).to_owned();
+            self.rejected.insert(Arc::clone(name), Rejected { message, since: outstanding.revision });
+        }
+        blamed
+    }
+
+    pub(super) fn names_bytes(&self) -> usize {
+        self.names_bytes
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.wildcard || !self.names.is_empty()
+    }
+
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    /// Sends a name again although it has not changed, if it was given before: its owner was sent anew, and an Envoy then
+    /// waits for it once more (xDS protocol, "resource warming").
+    pub(super) fn repeat(&mut self, name: &str) {
+        if let Some((name, _)) = self.given.get_key_value(name) {
+            self.owed.insert(Arc::clone(name));
+        }
+    }
+
+    /// A new view is there.
+    pub(super) fn renew(&mut self, view: &dyn View) {
+        self.stale |= self.is_subscribed() && view.may_differ(&self.type_url, self.compared);
+    }
+
+    /// The next response of what is new, once the last one has been answered.
+    pub(super) fn next_upserts(&mut self, view: &dyn View) -> Option<Batch> {
+        if self.outstanding.is_some() || !self.is_subscribed() {
+            return None;
+        }
+        self.compare(view);
+        let missing = !self.plan.absent.is_empty();
+        let removed = match (self.variant, self.stage) {
+            // A listener may take over the address of one that is gone, in the same response.
+            (Variant::Delta, Stage::Listener) => {
+                let mut removed = std::mem::take(&mut self.plan.absent);
+                removed.append(&mut self.plan.removals);
+                removed
+            }
+            (Variant::Delta, _) => std::mem::take(&mut self.plan.absent),
+            (Variant::StateOfTheWorld, _) => {
+                self.plan.absent.clear();
+                Vec::new()
+            }
+        };
+        let listener_gone = self.stage == Stage::Listener && !self.plan.removals.is_empty();
+        let due = !self.plan.upserts.is_empty() || self.lacks_greeting();
+        if self.is_whole() {
+            (due || missing || listener_gone).then(|| self.whole_batch())
+        } else {
+            (due || !removed.is_empty()).then(|| self.delta_batch(removed))
+        }
+    }
+
+    /// Responses are complete: what is not in them is gone.
+    fn is_whole(&self) -> bool {
+        self.variant == Variant::StateOfTheWorld && self.stage.is_whole()
+    }
+
+    fn lacks_greeting(&self) -> bool {
+        !self.greeted && (self.wildcard || (self.is_whole() && self.is_subscribed()))
+    }
+
+    fn delta_batch(&mut self, removed: Vec<Arc<str>>) -> Batch {
+        let mut bytes = 0;
+        let mut resources = Vec::new();
+        while bytes < RESPONSE_BYTES
+            && let Some(resource) = self.plan.upserts.pop_front()
+        {
+            bytes += resource.any().encoded_len();
+            resources.push(resource);
+        }
+        Batch { news: resources.clone(), resources, removed }
+    }
+
+    /// Everything there is, and of clusters also what will be gone, as it was: it goes when nothing names it any more.
+    fn whole_batch(&mut self) -> Batch {
+        let news = self.plan.upserts.drain(..).collect();
+        let mut resources = self.plan.whole.clone();
+        if self.stage == Stage::Listener {
+            self.plan.removals.drain(..).for_each(|name| drop(self.given.remove(&name)));
+        }
+        let kept = self.plan.removals.iter().filter_map(|name| self.given.get(name)?.resource.clone());
+        resources.extend(kept);
+        Batch { resources, removed: Vec::new(), news }
+    }
+
+    /// The response that takes away what is gone.
+    pub(super) fn next_removals(&mut self) -> Option<Batch> {
+        if self.outstanding.is_some() || self.plan.removals.is_empty() {
+            return None;
+        }
+        let removed = std::mem::take(&mut self.plan.removals);
+        match self.variant {
+            Variant::Delta => Some(Batch { resources: Vec::new(), removed, news: Vec::new() }),
+            Variant::StateOfTheWorld => {
+                for name in removed {
+                    self.given.remove(&name);
+                    self.rejected.remove(&name);
+                }
+                self.is_whole().then(|| Batch {
+                    resources: self.plan.whole.clone(),
+                    removed: Vec::new(),
+                    news: Vec::new(),
+                })
+            }
+        }
+    }
+
+    /// Notes that a batch goes out.
+    pub(super) fn record(&mut self, batch: &Batch, nonce: &str, revision: u64, now: Instant) {
+        let repeated = self.is_whole();
+        for resource in &batch.news {
+            let given = Given { version: resource.version, resource: repeated.then(|| resource.clone()) };
+            self.given.insert(Arc::clone(&resource.name), given);
+        }
+        for name in &batch.removed {
+            self.given.remove(name);
+            self.rejected.remove(name);
+        }
+        self.greeted = true;
+        self.sent = revision;
+        nonce.clone_into(&mut self.last_nonce);
+        let names = batch.resources.iter().map(|resource| Arc::clone(&resource.name)).collect();
+        self.outstanding = Some(Outstanding { nonce: nonce.to_owned(), names, revision, since: now });
+    }
+
+    /// Plans what differs between what was given and what the view has.
+    fn compare(&mut self, view: &dyn View) {
+        if self.stale || (self.is_whole() && !self.owed.is_empty()) {
+            self.compare_all(view);
+        } else if !self.owed.is_empty() {
+            let owed: Vec<_> = std::mem::take(&mut self.owed).into_iter().collect();
+            owed.iter().for_each(|name| self.plan.drop_name(name));
+            let found = view.resources(&self.type_url, Selection::Named(&owed));
+            let there: HashSet<&str> = found.iter().map(|resource| &*resource.name).collect();
+            self.plan.absent.extend(owed.iter().filter(|name| !there.contains(&***name)).cloned());
+            self.plan.upserts.extend(found);
+        }
+    }
+
+    fn compare_all(&mut self, view: &dyn View) {
+        self.stale = false;
+        self.compared = view.revision();
+        let owed = std::mem::take(&mut self.owed);
+        let wanted = self.select(view);
+        let there: HashSet<&str> = wanted.iter().map(|resource| &*resource.name).collect();
+        let mut removals: Vec<_> = self.given.keys().filter(|name| !there.contains(&***name)).cloned().collect();
+        removals.retain(|name| !owed.contains(name));
+        removals.sort();
+        let absent = owed.iter().filter(|name| !there.contains(&***name)).cloned().collect();
+        let differs = |resource: &&Resource| {
+            owed.contains(&resource.name)
+                || self.given.get(&resource.name).is_none_or(|given| given.version != resource.version)
+        };
+        let upserts = wanted.iter().filter(differs).cloned().collect();
+        self.plan = Plan { upserts, absent, removals, whole: if self.is_whole() { wanted } else { Vec::new() } };
+    }
+
+    fn select(&self, view: &dyn View) -> Vec<Resource> {
+        let mut wanted = if self.wildcard { view.resources(&self.type_url, Selection::All) } else { Vec::new() };
+        if !self.names.is_empty() {
+            let there: HashSet<&str> = wanted.iter().map(|resource| &*resource.name).collect();
+            let rest: Vec<_> = self.names.iter().filter(|name| !there.contains(&***name)).cloned().collect();
+            wanted.extend(view.resources(&self.type_url, Selection::Named(&rest)));
+        }
+        wanted
+    }
+
+    /// Nothing new is left to send, and everything that was sent has been answered.
+    pub(super) fn is_made(&self) -> bool {
+        let planned = !self.plan.upserts.is_empty() || !self.plan.absent.is_empty();
+        let due = self.stale || planned || !self.owed.is_empty() || self.lacks_greeting();
+        self.outstanding.is_none() && !(due && self.is_subscribed())
+    }
+
+    /// And nothing is left to take away.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_made() && self.plan.removals.is_empty()
+    }
+
+    /// Has asked for this type and been answered.
+    pub(super) fn is_served(&self) -> bool {
+        self.asked && self.is_subscribed() && self.is_made()
+    }
+
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.outstanding.as_ref().map(|outstanding| outstanding.since)
+    }
+
+    pub(super) fn rejections(&self) -> impl Iterator<Item = Rejection> {
+        self.rejected.iter().map(|(name, rejected)| Rejection {
+            type_url: Arc::clone(&self.type_url),
+            resource: Arc::clone(name),
+            message: rejected.message.clone(),
+            since: rejected.since,
+        })
+    }
+
+    pub(super) fn progress(&self) -> TypeProgress {
+        TypeProgress {
+            type_url: Arc::clone(&self.type_url),
+            resources: self.given.len(),
+            sent: self.sent,
+            acknowledged: self.acknowledged,
+            waiting: self.outstanding.is_some(),
+        }
+    }
+}
+
+impl Plan {
+    fn drop_name(&mut self, name: &str) {
+        // Always so between waves, when names come and go by the thousand.
+        if self.upserts.is_empty() && self.absent.is_empty() && self.removals.is_empty() && self.whole.is_empty() {
+            return;
+        }
+        self.upserts.retain(|resource| *resource.name != *name);
+        self.absent.retain(|absent| **absent != *name);
+        self.removals.retain(|removal| **removal != *name);
+        self.whole.retain(|resource| *resource.name != *name);
+    }
+}
+
+/// An error text is kept up to this length.
+const MESSAGE_BYTES: usize = 4096;
+
+/// Whether a text has a resource name as a word of its own. Names are full of `|`, `.`, `-` and `_`.
+fn mentions(text: &str, name: &str) -> bool {
+    if name.is_empty() {
+        return false;
+    }
+    let inner = |c: char| c.is_alphanumeric() || matches!(c, '|' | '-' | '_');
+    text.match_indices(name).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let mut after = text[at + name.len()..].chars();
+        let next = after.next();
+        let continued = match next {
+            // The end of a sentence, or the middle of a longer name.
+            Some('.') => after.next().is_some_and(inner),
+            Some(c) => inner(c),
+            None => false,
+        };
+        !before.is_some_and(|c| inner(c) || c == '.') && !continued
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mentions;
+
+    #[test]
+    fn a_name_is_found_as_a_word_only() {
+        for text in ["bad cluster(s) a.b: no", "a.b", "see a.b.", "'a.b'"] {
+            assert!(mentions(text, "a.b"), "{text}");
+        }
+        for text in ["a.b.c: no", "x|a.b", "ya.b", "a.b-1", "z.a.b", ""] {
+            assert!(!mentions(text, "a.b"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The protocol, end to end.
