@@ -4,6 +4,7 @@ mod api;
 mod commands;
 mod runtime;
 
+use std::ffi::CStr;
 use std::process::ExitCode;
 
 /// What `main` does. The mesh on one machine starts this very program again for the processes inside namespaces; those
@@ -11,9 +12,16 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let first = std::env::args_os().nth(1).unwrap_or_default();
     match first.to_str() {
-        Some(runtime::NODE) => runtime::node::main(),
-        Some(runtime::CONTAINER) => runtime::pod::container_init::main(),
-        Some(runtime::ENTER) => runtime::pod::enter::main(),
+        Some(runtime::NODE) => named(c"lateen-node", runtime::node::main),
+        Some(runtime::CONTAINER) => named(c"lateen-init", runtime::pod::container_init::main),
+        Some(runtime::ENTER) => named(c"lateen-enter", runtime::pod::enter::main),
         _ => commands::main(),
     }
+}
+
+/// Runs `main` under a name that tells processes apart in a list of them.
+fn named(name: &CStr, main: fn() -> ExitCode) -> ExitCode {
+    // A name that cannot be set is missed by nobody but a reader of that list.
+    let _ = nix::sys::prctl::set_name(name);
+    main()
 }

@@ -1,1 +1,12 @@
-//! placeholder
+//! `lateen up` and its companions as a user has them, with real namespaces and processes. Only the control plane is a
+//! stand-in (`control_plane.py`); pods are outside the mesh.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod exec;
+mod failures;
+mod lifecycle;
+mod mesh;
+mod outside;
+mod pods;
+mod traffic;

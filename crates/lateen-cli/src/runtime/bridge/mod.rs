@@ -6,7 +6,7 @@ mod inputs;
 mod report;
 mod serve;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -124,6 +124,7 @@ fn start_node(channel: &OwnedFd) -> anyhow::Result<Pid> {
         .descriptor(channel.as_fd(), NODE_CHANNEL)
         .dies_with_parent()
         .own_session()
+        .called(OsStr::new("lateen"))?
         .start();
     started.map_err(|error| anyhow::anyhow!("{}", userns::explain(&error)))
 }

@@ -1,6 +1,6 @@
 //! Deployments: so many pods of the newest template, new ones ready before old ones end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lateen_api::kubernetes::Deployment;
@@ -21,12 +21,14 @@ pub(super) fn start(node: &Arc<Node>, mut cluster: watch::Receiver<Arc<Cluster>>
     let node = Arc::clone(node);
     tokio::spawn(async move {
         let mut changes = node.pods.changes();
+        let mut told = BTreeSet::new();
         let mut all_ready_told = false;
         loop {
             let now = Arc::clone(&cluster.borrow_and_update());
             changes.mark_unchanged();
             if now.synced {
                 reconcile(&node, &now);
+                tell_who_is_ready(&node, &mut told);
                 if !all_ready_told {
                     all_ready_told = tell_when_all_are_ready(&node, &now);
                 }
@@ -137,6 +139,22 @@ fn letters(mut number: u128, count: usize) -> String {
         number /= base;
     }
     text
+}
+
+/// Tells of each pod the first time that it is ready.
+fn tell_who_is_ready(node: &Node, told: &mut BTreeSet<String>) {
+    let pods = node.pods.all();
+    told.retain(|uid| pods.iter().any(|pod| pod.uid == *uid));
+    for pod in pods.iter().filter(|pod| pod.is_ready()) {
+        if told.insert(pod.uid.clone()) {
+            node.tell(Event::PodReady {
+                namespace: pod.key.namespace.clone(),
+                pod: pod.key.name.clone(),
+                injected: pod.live().injected,
+                millis: millis_since(pod.started),
+            });
+        }
+    }
 }
 
 /// Tells once that everything asked for at the start is ready; returns whether it has.

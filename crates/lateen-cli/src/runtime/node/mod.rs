@@ -138,6 +138,7 @@ async fn end(node: &Arc<Node>) {
         }
     };
     let _ = tokio::time::timeout(END_GRACE + Duration::from_secs(2), all_gone).await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), node.outside.flush()).await;
 }
 
 pub(crate) fn millis_since(start: Instant) -> u64 {

@@ -24,8 +24,15 @@ const MAX_EVENTS: usize = 4096;
 pub(crate) struct Outside {
     channel: Arc<Channel>,
     waiting: Waiting,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Told>,
     next: Arc<AtomicU64>,
+}
+
+/// What waits to be told.
+enum Told {
+    Event(Event),
+    /// Answered when everything before it has been told.
+    Mark(oneshot::Sender<()>),
 }
 
 enum Answer {
@@ -46,7 +53,15 @@ impl Outside {
 
     /// Tells the user, soon.
     pub(crate) fn tell(&self, event: Event) {
-        let _ = self.events.try_send(event);
+        let _ = self.events.try_send(Told::Event(event));
+    }
+
+    /// Waits until all events so far have been told.
+    pub(super) async fn flush(&self) {
+        let (sender, told) = oneshot::channel();
+        if self.events.send(Told::Mark(sender)).await.is_ok() {
+            let _ = told.await;
+        }
     }
 
     /// Connects to an address outside the mesh.
@@ -112,10 +127,15 @@ async fn listen(channel: Arc<Channel>, waiting: Waiting, stop: watch::Sender<boo
     stop.send_replace(true);
 }
 
-async fn pass_on(channel: Arc<Channel>, mut events: mpsc::Receiver<Event>) {
-    while let Some(event) = events.recv().await {
-        if channel.send(&FromNode::Event(event), &[]).await.is_err() {
-            return;
+async fn pass_on(channel: Arc<Channel>, mut events: mpsc::Receiver<Told>) {
+    while let Some(told) = events.recv().await {
+        match told {
+            Told::Mark(sender) => drop(sender.send(())),
+            Told::Event(event) => {
+                if channel.send(&FromNode::Event(event), &[]).await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Running a container: start, health, restart with back-off, end.
 
+use std::ffi::OsStr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::container_init::descriptors;
 use super::container_plan::{ContainerSpec, Hook, Readiness};
 use super::enter;
 use super::live::{ContainerLive, End, Live, Phase, now};
@@ -37,6 +39,8 @@ const CALM: Duration = Duration::from_secs(600);
 const EAGER: Duration = Duration::from_millis(100);
 /// How long a container without a probe is given to listen on the ports it declares.
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);
+/// A container about which nothing can be asked is ready after this time; one that fails at once was never ready.
+const SETTLE: Duration = Duration::from_millis(250);
 /// How long building a container's view of the file system may take.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -266,9 +270,10 @@ async fn start(place: &Place, net: &Arc<NetNs>, spec: &ContainerSpec) -> anyhow:
             .descriptor(node.null.as_fd(), 0)
             .descriptor(write_output.as_fd(), 1)
             .descriptor(write_output.as_fd(), 2)
-            .descriptor(plan.as_fd(), container_init_fds::PLAN)
-            .descriptor(write_report.as_fd(), container_init_fds::REPORT)
-            .own_session();
+            .descriptor(plan.as_fd(), descriptors::PLAN)
+            .descriptor(write_report.as_fd(), descriptors::REPORT)
+            .own_session()
+            .called(OsStr::new("lateen"))?;
         Ok(node.reaper.spawn(|| spawn.start())?)
     });
     let mut child = spawned.await?.context("start the container's first process")?;
@@ -288,8 +293,6 @@ async fn start(place: &Place, net: &Arc<NetNs>, spec: &ContainerSpec) -> anyhow:
     let _ = (&mut child.exit).await;
     bail!("cannot start: {problem}")
 }
-
-use super::container_init::descriptors as container_init_fds;
 
 /// Keeps `started` and `ready` up to date; returns when the container has to be restarted, saying why.
 async fn watch_health(place: &Place, spec: &ContainerSpec) -> String {
@@ -311,15 +314,13 @@ async fn watch_health(place: &Place, spec: &ContainerSpec) -> String {
             None => std::future::pending().await,
         }
     };
+    let ready = watch_readiness(place, &spec.readiness);
+    tokio::pin!(live, ready);
     tokio::select! {
-        why = live => why,
-        () = watch_readiness(place, &spec.readiness) => unreachable_health(),
+        why = &mut live => why,
+        // What needs no watching is ready for good.
+        () = &mut ready => live.await,
     }
-}
-
-/// Readiness is watched for as long as the container runs.
-fn unreachable_health() -> String {
-    "its readiness is not watched any more".to_owned()
 }
 
 async fn watch_liveness(place: &Place, check: &Check) -> String {
@@ -341,7 +342,10 @@ async fn watch_liveness(place: &Place, check: &Check) -> String {
 
 async fn watch_readiness(place: &Place, readiness: &Readiness) {
     match readiness {
-        Readiness::AtOnce => place.update(|container| container.ready = true),
+        Readiness::Running => {
+            sleep(SETTLE).await;
+            place.update(|container| container.ready = true);
+        }
         Readiness::Listening(check) => {
             let listening = async {
                 while ask(place, check).await.is_err() {
@@ -353,7 +357,6 @@ async fn watch_readiness(place: &Place, readiness: &Readiness) {
         }
         Readiness::Probe(check) => watch_probe(place, check).await,
     }
-    std::future::pending::<()>().await;
 }
 
 async fn watch_probe(place: &Place, check: &Check) {

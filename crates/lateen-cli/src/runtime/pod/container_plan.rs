@@ -48,8 +48,8 @@ pub(super) enum Readiness {
     /// No probe: it listens on the ports it declares, or some time has passed. Kubernetes would not even look; so a
     /// mesh that says "ready" means it a little more often.
     Listening(Check),
-    /// It runs.
-    AtOnce,
+    /// It runs, and has not ended at once.
+    Running,
 }
 
 /// Something to do after a start or before an end.
@@ -110,7 +110,7 @@ pub(super) fn plan(
         log: node.state.log_file(&fields.metadata.namespace, &fields.metadata.name, &container.name),
         startup: check(container.startup_probe.as_ref(), container, "startupProbe").with_context(about)?,
         liveness: check(container.liveness_probe.as_ref(), container, "livenessProbe").with_context(about)?,
-        readiness: readiness(container, is_proxy, is_init).with_context(about)?,
+        readiness: readiness(container, is_proxy).with_context(about)?,
         post_start: hook(container, |lifecycle| lifecycle.post_start.as_ref()).with_context(about)?,
         pre_stop: hook(container, |lifecycle| lifecycle.pre_stop.as_ref()).with_context(about)?,
         plan: ContainerPlan {
@@ -160,7 +160,7 @@ fn check(probe: Option<&Probe>, container: &Container, what: &str) -> anyhow::Re
     probe.map(|probe| Check::from_probe(probe, &container.ports).with_context(|| what.to_owned())).transpose()
 }
 
-fn readiness(container: &Container, is_proxy: bool, is_init: bool) -> anyhow::Result<Readiness> {
+fn readiness(container: &Container, is_proxy: bool) -> anyhow::Result<Readiness> {
     if let Some(check) = check(container.readiness_probe.as_ref(), container, "readinessProbe")? {
         return Ok(Readiness::Probe(check));
     }
@@ -169,7 +169,7 @@ fn readiness(container: &Container, is_proxy: bool, is_init: bool) -> anyhow::Re
         return Ok(Readiness::Probe(Check::http(port, path)));
     }
     let ports = declared(&container.ports);
-    Ok(if ports.is_empty() || is_init { Readiness::AtOnce } else { Readiness::Listening(Check::listening(ports)) })
+    Ok(if ports.is_empty() { Readiness::Running } else { Readiness::Listening(Check::listening(ports)) })
 }
 
 fn hook(

@@ -1,6 +1,6 @@
 //! Running a command in a container that runs: entering its namespaces.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -30,7 +30,8 @@ const NOT_FOUND: u8 = 127;
 /// output. Blocks for as long as it takes to make a process.
 pub(crate) fn start(reaper: &Reaper, plan: &EnterPlan, files: [BorrowedFd<'_>; 3]) -> anyhow::Result<Child> {
     let plan = plan_file(plan)?;
-    let mut spawn = Spawn::new(Path::new(THIS_PROGRAM), &[ENTER.into()], &[])?.own_session();
+    let mut spawn =
+        Spawn::new(Path::new(THIS_PROGRAM), &[ENTER.into()], &[])?.called(OsStr::new("lateen"))?.own_session();
     for (number, file) in files.into_iter().enumerate() {
         spawn = spawn.descriptor(file, number as i32);
     }

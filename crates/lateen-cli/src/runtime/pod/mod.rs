@@ -29,7 +29,7 @@ use super::CLUSTER_DOMAIN;
 use super::messages::{Event, Mount};
 use super::node::cluster::Stored;
 use super::node::registry::{PodHandle, Stop};
-use super::node::{Node, millis_since, network};
+use super::node::{Node, network};
 use super::state_dir::write_atomically;
 use container::Running;
 use container_plan::ContainerSpec;
@@ -242,7 +242,7 @@ async fn run_containers(node: &Arc<Node>, pod: &Arc<PodHandle>, prepared: Prepar
                 running.attempted().await;
                 apps.push(running);
             }
-            follow(node, pod, &spec, &volumes).await;
+            renew_token(node, pod, &spec, &volumes).await;
         };
         tokio::select! {
             () = starting => {}
@@ -264,20 +264,8 @@ async fn run_containers(node: &Arc<Node>, pod: &Arc<PodHandle>, prepared: Prepar
     container::stop_all(sidecars, grace).await;
 }
 
-/// Tells when the pod becomes ready, and keeps its token fresh. Runs until dropped.
-async fn follow(node: &Arc<Node>, pod: &Arc<PodHandle>, spec: &PodSpec, volumes: &Volumes) {
-    let mut changes = node.pods.changes();
-    while !pod.is_ready() {
-        if changes.changed().await.is_err() {
-            return;
-        }
-    }
-    node.tell(Event::PodReady {
-        namespace: pod.key.namespace.clone(),
-        pod: pod.key.name.clone(),
-        injected: pod.live().injected,
-        millis: millis_since(pod.started),
-    });
+/// Keeps the pod's token fresh. Runs until dropped.
+async fn renew_token(node: &Node, pod: &PodHandle, spec: &PodSpec, volumes: &Volumes) {
     loop {
         sleep(TOKEN_RENEWAL).await;
         let token = node.api.token(&pod.key.namespace, spec.account(), &pod.key.name, &pod.uid).await;
@@ -291,10 +279,9 @@ async fn clean_up(node: &Arc<Node>, pod: &Arc<PodHandle>) {
     let (node_of, handle) = (Arc::clone(node), Arc::clone(pod));
     let done = tokio::task::spawn_blocking(move || {
         network::remove_pod(&link_name(&handle)).context("remove the link")?;
-        for path in [pod_folder(&node_of, &handle)] {
-            if path.exists() {
-                std::fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
-            }
+        let folder = pod_folder(&node_of, &handle);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
         }
         anyhow::Ok(())
     });
