@@ -52,8 +52,9 @@ impl Headers {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    pub fn get_all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a HeaderValue> {
-        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value)
+    pub fn get_all<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a HeaderValue> + use<'a> {
+        let name = name.clone();
+        self.0.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value)
     }
 
     pub fn contains(&self, name: &HeaderName) -> bool {

@@ -1,1 +1,18 @@
-//! The data plane: workers, listeners, codecs, TLS, pools, drain, telemetry and admin.
+//! The data plane: workers, listeners, codecs, TLS, pools, telemetry and admin. It is configured by Envoy v3 resources and
+//! asks `lateen-engine` for every decision.
+//!
+//! Invariants: it knows neither Kubernetes nor Istio's kinds; a connection lives and dies on one worker; nothing on a
+//! worker blocks; no panic is reachable from the network.
+
+pub mod admin;
+pub mod bootstrap;
+mod cluster;
+mod codec;
+mod http;
+mod listener;
+mod stream;
+mod tcp;
+mod telemetry;
+mod tls;
+mod upstream;
+mod worker;

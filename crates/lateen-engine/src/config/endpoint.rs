@@ -152,6 +152,16 @@ impl Endpoint {
     }
 }
 
+/// An address of a bootstrap.
+///
+/// # Errors
+/// Why it is none.
+pub fn address(address: &Address) -> Result<HostAddress, String> {
+    let at = At::resource("address");
+    let read = host_address(Some(address), false, &at);
+    at.finish(read).map_err(|errors| errors.iter().map(|error| error.reason.clone()).collect::<Vec<_>>().join("; "))
+}
+
 pub(crate) fn host_address(address: Option<&Address>, names_allowed: bool, at: &At) -> Option<HostAddress> {
     match address.and_then(|address| address.address.as_ref()) {
         Some(address::Address::SocketAddress(socket)) => {

@@ -257,17 +257,15 @@ impl Forward {
         }
     }
 
-    /// The new path and query, if they change. `route` is the route this action belongs to.
+    /// The new path and query where the route rewrites them, which may be the old ones. `route` is the route this action
+    /// belongs to.
     pub fn rewritten(&self, route: &Route, head: &RequestHead) -> Option<String> {
         let path = head.path_only();
         let rest = &head.target()[path.len()..];
         match &self.path {
             PathRewrite::None => None,
             PathRewrite::Prefix(new) => Some(format!("{new}{}{rest}", &path[route.matched_prefix(path)..])),
-            PathRewrite::Regex(regex) => match regex.apply(path) {
-                Cow::Borrowed(_) => None,
-                Cow::Owned(new) => Some(new + rest),
-            },
+            PathRewrite::Regex(regex) => Some(regex.apply(path).into_owned() + rest),
         }
     }
 

@@ -68,6 +68,7 @@ impl CorsPolicy {
         add(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, self.credentials.then(|| HeaderValue::from_static("true")));
         add(header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
         add(header::ACCESS_CONTROL_ALLOW_HEADERS, self.headers.clone());
+        add(header::ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone());
         add(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
         Step::Reply(Box::new(reply))
     }

@@ -1,0 +1,384 @@
+//! The runtime state of a cluster on one worker: its balancer, its hosts with their pools and records, and what is in
+//! flight. It outlives snapshots: a push forgets no ejected host and drops no warm connection.
+
+pub(crate) mod dns;
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Instant;
+
+use lateen_engine::balance::breaker::InFlight;
+use lateen_engine::balance::outlier::{HostRecord, Outcome, may_eject};
+use lateen_engine::balance::{Balancer, HostState, Pick};
+use lateen_engine::config::cluster::{Breakers, Cluster, Discovery};
+use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
+
+use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
+use crate::upstream::pool::Pool;
+use crate::worker::Worker;
+
+#[derive(Debug)]
+pub(crate) struct ClusterState {
+    config: RefCell<Arc<Cluster>>,
+    set: RefCell<Arc<EndpointSet>>,
+    balancer: RefCell<Balancer>,
+    hosts: RefCell<Vec<Rc<Host>>>,
+    in_flight: Cell<InFlight>,
+    pub stats: ClusterStats,
+}
+
+/// One host of a cluster.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub endpoint: Arc<Endpoint>,
+    active: Cell<u32>,
+    record: RefCell<HostRecord>,
+    pub pool: Pool,
+}
+
+#[derive(Debug)]
+pub(crate) struct ClusterStats {
+    pub rq_total: Counter,
+    pub rq_2xx: Counter,
+    pub rq_3xx: Counter,
+    pub rq_4xx: Counter,
+    pub rq_5xx: Counter,
+    pub rq_completed: Counter,
+    pub rq_active: Gauge,
+    pub rq_retry: Counter,
+    pub rq_retry_success: Counter,
+    pub rq_retry_limit_exceeded: Counter,
+    pub rq_retry_overflow: Counter,
+    pub rq_timeout: Counter,
+    pub rq_per_try_timeout: Counter,
+    pub rq_pending_overflow: Counter,
+    pub rq_time: Histogram,
+    pub cx_total: Counter,
+    pub cx_active: Gauge,
+    pub cx_connect_fail: Counter,
+    pub cx_connect_timeout: Counter,
+    pub cx_none_healthy: Counter,
+    pub cx_overflow: Counter,
+    pub cx_tx_bytes: Counter,
+    pub ejections_active: Gauge,
+    pub ejections_enforced_total: Counter,
+    pub membership_total: Gauge,
+    pub membership_healthy: Gauge,
+}
+
+impl ClusterStats {
+    fn new(registry: &Registry, cluster: &Cluster) -> Self {
+        let name = if cluster.alt_stat_name.is_empty() {
+            Arc::clone(&cluster.name)
+        } else {
+            cluster.alt_stat_name.as_str().into()
+        };
+        let scope = Scope::Cluster(name);
+        let counter = |name| registry.counter(&scope, name);
+        let gauge = |name| registry.gauge(&scope, name);
+        Self {
+            rq_total: counter("upstream_rq_total"),
+            rq_2xx: counter("upstream_rq_2xx"),
+            rq_3xx: counter("upstream_rq_3xx"),
+            rq_4xx: counter("upstream_rq_4xx"),
+            rq_5xx: counter("upstream_rq_5xx"),
+            rq_completed: counter("upstream_rq_completed"),
+            rq_active: gauge("upstream_rq_active"),
+            rq_retry: counter("upstream_rq_retry"),
+            rq_retry_success: counter("upstream_rq_retry_success"),
+            rq_retry_limit_exceeded: counter("upstream_rq_retry_limit_exceeded"),
+            rq_retry_overflow: counter("upstream_rq_retry_overflow"),
+            rq_timeout: counter("upstream_rq_timeout"),
+            rq_per_try_timeout: counter("upstream_rq_per_try_timeout"),
+            rq_pending_overflow: counter("upstream_rq_pending_overflow"),
+            rq_time: registry.histogram(&scope, "upstream_rq_time"),
+            cx_total: counter("upstream_cx_total"),
+            cx_active: gauge("upstream_cx_active"),
+            cx_connect_fail: counter("upstream_cx_connect_fail"),
+            cx_connect_timeout: counter("upstream_cx_connect_timeout"),
+            cx_none_healthy: counter("upstream_cx_none_healthy"),
+            cx_overflow: counter("upstream_cx_overflow"),
+            cx_tx_bytes: counter("upstream_cx_tx_bytes_total"),
+            ejections_active: gauge("outlier_detection.ejections_active"),
+            ejections_enforced_total: counter("outlier_detection.ejections_enforced_total"),
+            membership_total: gauge("membership_total"),
+            membership_healthy: gauge("membership_healthy"),
+        }
+    }
+
+    /// Counts an answer's class.
+    pub(crate) fn status(&self, status: u16) {
+        self.rq_completed.inc();
+        match status {
+            200..=299 => self.rq_2xx.inc(),
+            300..=399 => self.rq_3xx.inc(),
+            400..=499 => self.rq_4xx.inc(),
+            500..=599 => self.rq_5xx.inc(),
+            _ => {}
+        }
+    }
+}
+
+/// One in flight in a cluster, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    cluster: Rc<ClusterState>,
+    field: fn(&mut InFlight) -> &mut u32,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut in_flight = self.cluster.in_flight.get();
+        *(self.field)(&mut in_flight) -= 1;
+        self.cluster.in_flight.set(in_flight);
+    }
+}
+
+/// A request on a host, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Active(Rc<Host>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+    }
+}
+
+impl Host {
+    fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
+        Rc::new(Self { endpoint, active: Cell::new(0), record: RefCell::default(), pool: Pool::default() })
+    }
+
+    pub(crate) fn hold(self: &Rc<Self>) -> Active {
+        self.active.set(self.active.get() + 1);
+        Active(Rc::clone(self))
+    }
+}
+
+struct View<'a>(&'a [Rc<Host>]);
+
+impl HostState for View<'_> {
+    fn active(&self, host: usize) -> u32 {
+        self.0[host].active.get()
+    }
+
+    fn ejected(&self, host: usize) -> bool {
+        self.0[host].record.borrow().is_ejected()
+    }
+}
+
+impl ClusterState {
+    pub(crate) fn new(cluster: &Arc<Cluster>, set: &Arc<EndpointSet>, worker: &Worker) -> Rc<Self> {
+        let state = Rc::new(Self {
+            config: RefCell::new(Arc::clone(cluster)),
+            set: RefCell::new(Arc::new(EndpointSet::empty())),
+            balancer: RefCell::new(Balancer::new(cluster, &EndpointSet::empty())),
+            hosts: RefCell::default(),
+            in_flight: Cell::default(),
+            stats: ClusterStats::new(&worker.shared.stats, cluster),
+        });
+        state.rebuild(cluster, set);
+        if cluster.outlier.is_some() {
+            tokio::task::spawn_local(watch_outliers(Rc::downgrade(&state)));
+        }
+        state
+    }
+
+    pub(crate) fn config(&self) -> Arc<Cluster> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// Takes a new configuration or new hosts; hosts that stay keep their pools and records.
+    pub(crate) fn update(self: &Rc<Self>, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>) {
+        let same = Arc::ptr_eq(&self.config.borrow(), cluster) && Arc::ptr_eq(&self.set.borrow(), set);
+        if same {
+            return;
+        }
+        let watched = self.config.borrow().outlier.is_some();
+        // Another way to connect makes pooled connections those of another cluster.
+        let reconnect = self.config.borrow().fingerprint != cluster.fingerprint;
+        if reconnect {
+            self.hosts.borrow_mut().iter().for_each(|host| host.pool.retire());
+        }
+        *self.config.borrow_mut() = Arc::clone(cluster);
+        self.rebuild(cluster, set);
+        if cluster.outlier.is_some() && !watched {
+            tokio::task::spawn_local(watch_outliers(Rc::downgrade(self)));
+        }
+    }
+
+    fn rebuild(&self, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>) {
+        let balancer = Balancer::new(cluster, set);
+        let mut old = self.hosts.take();
+        let hosts: Vec<Rc<Host>> = balancer
+            .hosts()
+            .iter()
+            .map(|endpoint| {
+                let same = |host: &Rc<Host>| {
+                    host.endpoint.address == endpoint.address
+                        && host.endpoint.transport_match == endpoint.transport_match
+                };
+                match old.iter().position(same) {
+                    Some(index) if *old[index].endpoint == **endpoint => old.swap_remove(index),
+                    Some(index) => {
+                        let before = old.swap_remove(index);
+                        // The host is the same; what is said of it changed.
+                        Rc::new(Host {
+                            endpoint: Arc::clone(endpoint),
+                            active: Cell::new(0),
+                            record: RefCell::new(before.record.borrow().clone()),
+                            pool: before.pool.clone(),
+                        })
+                    }
+                    None => Host::new(Arc::clone(endpoint)),
+                }
+            })
+            .collect();
+        for gone in old {
+            gone.pool.retire();
+        }
+        let healthy = hosts.iter().filter(|host| host.endpoint.health != Health::Unhealthy).count();
+        self.stats.membership_total.set(hosts.len() as u64);
+        self.stats.membership_healthy.set(healthy as u64);
+        *self.set.borrow_mut() = Arc::clone(set);
+        *self.hosts.borrow_mut() = hosts;
+        *self.balancer.borrow_mut() = balancer;
+        self.refresh();
+    }
+
+    fn refresh(&self) {
+        let hosts = self.hosts.borrow();
+        self.balancer.borrow_mut().refresh(|host| hosts[host].record.borrow().is_ejected());
+    }
+
+    /// Draws a host. `original` is where the client wanted to go, for clusters that go there.
+    pub(crate) fn pick(
+        self: &Rc<Self>,
+        random: u64,
+        hash: Option<u64>,
+        original: std::net::SocketAddr,
+        tried: &Tried,
+    ) -> Option<Rc<Host>> {
+        let config = self.config.borrow();
+        if let Discovery::OriginalDst { port_override } = config.discovery {
+            let address = std::net::SocketAddr::new(original.ip(), port_override.unwrap_or(original.port()));
+            return Some(self.original(address));
+        }
+        let hosts = self.hosts.borrow();
+        let avoid: Vec<usize> = tried
+            .hosts
+            .iter()
+            .filter_map(|host| hosts.iter().position(|known| known.endpoint.address == *host))
+            .collect();
+        let pick = Pick { random, hash, avoid: &avoid, attempts: if avoid.is_empty() { 0 } else { tried.attempts } };
+        let index = self.balancer.borrow_mut().pick(&pick, &View(&hosts))?;
+        Some(Rc::clone(&hosts[index]))
+    }
+
+    /// The host of an original destination; those are made as they are asked for, and forgotten when unused.
+    fn original(&self, address: std::net::SocketAddr) -> Rc<Host> {
+        const MOST: usize = 1024;
+        let address = HostAddress::Socket(address);
+        let mut hosts = self.hosts.borrow_mut();
+        if let Some(known) = hosts.iter().find(|host| host.endpoint.address == address) {
+            return Rc::clone(known);
+        }
+        if hosts.len() >= MOST {
+            hosts.retain(|host| host.active.get() > 0);
+            hosts.truncate(MOST - 1);
+        }
+        let endpoint = Endpoint {
+            address,
+            hostname: "".into(),
+            health: Health::Healthy,
+            weight: 1,
+            transport_match: Default::default(),
+        };
+        let host = Host::new(Arc::new(endpoint));
+        hosts.push(Rc::clone(&host));
+        host
+    }
+
+    pub(crate) fn limits(&self, high_priority: bool) -> Breakers {
+        self.config.borrow().breakers[usize::from(high_priority)]
+    }
+
+    pub(crate) fn in_flight(&self) -> InFlight {
+        self.in_flight.get()
+    }
+
+    fn take(self: &Rc<Self>, field: fn(&mut InFlight) -> &mut u32) -> Slot {
+        let mut in_flight = self.in_flight.get();
+        *field(&mut in_flight) += 1;
+        self.in_flight.set(in_flight);
+        Slot { cluster: Rc::clone(self), field }
+    }
+
+    pub(crate) fn hold_request(self: &Rc<Self>) -> Slot {
+        self.take(|in_flight| &mut in_flight.requests)
+    }
+
+    pub(crate) fn hold_connection(self: &Rc<Self>) -> Slot {
+        self.take(|in_flight| &mut in_flight.connections)
+    }
+
+    pub(crate) fn hold_retry(self: &Rc<Self>) -> Slot {
+        self.take(|in_flight| &mut in_flight.retries)
+    }
+
+    /// Notes what came of a request to a host, and ejects the host if it has failed too often.
+    pub(crate) fn note(&self, host: &Host, outcome: Outcome) {
+        let config = self.config();
+        let Some(rule) = &config.outlier else { return };
+        let over = host.record.borrow_mut().note(outcome, rule);
+        if !over || host.record.borrow().is_ejected() {
+            return;
+        }
+        let (ejected, all) = {
+            let hosts = self.hosts.borrow();
+            (hosts.iter().filter(|host| host.record.borrow().is_ejected()).count(), hosts.len())
+        };
+        if may_eject(ejected, all, rule) {
+            host.record.borrow_mut().eject(Instant::now());
+            tracing::info!(cluster = %config.name, host = %host.endpoint.address, ?outcome, "ejected");
+            self.stats.ejections_enforced_total.inc();
+            self.stats.ejections_active.set(ejected as u64 + 1);
+            self.refresh();
+        }
+    }
+
+    fn tick(&self) {
+        let config = self.config();
+        let Some(rule) = &config.outlier else { return };
+        let now = Instant::now();
+        let back = self.hosts.borrow().iter().filter(|host| host.record.borrow_mut().tick(now, rule)).count();
+        if back > 0 {
+            let ejected = self.hosts.borrow().iter().filter(|host| host.record.borrow().is_ejected()).count();
+            self.stats.ejections_active.set(ejected as u64);
+            self.refresh();
+        }
+    }
+}
+
+/// Hosts that a request was sent to already.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    pub hosts: Vec<HostAddress>,
+    pub attempts: u32,
+}
+
+async fn watch_outliers(state: Weak<ClusterState>) {
+    loop {
+        let Some(interval) =
+            state.upgrade().and_then(|state| state.config.borrow().outlier.as_ref().map(|rule| rule.interval))
+        else {
+            return;
+        };
+        tokio::time::sleep(interval.max(std::time::Duration::from_millis(10))).await;
+        match state.upgrade() {
+            Some(state) => state.tick(),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! HTTP/1.1 without I/O (RFC 9112): heads over `httparse`, message bodies, and writing. Received bytes stay where they are:
+//! names and values of a head share its buffer.
+//!
+//! Strict where two readers could disagree about where a message ends: such a message is refused, never repaired.
+
+pub(crate) mod body;
+pub(crate) mod encode;
+pub(crate) mod request;
+pub(crate) mod response;
+
+#[cfg(test)]
+mod tests;
+
+use http::{HeaderName, HeaderValue};
+use lateen_engine::message::Headers;
+
+/// Fields that belong to one connection and are not passed on (RFC 9110 section 7.6.1).
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    use http::header;
+    *name == header::CONNECTION
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::UPGRADE
+        || *name == header::TE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// How a message's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+    /// Until the connection ends (responses only).
+    Close,
+}
+
+/// What `Connection` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConnectionOptions {
+    pub(crate) close: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) upgrade: bool,
+}
+
+impl ConnectionOptions {
+    pub(crate) fn read(headers: &Headers) -> Self {
+        let mut options = Self::default();
+        for token in headers.get_all(&http::header::CONNECTION).flat_map(tokens) {
+            options.close |= token.eq_ignore_ascii_case(b"close");
+            options.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
+            options.upgrade |= token.eq_ignore_ascii_case(b"upgrade");
+        }
+        options
+    }
+}
+
+/// The elements of a comma-separated list.
+pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Removes what belongs to this connection: the hop-by-hop fields, and those that `Connection` names.
+pub(crate) fn strip_hop_by_hop(headers: &mut Headers) {
+    let named: Vec<HeaderName> = headers
+        .get_all(&http::header::CONNECTION)
+        .flat_map(tokens)
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| *name != http::header::HOST)
+        .collect();
+    headers.retain(|name, _| !is_hop_by_hop(name) && !named.contains(name));
+}
+
+/// Why a message is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// 400, with the reason as `%RESPONSE_CODE_DETAILS%` names it.
+    Bad(&'static str),
+    /// 431: the head is too large or has too many fields.
+    TooLarge,
+    /// 501: a transfer coding that we do not read.
+    NotImplemented,
+    /// 426: an HTTP version that is not spoken.
+    Version,
+}
+
+/// Limits of a head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub bytes: usize,
+    pub fields: usize,
+}
+
+/// `Content-Length` and `Transfer-Encoding` of a message, read strictly (RFC 9112 section 6).
+///
+/// # Errors
+/// Both at once, several lengths, a length that is no number, a coding other than `chunked`.
+pub(crate) fn framing(headers: &Headers, otherwise: Framing) -> Result<Framing, Refusal> {
+    let mut codings = headers.get_all(&http::header::TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(&http::header::CONTENT_LENGTH);
+    match (codings.next(), lengths.next()) {
+        (None, None) => Ok(otherwise),
+        (Some(_), Some(_)) => Err(Refusal::Bad("http1.content_length_and_chunked_not_allowed")),
+        (Some(coding), None) => {
+            let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+            if chunked { Ok(Framing::Chunked) } else { Err(Refusal::NotImplemented) }
+        }
+        (None, Some(length)) => {
+            if lengths.next().is_some() {
+                return Err(Refusal::Bad("http1.codec_error"));
+            }
+            let digits = length.as_bytes();
+            if digits.is_empty() || digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) {
+                return Err(Refusal::Bad("http1.codec_error"));
+            }
+            let length = digits.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+            Ok(if length == 0 { Framing::None } else { Framing::Length(length) })
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The head of a response.
+
+use bytes::BytesMut;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use lateen_engine::message::{Headers, ResponseHead, Version};
+
+use super::{ConnectionOptions, Framing, Limits, Refusal, framing, strip_hop_by_hop};
+
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub head: ResponseHead,
+    pub framing: Framing,
+    /// The connection may be used again once the body is read.
+    pub keep_alive: bool,
+    /// 101: the connection now speaks this.
+    pub upgrade: Option<String>,
+    /// How long the peer says it keeps an idle connection, in seconds.
+    pub idle_timeout: Option<u64>,
+}
+
+/// Takes a whole head off the front of `buffer`; none if it is not whole yet. `method` is the request's.
+///
+/// # Errors
+/// What cannot be a response that every reader takes for the same.
+pub(crate) fn parse(buffer: &mut BytesMut, method: &Method, limits: &Limits) -> Result<Option<Response>, Refusal> {
+    let mut fields = vec![httparse::EMPTY_HEADER; limits.fields + 1];
+    let mut parsed = httparse::Response::new(&mut fields);
+    let length = match parsed.parse(buffer) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if buffer.len() > limits.bytes => return Err(Refusal::TooLarge),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
+        Err(_) => return Err(Refusal::Bad("http1.codec_error")),
+    };
+    let status =
+        parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Refusal::Bad("http1.codec_error"))?;
+    let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+    let base = buffer.as_ptr() as usize;
+    let span = |piece: &[u8]| (piece.as_ptr() as usize - base, piece.len());
+    let spans: Vec<_> = parsed.headers.iter().map(|field| (span(field.name.as_bytes()), span(field.value))).collect();
+    let head = buffer.split_to(length).freeze();
+    let slice = |(start, length): (usize, usize)| head.slice(start..start + length);
+    let mut headers = Headers::with_capacity(spans.len() + 4);
+    for (name, value) in spans {
+        let name = HeaderName::from_bytes(&slice(name)).map_err(|_| Refusal::Bad("http1.invalid_characters"))?;
+        let value =
+            HeaderValue::from_maybe_shared(slice(value)).map_err(|_| Refusal::Bad("http1.invalid_characters"))?;
+        headers.append(name, value);
+    }
+    assemble(status, headers, version, method).map(Some)
+}
+
+fn assemble(status: StatusCode, mut headers: Headers, version: Version, method: &Method) -> Result<Response, Refusal> {
+    // RFC 9112 section 6.3: these never have a body, whatever their fields say.
+    let bodiless = *method == Method::HEAD
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    let framing = if bodiless { Framing::None } else { framing(&headers, Framing::Close)? };
+    let options = ConnectionOptions::read(&headers);
+    let upgrade = match (status, headers.get(&header::UPGRADE)) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase),
+        _ => None,
+    };
+    let idle_timeout = keep_alive_timeout(&headers);
+    let keep_alive =
+        framing != Framing::Close && if version == Version::Http11 { !options.close } else { options.keep_alive };
+    strip_hop_by_hop(&mut headers);
+    Ok(Response { head: ResponseHead { status, headers, version }, framing, keep_alive, upgrade, idle_timeout })
+}
+
+/// `Keep-Alive: timeout=5`.
+fn keep_alive_timeout(headers: &Headers) -> Option<u64> {
+    let value = headers.get(&HeaderName::from_static("keep-alive"))?.to_str().ok()?;
+    let parameter = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    parameter.parse().ok()
+}

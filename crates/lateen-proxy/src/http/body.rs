@@ -1,0 +1,142 @@
+//! Bodies of requests and responses, in either direction and version, as frames.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use lateen_engine::message::Headers;
+
+use crate::codec::h1::body::{Decoder, Piece};
+use crate::codec::h1::{Framing, encode};
+use crate::codec::h2 as codec;
+use crate::stream::Shared;
+
+#[derive(Debug)]
+pub(crate) enum Frame {
+    Data(Bytes),
+    Trailers(Headers),
+}
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// The connection or stream ended or was reset.
+    Ended,
+    /// The bytes are no body.
+    Protocol,
+}
+
+/// The reading side of an HTTP/1.1 connection.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub stream: Shared,
+    pub buffer: BytesMut,
+    /// The peer has ended its direction.
+    pub ended: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(stream: Shared, buffer: BytesMut) -> Self {
+        Self { stream, buffer, ended: false }
+    }
+
+    /// Reads more; false at the end.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
+        if self.ended {
+            return Poll::Ready(Ok(false));
+        }
+        let read = ready!(self.stream.poll_fill(cx, &mut self.buffer))?;
+        self.ended = read == 0;
+        Poll::Ready(Ok(read > 0))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    Empty,
+    H1(H1Body),
+    H2(codec::Incoming),
+}
+
+#[derive(Debug)]
+pub(crate) struct H1Body {
+    pub reader: Rc<RefCell<Reader>>,
+    decoder: Decoder,
+    /// `100 Continue` is still owed to the client, who waits for it with the body.
+    owed: Option<Owed>,
+}
+
+/// A `100 Continue` that is being written.
+#[derive(Debug)]
+pub(crate) struct Owed {
+    stream: Shared,
+    left: Bytes,
+}
+
+impl Owed {
+    pub(crate) fn new(stream: Shared) -> Self {
+        let mut left = BytesMut::new();
+        encode::interim(&mut left, StatusCode::CONTINUE, &Headers::default());
+        Self { stream, left: left.freeze() }
+    }
+}
+
+impl H1Body {
+    pub(crate) fn new(reader: Rc<RefCell<Reader>>, framing: Framing, owed: Option<Owed>) -> Self {
+        Self { reader, decoder: Decoder::new(framing), owed }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        if let Some(owed) = &mut self.owed {
+            while !owed.left.is_empty() {
+                let written = ready!(owed.stream.poll_write(cx, &owed.left));
+                match written {
+                    Ok(written) => bytes::Buf::advance(&mut owed.left, written),
+                    Err(_) => return Poll::Ready(Some(Err(BodyError::Ended))),
+                }
+            }
+            self.owed = None;
+        }
+        let mut reader = self.reader.borrow_mut();
+        loop {
+            let ended = reader.ended;
+            match self.decoder.next(&mut reader.buffer, ended) {
+                Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Ok(Piece::End(None)) => return Poll::Ready(None),
+                Ok(Piece::End(Some(trailers))) => return Poll::Ready(Some(Ok(Frame::Trailers(trailers)))),
+                Ok(Piece::More) => {
+                    if ready!(reader.poll_more(cx)).is_err() {
+                        return Poll::Ready(Some(Err(BodyError::Ended)));
+                    }
+                }
+                Err(_) if ended => return Poll::Ready(Some(Err(BodyError::Ended))),
+                Err(_) => return Poll::Ready(Some(Err(BodyError::Protocol))),
+            }
+        }
+    }
+}
+
+impl Body {
+    /// Nothing more will come.
+    pub(crate) fn is_end(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::H1(body) => body.is_done(),
+            Self::H2(body) => body.is_end(),
+        }
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::H1(body) => body.poll_frame(cx),
+            Self::H2(body) => body.poll_frame(cx),
+        }
+    }
+}

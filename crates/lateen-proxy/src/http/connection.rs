@@ -1,0 +1,334 @@
+//! A downstream HTTP connection: which version it speaks, one request after the other (HTTP/1.1) or many at once (HTTP/2).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use lateen_engine::config::http::{CodecType, HttpConnectionManager};
+use lateen_engine::flags::{LocalReply, ResponseFlag};
+use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
+
+use super::body::{Body, H1Body, Owed, Reader};
+use super::request::{self, After, Stats};
+use super::respond::{H1Responder, Responder};
+use super::upgrade;
+use crate::codec::h1::request::Rules;
+use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
+use crate::codec::h2 as codec;
+use crate::listener::connection::ConnectionInfo;
+use crate::listener::drain::{Drain, Phase};
+use crate::stream::{Rewound, Shared as SharedStream, Stream};
+use crate::worker::Worker;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What all requests of a connection share.
+pub(super) struct Context {
+    pub(super) worker: Rc<Worker>,
+    pub(super) manager: Arc<HttpConnectionManager>,
+    pub(super) connection: Rc<ConnectionInfo>,
+    pub(super) stats: Stats,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    stream: Stream,
+    mut prefix: BytesMut,
+    connection: Rc<ConnectionInfo>,
+    manager: Arc<HttpConnectionManager>,
+    worker: Rc<Worker>,
+    drain: Drain,
+) {
+    let stats = Stats::new(&worker.shared.stats, &manager.stat_prefix);
+    let _open = stats.cx_active.hold();
+    stats.cx_total.inc();
+    let shared = SharedStream::new(stream);
+    let Some(http2) = speaks_http2(&shared, &mut prefix, &manager, &connection).await else { return };
+    let context = Rc::new(Context { worker, manager, connection, stats });
+    if http2 {
+        let Some(stream) = shared.into_stream() else { return };
+        serve_http2(Rewound { prefix, stream }, context, drain).await;
+    } else {
+        serve_http1(shared, prefix, context, drain).await;
+    }
+}
+
+/// By configuration, by ALPN, or by the preface; none if the client left without a word.
+async fn speaks_http2(
+    stream: &SharedStream,
+    prefix: &mut BytesMut,
+    manager: &HttpConnectionManager,
+    connection: &ConnectionInfo,
+) -> Option<bool> {
+    match manager.codec {
+        CodecType::Http1 => return Some(false),
+        CodecType::Http2 => return Some(true),
+        CodecType::Auto => {}
+    }
+    match connection.tls.as_ref().and_then(|tls| tls.alpn.as_deref()) {
+        Some(b"h2") => return Some(true),
+        Some(b"http/1.1") => return Some(false),
+        _ => {}
+    }
+    while prefix.len() < PREFACE.len() {
+        if !prefix.is_empty() && !PREFACE.starts_with(prefix) {
+            return Some(false);
+        }
+        let more = stream.fill(prefix);
+        let read = match manager.timeouts.idle {
+            Some(idle) => tokio::time::timeout(idle, more).await.ok()?,
+            None => more.await,
+        };
+        if !matches!(read, Ok(1..)) {
+            return if prefix.is_empty() { None } else { Some(false) };
+        }
+    }
+    Some(prefix.starts_with(PREFACE))
+}
+
+async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context>, mut drain: Drain) {
+    let manager = &context.manager;
+    let rules = Rules {
+        limits: Limits { bytes: manager.max_request_headers_bytes, fields: manager.max_headers_count as usize },
+        http_10: manager.http1.accept_http_10,
+        custom_methods: manager.http1.allow_custom_methods,
+        scheme: scheme(&context.connection),
+    };
+    let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), prefix)));
+    let mut served = 0u32;
+    loop {
+        // 1. A head, while the connection may stay open.
+        let parsed = match next_head(&reader, &rules, manager, &mut drain).await {
+            Next::Request(parsed) => parsed,
+            Next::Refused(refusal) => {
+                refuse(&context, &stream, refusal).await;
+                break;
+            }
+            Next::TimedOut => {
+                let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "", "request_header_timeout");
+                answer_alone(&context, &stream, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
+                break;
+            }
+            Next::End => break,
+        };
+        served += 1;
+        let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
+        let keep_alive = Rc::new(Cell::new(parsed.keep_alive && !spent && drain.phase() == Phase::Open));
+        // 2. The request, with its body still on the wire.
+        let owed = parsed.expects_continue.then(|| Owed::new(stream.clone()));
+        let length = match parsed.framing {
+            Framing::Length(length) => Some(length),
+            Framing::None | Framing::Chunked | Framing::Close => None,
+        };
+        let body = match parsed.framing {
+            Framing::None => Body::Empty,
+            framing => Body::H1(H1Body::new(Rc::clone(&reader), framing, owed)),
+        };
+        let responder = Responder::H1(H1Responder {
+            stream: stream.clone(),
+            version: parsed.head.version,
+            head_request: parsed.head.method == Method::HEAD,
+            keep_alive: Rc::clone(&keep_alive),
+            trailers: manager.http1.enable_trailers,
+        });
+        let incoming = request::Incoming {
+            head: parsed.head,
+            body,
+            length,
+            upgrade: parsed.upgrade,
+            reader: Some(Rc::clone(&reader)),
+        };
+        // 3. Its answer.
+        match request::serve(&context, incoming, responder).await {
+            After::Continue if keep_alive.get() => {}
+            After::Continue | After::Close => break,
+            After::Upgraded(up) => {
+                let buffer = std::mem::take(&mut reader.borrow_mut().buffer);
+                drop(reader);
+                if let Some(down) = stream.into_stream() {
+                    upgrade::tunnel((down, buffer), up).await;
+                }
+                return;
+            }
+        }
+    }
+    linger(&stream, &reader).await;
+}
+
+enum Next {
+    Request(parser::Request),
+    Refused(Refusal),
+    TimedOut,
+    End,
+}
+
+async fn next_head(
+    reader: &Rc<RefCell<Reader>>,
+    rules: &Rules,
+    manager: &HttpConnectionManager,
+    drain: &mut Drain,
+) -> Next {
+    let mut began = false;
+    loop {
+        let parsed = parser::parse(&mut reader.borrow_mut().buffer, rules);
+        match parsed {
+            Ok(Some(parsed)) => return Next::Request(parsed),
+            Ok(None) => {}
+            Err(refusal) => return Next::Refused(refusal),
+        }
+        began |= !reader.borrow().buffer.is_empty();
+        if !began && drain.phase() != Phase::Open {
+            return Next::End;
+        }
+        let more = std::future::poll_fn(|cx| reader.borrow_mut().poll_more(cx));
+        let limit = if began { manager.timeouts.request_headers } else { manager.timeouts.idle };
+        let wait = async {
+            match limit {
+                Some(limit) => tokio::time::timeout(limit, more).await.ok(),
+                None => Some(more.await),
+            }
+        };
+        let read = tokio::select! {
+            read = wait => read,
+            // A connection without a request on it ends at once when its listener drains.
+            () = drain.reached(Phase::Draining), if !began => return Next::End,
+        };
+        match read {
+            None if began => return Next::TimedOut,
+            Some(Ok(true)) => {}
+            None | Some(Ok(false) | Err(_)) => return Next::End,
+        }
+    }
+}
+
+fn scheme(connection: &ConnectionInfo) -> Scheme {
+    if connection.tls.is_some() { Scheme::Https } else { Scheme::Http }
+}
+
+/// Answers what is no request, and ends the connection.
+async fn refuse(context: &Rc<Context>, stream: &SharedStream, refusal: Refusal) {
+    context.stats.cx_protocol_error.inc();
+    let reply = match refusal {
+        Refusal::Bad(details) => LocalReply::new(StatusCode::BAD_REQUEST, reason(details), details),
+        Refusal::TooLarge => {
+            LocalReply::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "", "http1.headers_too_large")
+        }
+        Refusal::NotImplemented => {
+            LocalReply::new(StatusCode::NOT_IMPLEMENTED, "Not Implemented", "http1.invalid_transfer_encoding")
+        }
+        Refusal::Version => LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version"),
+    };
+    answer_alone(context, stream, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
+}
+
+/// Envoy's body of a refused message.
+fn reason(details: &str) -> &'static str {
+    if details == "missing_host_header" { "" } else { "Bad Request" }
+}
+
+async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, reply: LocalReply) {
+    let head = RequestHead {
+        method: Method::GET,
+        scheme: scheme(&context.connection),
+        authority: Bytes::new(),
+        path: Bytes::new(),
+        headers: Headers::default(),
+        version: Version::Http11,
+    };
+    let responder = Responder::H1(H1Responder {
+        stream: stream.clone(),
+        version: Version::Http11,
+        head_request: false,
+        keep_alive: Rc::new(Cell::new(false)),
+        trailers: false,
+    });
+    request::answer_unread(context, head, responder, reply).await;
+}
+
+/// Ends the connection so that the last answer arrives: our direction first, then what the client still sends, for a
+/// moment, because closing with unread bytes would reset the connection under the answer.
+async fn linger(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let drained = async {
+        let mut sink = BytesMut::new();
+        while !reader.borrow().ended {
+            sink.clear();
+            if !matches!(stream.fill(&mut sink).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    // Out of patience or done: either way the connection ends.
+    let _ = tokio::time::timeout(PATIENCE, drained).await;
+}
+
+async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
+    let manager = Arc::clone(&context.manager);
+    let shaking = codec::server(&manager.http2, manager.max_request_headers_bytes).handshake::<_, Bytes>(stream);
+    let shaken = match manager.timeouts.idle {
+        Some(idle) => {
+            tokio::time::timeout(idle, shaking).await.unwrap_or_else(|_| Err(h2::Reason::SETTINGS_TIMEOUT.into()))
+        }
+        None => shaking.await,
+    };
+    let Ok(mut http2) = shaken else {
+        context.stats.cx_protocol_error.inc();
+        return;
+    };
+    let active = Rc::new(Cell::new(0usize));
+    let mut draining = false;
+    loop {
+        let idle = manager.timeouts.idle.filter(|_| active.get() == 0).unwrap_or(Duration::from_secs(3600));
+        let accepted = tokio::select! {
+            accepted = http2.accept() => accepted,
+            () = drain.reached(Phase::Draining), if !draining => {
+                draining = true;
+                http2.graceful_shutdown();
+                continue;
+            }
+            () = tokio::time::sleep(idle) => {
+                if active.get() == 0 {
+                    http2.graceful_shutdown();
+                }
+                continue;
+            }
+        };
+        match accepted {
+            None => break,
+            Some(Err(_)) => {
+                context.stats.cx_protocol_error.inc();
+                break;
+            }
+            Some(Ok((request, respond))) => {
+                active.set(active.get() + 1);
+                let (context, active) = (Rc::clone(&context), Rc::clone(&active));
+                tokio::task::spawn_local(async move {
+                    serve_stream(&context, request, respond).await;
+                    active.set(active.get() - 1);
+                });
+            }
+        }
+    }
+}
+
+async fn serve_stream(
+    context: &Rc<Context>,
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
+    let (parts, body) = request.into_parts();
+    let Ok(head) = codec::request_head(&parts, scheme(&context.connection)) else {
+        respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+        return;
+    };
+    let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = if body.is_end_stream() { Body::Empty } else { Body::H2(codec::Incoming::new(body)) };
+    let incoming = request::Incoming { head, body, length, upgrade: None, reader: None };
+    request::serve(context, incoming, Responder::H2(respond)).await;
+}

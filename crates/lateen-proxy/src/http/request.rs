@@ -1,0 +1,379 @@
+//! The life of a request, in numbered phases; everything that can end it early does so through one local reply.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, StatusCode};
+use lateen_engine::filters::http::{FilterFacts, RouterOptions, Step};
+use lateen_engine::filters::rbac::Subject;
+use lateen_engine::flags::{LocalReply, ResponseFlag};
+use lateen_engine::matching::paths::Normalized;
+use lateen_engine::message::RequestHead;
+use lateen_engine::route::{Action, Found, Route, RouteFacts};
+
+use super::body::{Body, Reader};
+use super::connection::Context;
+use super::forward;
+use super::headers::{self, Origin};
+use super::respond::{self, Responder};
+use crate::stream::Stream;
+use crate::telemetry::access_log;
+use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
+use crate::telemetry::stream_info::StreamInfo;
+
+/// A request as it came off the wire.
+pub(super) struct Incoming {
+    pub(super) head: RequestHead,
+    pub(super) body: Body,
+    /// `Content-Length`, if it had one.
+    pub(super) length: Option<u64>,
+    pub(super) upgrade: Option<String>,
+    /// The connection's reader (HTTP/1.1), to see the client leave.
+    pub(super) reader: Option<Rc<RefCell<Reader>>>,
+}
+
+/// What becomes of an HTTP/1.1 connection after a request.
+pub(super) enum After {
+    Continue,
+    Close,
+    /// It is a tunnel to this now.
+    Upgraded((Stream, BytesMut)),
+}
+
+/// The connection manager's numbers.
+pub(super) struct Stats {
+    pub(super) cx_total: Counter,
+    pub(super) cx_active: Gauge,
+    pub(super) cx_protocol_error: Counter,
+    rq_total: Counter,
+    rq_active: Gauge,
+    rq_completed: Counter,
+    classes: [Counter; 5],
+    rq_time: Histogram,
+    no_route: Counter,
+    no_cluster: Counter,
+}
+
+impl Stats {
+    pub(super) fn new(registry: &Registry, prefix: &Arc<str>) -> Self {
+        let scope = Scope::Http(Arc::clone(prefix));
+        let counter = |name| registry.counter(&scope, name);
+        Self {
+            cx_total: counter("downstream_cx_total"),
+            cx_active: registry.gauge(&scope, "downstream_cx_active"),
+            cx_protocol_error: counter("downstream_cx_protocol_error"),
+            rq_total: counter("downstream_rq_total"),
+            rq_active: registry.gauge(&scope, "downstream_rq_active"),
+            rq_completed: counter("downstream_rq_completed"),
+            classes: [
+                counter("downstream_rq_1xx"),
+                counter("downstream_rq_2xx"),
+                counter("downstream_rq_3xx"),
+                counter("downstream_rq_4xx"),
+                counter("downstream_rq_5xx"),
+            ],
+            rq_time: registry.histogram(&scope, "downstream_rq_time"),
+            no_route: counter("no_route"),
+            no_cluster: counter("no_cluster"),
+        }
+    }
+}
+
+/// A request on its way: what phases share.
+pub(super) struct Exchange<'a> {
+    pub(super) context: &'a Rc<Context>,
+    pub(super) head: RequestHead,
+    pub(super) info: StreamInfo,
+    /// What the client's `Origin` was, for CORS.
+    pub(super) cors_origin: Option<HeaderValue>,
+    pub(super) grpc: bool,
+    pub(super) method: Method,
+    pub(super) remote: std::net::IpAddr,
+    pub(super) random: u64,
+    /// The client asks for an upgrade.
+    upgrade: bool,
+    pub(super) router: RouterOptions,
+    pub(super) snapshot: Arc<lateen_engine::config::Snapshot>,
+}
+
+/// Serves one request.
+pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, responder: Responder) -> After {
+    context.stats.rq_total.inc();
+    let _active = context.stats.rq_active.hold();
+    let Incoming { head, body, length, upgrade, reader } = incoming;
+    let mut exchange = Exchange::new(context, head);
+    exchange.upgrade = upgrade.is_some();
+    let flow = exchange.decide(upgrade.as_deref()).await;
+    let after = match flow {
+        Flow::Reply(reply) => exchange.reply(reply, !body.is_end(), responder).await,
+        Flow::Forward(route) => {
+            let incoming = forward::Incoming { body, length, upgrade, reader };
+            forward::forward(&mut exchange, &route, incoming, responder).await
+        }
+    };
+    exchange.record();
+    after
+}
+
+/// Answers a message that is no request.
+pub(super) async fn answer_unread(context: &Rc<Context>, head: RequestHead, responder: Responder, reply: LocalReply) {
+    let mut exchange = Exchange::bare(context, head);
+    exchange.reply(Box::new(reply), false, responder).await;
+    exchange.record();
+}
+
+/// What the phases before forwarding came to.
+enum Flow {
+    Reply(Box<LocalReply>),
+    Forward(Arc<Route>),
+}
+
+fn reply(status: StatusCode, details: impl Into<Cow<'static, str>>) -> LocalReply {
+    LocalReply::new(status, Bytes::new(), details)
+}
+
+impl<'a> Exchange<'a> {
+    fn bare(context: &'a Rc<Context>, head: RequestHead) -> Self {
+        let mut info = StreamInfo::new(Rc::clone(&context.connection));
+        info.protocol = Some(head.version);
+        Self {
+            context,
+            cors_origin: None,
+            grpc: false,
+            method: head.method.clone(),
+            remote: context.connection.remote.ip(),
+            random: context.worker.random(),
+            upgrade: false,
+            router: RouterOptions::default(),
+            snapshot: context.worker.snapshot(),
+            info,
+            head,
+        }
+    }
+
+    fn new(context: &'a Rc<Context>, mut head: RequestHead) -> Self {
+        // 1. Who asks: forwarded-for, request id, client certificate.
+        let Origin { remote, .. } = headers::on_arrival(&mut head, &context.manager, &context.connection, request_id);
+        let mut exchange = Self::bare(context, head);
+        exchange.remote = remote;
+        exchange.grpc = exchange.head.is_grpc();
+        exchange.cors_origin = exchange.head.headers.get(&http::header::ORIGIN).cloned();
+        exchange.info.method = Some(exchange.head.method.clone());
+        exchange.info.authority = exchange.head.authority.clone();
+        exchange.info.path = exchange.head.path.clone();
+        exchange
+    }
+
+    async fn decide(&mut self, upgrade: Option<&str>) -> Flow {
+        let manager = Arc::clone(&self.context.manager);
+        // 2. The path, normalised once for everybody behind.
+        if let Some(refusal) = self.normalize() {
+            return Flow::Reply(Box::new(refusal));
+        }
+        // 3. The route, so that filters know what it says to them.
+        let facts = RouteFacts { random: self.random, scheme: self.head.scheme, internal: false };
+        let snapshot = Arc::clone(&self.snapshot);
+        let table = snapshot.routes(&manager.routes);
+        let found = table.map_or(Found::None, |table| table.find(&self.head, &facts));
+        let route = match found {
+            Found::Route(route) => Some(Arc::clone(route)),
+            Found::TlsRequired => return Flow::Reply(Box::new(self.to_https())),
+            Found::None => None,
+        };
+        // 4. Filters, in order.
+        if let Some(answer) = self.filter(&manager.filters, route.as_deref()).await {
+            return Flow::Reply(answer);
+        }
+        // 5. What the route does.
+        let Some(route) = route else {
+            self.context.stats.no_route.inc();
+            let details = if table.is_some() { "route_not_found" } else { "route_configuration_not_found" };
+            return Flow::Reply(Box::new(reply(StatusCode::NOT_FOUND, details).flag(ResponseFlag::NoRouteFound)));
+        };
+        self.info.route = Some(Arc::clone(&route.name));
+        match &route.action {
+            Action::Forward(action) => {
+                if let Some(kind) = upgrade.filter(|kind| !allows(&manager.upgrades, &action.upgrades, kind)) {
+                    return Flow::Reply(Box::new(reply(StatusCode::FORBIDDEN, format!("upgrade_failed{{{kind}}}"))));
+                }
+                Flow::Forward(route)
+            }
+            Action::Redirect(redirect) => {
+                let mut answer = reply(redirect.status, "direct_response");
+                if let Ok(location) = HeaderValue::try_from(redirect.location(&route, &self.head)) {
+                    answer.headers.push((http::header::LOCATION, location));
+                }
+                Flow::Reply(Box::new(self.with_route_headers(answer, &route)))
+            }
+            Action::Direct(direct) => {
+                let mut answer = LocalReply::new(direct.status, direct.body.clone(), "direct_response");
+                // Envoy tells where, for the statuses that mean a place: the request's own.
+                if direct.status == StatusCode::CREATED || direct.status.is_redirection() {
+                    let here = format!("{}://{}{}", self.head.scheme.as_str(), self.head.host(), self.head.target());
+                    answer.headers.extend(HeaderValue::try_from(here).ok().map(|here| (http::header::LOCATION, here)));
+                }
+                Flow::Reply(Box::new(self.with_route_headers(answer, &route)))
+            }
+            Action::NonForwarding => Flow::Reply(Box::new(reply(StatusCode::NOT_FOUND, "route_not_found"))),
+        }
+    }
+
+    fn normalize(&mut self) -> Option<LocalReply> {
+        let normalization = self.context.manager.normalization;
+        let changed = match normalization.apply(self.head.target()) {
+            Normalized::Path(Cow::Borrowed(_)) => return None,
+            Normalized::Path(Cow::Owned(path)) => path,
+            Normalized::Rejected => return Some(reply(StatusCode::BAD_REQUEST, "path_normalization_failed")),
+            Normalized::Redirect(path) => {
+                let mut answer = reply(StatusCode::TEMPORARY_REDIRECT, "path_normalization_failed");
+                answer.headers.extend(HeaderValue::try_from(path).ok().map(|path| (http::header::LOCATION, path)));
+                return Some(answer);
+            }
+        };
+        self.head.path = Bytes::from(changed);
+        self.info.path = self.head.path.clone();
+        None
+    }
+
+    fn to_https(&self) -> LocalReply {
+        let mut answer = reply(StatusCode::MOVED_PERMANENTLY, "direct_response");
+        let location = format!("https://{}{}", self.head.host(), self.head.target());
+        answer.headers.extend(HeaderValue::try_from(location).ok().map(|location| (http::header::LOCATION, location)));
+        answer
+    }
+
+    async fn filter(
+        &mut self,
+        filters: &[lateen_engine::filters::http::HttpFilter],
+        route: Option<&Route>,
+    ) -> Option<Box<LocalReply>> {
+        for filter in filters {
+            if let lateen_engine::filters::http::Kind::Router(options) = filter.kind {
+                self.router = options;
+            }
+            let said = route.and_then(|route| route.per_filter.get(&filter.name));
+            match filter.on_request(&self.head, said, &self.facts()) {
+                Step::Continue => {}
+                Step::Reply(answer) => return Some(answer),
+                Step::Delay(time, then) => {
+                    self.info.flag(ResponseFlag::DelayInjected);
+                    tokio::time::sleep(time).await;
+                    if then.is_some() {
+                        return then;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn facts(&self) -> FilterFacts<'_> {
+        let connection = &self.context.connection;
+        FilterFacts {
+            subject: Subject {
+                head: Some(&self.head),
+                destination: connection.local,
+                direct_remote: connection.direct_remote.ip(),
+                remote: self.remote,
+                peer: connection.peer(),
+                sni: connection.sni.as_deref(),
+            },
+            random: self.context.worker.random(),
+        }
+    }
+
+    fn with_route_headers(&mut self, mut answer: LocalReply, route: &Route) -> LocalReply {
+        let mut headers = lateen_engine::message::Headers::default();
+        for (name, value) in answer.headers.drain(..) {
+            headers.append(name, value);
+        }
+        self.info.status = answer.status.as_u16();
+        let info = &self.info;
+        route.response_headers.apply(&mut headers, None, |operator, line| access_log::value(operator, info, line));
+        answer.headers.extend(headers);
+        answer
+    }
+
+    /// Sends an answer of our own.
+    pub(super) async fn reply(&mut self, answer: Box<LocalReply>, unread: bool, responder: Responder) -> After {
+        self.info.status = if self.grpc { 200 } else { answer.status.as_u16() };
+        self.info.details = answer.details.clone();
+        if let Some(flag) = answer.flag {
+            // Envoy denies access without a flag of its own.
+            if flag != ResponseFlag::UnauthorizedExternalService {
+                self.info.flag(flag);
+            }
+        }
+        let (mut head, whole) = respond::local(&answer, self.grpc, &self.method);
+        respond::finish_head(&mut head, &self.context.manager, date());
+        self.info.sent = whole.len() as u64;
+        self.info.response_headers = head.headers.clone();
+        // A body that was not read stands between this answer and the next request; and after an upgrade that was refused,
+        // or CONNECT, nobody knows what the client sends.
+        let unread = unread || self.method == Method::CONNECT || self.upgrade;
+        if unread && let Responder::H1(responder) = &responder {
+            responder.keep_alive.set(false);
+        }
+        let sent = responder.send(head, whole.is_empty(), Some(whole).filter(|whole| !whole.is_empty())).await;
+        if sent.is_err() {
+            self.info.flag(ResponseFlag::DownstreamConnectionTermination);
+            return After::Close;
+        }
+        if unread { After::Close } else { After::Continue }
+    }
+
+    /// Closes the record: counters, and the access log.
+    pub(super) fn record(mut self) {
+        self.info.close();
+        let stats = &self.context.stats;
+        stats.rq_completed.inc();
+        if let Some(class) =
+            usize::from(self.info.status / 100).checked_sub(1).and_then(|class| stats.classes.get(class))
+        {
+            class.inc();
+        }
+        stats.rq_time.record(self.info.duration.as_secs_f64() * 1000.0);
+        let logs = &self.context.manager.access_logs;
+        if !logs.is_empty() {
+            self.info.request_headers = std::mem::take(&mut self.head.headers);
+            self.context.worker.shared.access_logs.log(logs, &self.info);
+        }
+    }
+
+    pub(super) fn count_no_cluster(&self) {
+        self.context.stats.no_cluster.inc();
+    }
+}
+
+/// Whether an upgrade is allowed: the route's word, else the connection manager's.
+fn allows(manager: &[String], route: &[(String, bool)], kind: &str) -> bool {
+    match route.iter().find(|(name, _)| name == kind) {
+        Some((_, allowed)) => *allowed,
+        None => manager.iter().any(|name| name == kind),
+    }
+}
+
+fn request_id() -> HeaderValue {
+    let mut buffer = uuid::Uuid::encode_buffer();
+    let text = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+    HeaderValue::from_str(text).expect("a UUID is hexadecimal digits and hyphens")
+}
+
+/// The `Date` of now, formatted once a second.
+pub(super) fn date() -> HeaderValue {
+    thread_local! {
+        static LAST: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
+    }
+    let now = std::time::SystemTime::now();
+    let second = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    LAST.with_borrow_mut(|(last, value)| {
+        if *last != second || value.is_empty() {
+            *last = second;
+            *value = HeaderValue::try_from(httpdate::fmt_http_date(now)).expect("a date is ASCII");
+        }
+        value.clone()
+    })
+}

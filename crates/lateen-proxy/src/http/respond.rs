@@ -1,0 +1,230 @@
+//! The way back to the client, in either version.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, StatusCode, header};
+use lateen_engine::config::http::{HttpConnectionManager, ServerHeader};
+use lateen_engine::flags::LocalReply;
+use lateen_engine::message::{Headers, ResponseHead, Version};
+
+use super::body::Frame;
+use super::headers::{GRPC_MESSAGE, GRPC_STATUS};
+use crate::codec::h1::{Framing, encode};
+use crate::codec::h2 as codec;
+use crate::stream::Shared as SharedStream;
+
+/// The client is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+/// Where a response goes. It is sent once.
+pub(super) enum Responder {
+    H1(H1Responder),
+    H2(h2::server::SendResponse<Bytes>),
+}
+
+pub(super) struct H1Responder {
+    pub(super) stream: SharedStream,
+    pub(super) version: Version,
+    pub(super) head_request: bool,
+    /// Whether the connection may take another request; taken away as reasons come up.
+    pub(super) keep_alive: Rc<Cell<bool>>,
+    pub(super) trailers: bool,
+}
+
+/// A response under way.
+pub(super) enum Sink {
+    H1 {
+        stream: SharedStream,
+        framing: Framing,
+        trailers: bool,
+        mute: bool,
+    },
+    H2(h2::SendStream<Bytes>),
+    /// Everything was sent with the head.
+    Done,
+}
+
+impl Responder {
+    pub(super) fn version(&self) -> Version {
+        match self {
+            Self::H1(responder) => responder.version,
+            Self::H2(_) => Version::Http2,
+        }
+    }
+
+    /// Sends the head; with `whole`, the entire body in the same write.
+    pub(super) async fn send(self, mut head: ResponseHead, end: bool, whole: Option<Bytes>) -> Result<Sink, Gone> {
+        match self {
+            Self::H1(responder) => responder.send(head, end, whole).await,
+            Self::H2(mut responder) => {
+                head.version = Version::Http2;
+                let nothing = end || whole.as_ref().is_some_and(Bytes::is_empty);
+                let mut stream = responder.send_response(codec::to_response(&head), nothing).map_err(|_| Gone)?;
+                match whole {
+                    Some(body) if !body.is_empty() => {
+                        codec::send_data(&mut stream, body, true).await.map_err(|_| Gone)?;
+                        Ok(Sink::Done)
+                    }
+                    _ if nothing => Ok(Sink::Done),
+                    _ => Ok(Sink::H2(stream)),
+                }
+            }
+        }
+    }
+
+    /// Ready when the client has gone away (HTTP/2; on HTTP/1.1 the reader sees it).
+    pub(super) fn poll_gone(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        match self {
+            Self::H1(_) => std::task::Poll::Pending,
+            Self::H2(responder) => responder.poll_reset(cx).map(|_| ()),
+        }
+    }
+}
+
+impl H1Responder {
+    async fn send(self, head: ResponseHead, end: bool, whole: Option<Bytes>) -> Result<Sink, Gone> {
+        let bodiless =
+            self.head_request || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
+        let known = head.headers.contains(&header::CONTENT_LENGTH);
+        let framing = match (bodiless || known, end, self.version) {
+            (true, ..) => Framing::Length(0),
+            (false, true, _) => Framing::None,
+            (false, false, Version::Http10) => Framing::Close,
+            (false, false, _) => Framing::Chunked,
+        };
+        if framing == Framing::Close {
+            self.keep_alive.set(false);
+        }
+        let mut out = BytesMut::new();
+        let mut head = head;
+        if framing == Framing::None {
+            // An answer without a body and without a length would be read until the connection ends.
+            head.headers.append(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        let connection = if self.keep_alive.get() { encode::Connection::KeepAlive } else { encode::Connection::Close };
+        encode::response(
+            &mut out,
+            &head,
+            if framing == Framing::Chunked { Framing::Chunked } else { Framing::None },
+            connection,
+        );
+        let mut pieces = [out.freeze(), whole.clone().filter(|_| !bodiless).unwrap_or_default()];
+        self.stream.write_all(&mut pieces).await.map_err(|_| Gone)?;
+        if end || whole.is_some() {
+            return Ok(Sink::Done);
+        }
+        Ok(Sink::H1 { stream: self.stream, framing, trailers: self.trailers, mute: bodiless })
+    }
+}
+
+impl Sink {
+    pub(super) async fn frame(&mut self, frame: Frame) -> Result<(), Gone> {
+        match (self, frame) {
+            (Self::Done | Self::H1 { mute: true, .. }, _) => Ok(()),
+            (Self::H1 { stream, framing: Framing::Chunked, .. }, Frame::Data(data)) => {
+                if data.is_empty() {
+                    return Ok(());
+                }
+                let mut size = BytesMut::new();
+                encode::chunk_size(&mut size, data.len());
+                stream.write_all(&mut [size.freeze(), data, Bytes::from_static(b"\r\n")]).await.map_err(|_| Gone)
+            }
+            (Self::H1 { stream, .. }, Frame::Data(data)) => stream.write_all(&mut [data]).await.map_err(|_| Gone),
+            (sink @ Self::H1 { .. }, Frame::Trailers(headers)) => {
+                let Self::H1 { stream, framing, trailers, .. } = std::mem::replace(sink, Self::Done) else {
+                    return Ok(());
+                };
+                if framing != Framing::Chunked {
+                    return Ok(());
+                }
+                let mut out = BytesMut::new();
+                encode::last_chunk(&mut out, Some(&headers).filter(|_| trailers));
+                stream.write_all(&mut [out.freeze()]).await.map_err(|_| Gone)
+            }
+            (Self::H2(stream), Frame::Data(data)) => codec::send_data(stream, data, false).await.map_err(|_| Gone),
+            (sink @ Self::H2(_), Frame::Trailers(headers)) => {
+                let Self::H2(mut stream) = std::mem::replace(sink, Self::Done) else { return Ok(()) };
+                codec::send_trailers(&mut stream, &headers).map_err(|_| Gone)
+            }
+        }
+    }
+
+    pub(super) async fn end(self) -> Result<(), Gone> {
+        match self {
+            Self::H1 { stream, framing: Framing::Chunked, mute: false, .. } => {
+                let mut out = BytesMut::new();
+                encode::last_chunk(&mut out, None);
+                stream.write_all(&mut [out.freeze()]).await.map_err(|_| Gone)
+            }
+            Self::H2(mut stream) => codec::send_data(&mut stream, Bytes::new(), true).await.map_err(|_| Gone),
+            Self::H1 { .. } | Self::Done => Ok(()),
+        }
+    }
+
+    /// The upstream's body broke off: the client must not take what it got for the whole.
+    pub(super) fn abort(self) {
+        if let Self::H2(mut stream) = self {
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
+    }
+}
+
+/// Fills in what every response of this connection manager has.
+pub(super) fn finish_head(head: &mut ResponseHead, manager: &HttpConnectionManager, date: HeaderValue) {
+    match manager.server_header {
+        ServerHeader::Overwrite => head.headers.set(header::SERVER, manager.server_name.clone()),
+        ServerHeader::AppendIfAbsent => {
+            if !head.headers.contains(&header::SERVER) {
+                head.headers.append(header::SERVER, manager.server_name.clone());
+            }
+        }
+        ServerHeader::PassThrough => {}
+    }
+    if !head.headers.contains(&header::DATE) {
+        head.headers.append(header::DATE, date);
+    }
+    if let Some(via) = &manager.via {
+        head.headers.append(header::VIA, via.clone());
+    }
+}
+
+/// An answer of our own as head and body. For gRPC it is a trailers-only response (gRPC over HTTP/2, "Responses").
+pub(super) fn local(reply: &LocalReply, grpc: bool, method: &Method) -> (ResponseHead, Bytes) {
+    let mut headers = Headers::with_capacity(8);
+    for (name, value) in &reply.headers {
+        headers.append(name.clone(), value.clone());
+    }
+    if grpc {
+        headers.set(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.append(GRPC_STATUS, HeaderValue::from(reply.grpc_code()));
+        if let Ok(message) = HeaderValue::try_from(percent_encode(&reply.body))
+            && !message.is_empty()
+        {
+            headers.append(GRPC_MESSAGE, message);
+        }
+        let head = ResponseHead { status: StatusCode::OK, headers, version: Version::Http11 };
+        return (head, Bytes::new());
+    }
+    let empty = reply.body.is_empty();
+    if !empty {
+        headers.append(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
+        headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    let body = if *method == Method::HEAD { Bytes::new() } else { reply.body.clone() };
+    (ResponseHead { status: reply.status, headers, version: Version::Http11 }, body)
+}
+
+/// gRPC's encoding of status messages: printable ASCII but `%` stands for itself.
+fn percent_encode(message: &[u8]) -> String {
+    let mut text = String::with_capacity(message.len());
+    for byte in message {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => text.push(char::from(*byte)),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}

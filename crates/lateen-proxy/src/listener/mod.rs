@@ -1,0 +1,340 @@
+//! Listeners of one worker: sockets that follow the snapshot, and the way of a connection from its acceptance to its filter
+//! chain.
+
+pub(crate) mod connection;
+pub(crate) mod drain;
+mod inspect;
+mod original_dst;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use lateen_engine::config::endpoint::HostAddress;
+use lateen_engine::config::listener::{ConnectionFacts, FilterChain, Listener, Terminal};
+use lateen_engine::filters::network::NetworkFilter;
+use lateen_engine::filters::rbac::Subject;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::stream::{Rewound, Stream};
+use crate::telemetry::stats::{Counter, Scope};
+use crate::worker::Worker;
+use connection::ConnectionInfo;
+use drain::{Drain, DrainControl, Phase};
+pub(crate) use inspect::ServerFirst;
+
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
+/// Sockets of all listeners, bound by the control thread before any worker accepts; one for each worker.
+pub(crate) type Sockets = HashMap<Arc<str>, std::net::TcpListener>;
+
+/// The listeners of one worker.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    worker: Rc<Worker>,
+    open: HashMap<Arc<str>, Open>,
+    /// Drains by filter chain: a chain that goes takes its own connections with it and no others.
+    drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
+    server_first: Arc<ServerFirst>,
+    drain_time: Duration,
+    connections: Rc<std::cell::Cell<usize>>,
+    ended: Rc<tokio::sync::Notify>,
+}
+
+#[derive(Debug)]
+struct Open {
+    accepting: JoinHandle<()>,
+}
+
+impl Listeners {
+    pub(crate) fn new(worker: Rc<Worker>, server_first: Arc<ServerFirst>, drain_time: Duration) -> Self {
+        Self {
+            worker,
+            open: HashMap::new(),
+            drains: Rc::default(),
+            server_first,
+            drain_time,
+            connections: Rc::default(),
+            ended: Rc::default(),
+        }
+    }
+
+    /// Brings sockets and connections in line with the snapshot. `sockets` holds what was newly bound for this worker.
+    pub(crate) fn follow(&mut self, mut sockets: Sockets) {
+        let snapshot = self.worker.snapshot();
+        self.open.retain(|name, open| {
+            let keep = snapshot.listener(name).is_some_and(|listener| listener.bind && !sockets.contains_key(name));
+            if !keep {
+                open.accepting.abort();
+            }
+            keep
+        });
+        for listener in snapshot.listeners().filter(|listener| listener.bind) {
+            let Some(socket) = sockets.remove(&listener.name) else { continue };
+            match TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    let accepting =
+                        tokio::task::spawn_local(accept(socket, Arc::clone(&listener.name), self.context()));
+                    self.open.insert(Arc::clone(&listener.name), Open { accepting });
+                }
+                Err(error) => tracing::error!(listener = %listener.name, %error, "socket cannot be used"),
+            }
+        }
+        self.drain_chains(&snapshot);
+    }
+
+    fn drain_chains(&self, snapshot: &lateen_engine::config::Snapshot) {
+        let kept: std::collections::HashSet<u64> =
+            snapshot.listeners().flat_map(|listener| listener.chains.iter()).map(|chain| chain.fingerprint).collect();
+        self.drains.borrow_mut().retain(|fingerprint, control| {
+            let keep = kept.contains(fingerprint);
+            if !keep {
+                end(control.clone(), self.drain_time);
+            }
+            keep
+        });
+    }
+
+    /// Stops accepting, and ends every connection: politely now, for good after the drain time.
+    pub(crate) fn drain_all(&mut self, time: Duration) {
+        for (_, open) in self.open.drain() {
+            open.accepting.abort();
+        }
+        for (_, control) in self.drains.borrow_mut().drain() {
+            end(control, time);
+        }
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) async fn idle(&self) {
+        while self.connections.get() > 0 {
+            self.ended.notified().await;
+        }
+    }
+
+    fn context(&self) -> Rc<Accepting> {
+        Rc::new(Accepting {
+            worker: Rc::clone(&self.worker),
+            drains: Rc::clone(&self.drains),
+            server_first: Arc::clone(&self.server_first),
+            connections: Rc::clone(&self.connections),
+            ended: Rc::clone(&self.ended),
+        })
+    }
+}
+
+/// Asks politely, and cuts after `time`.
+fn end(control: DrainControl, time: Duration) {
+    control.set(Phase::Draining);
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(time).await;
+        control.set(Phase::Cut);
+    });
+}
+
+struct Accepting {
+    worker: Rc<Worker>,
+    drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
+    server_first: Arc<ServerFirst>,
+    connections: Rc<std::cell::Cell<usize>>,
+    ended: Rc<tokio::sync::Notify>,
+}
+
+/// Counts a connection while it lives.
+struct Counted(Rc<Accepting>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.ended.notify_one();
+    }
+}
+
+impl Accepting {
+    fn count(self: &Rc<Self>) -> Counted {
+        self.connections.set(self.connections.get() + 1);
+        Counted(Rc::clone(self))
+    }
+
+    fn drain(&self, chain: &FilterChain) -> Drain {
+        self.drains.borrow_mut().entry(chain.fingerprint).or_insert_with(|| DrainControl::new().0).subscribe()
+    }
+}
+
+async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
+    let address =
+        socket.local_addr().map_or_else(|_| name.to_string(), |address| address.to_string().replace(':', "_"));
+    let scope = Scope::Listener(address.into());
+    let total = context.worker.shared.stats.counter(&scope, "downstream_cx_total");
+    let active = context.worker.shared.stats.gauge(&scope, "downstream_cx_active");
+    let no_chain = context.worker.shared.stats.counter(&scope, "no_filter_chain_match");
+    loop {
+        match socket.accept().await {
+            Ok((stream, remote)) => {
+                total.inc();
+                let held = (active.hold(), context.count());
+                let (name, context, no_chain) = (Arc::clone(&name), Rc::clone(&context), no_chain.clone());
+                tokio::task::spawn_local(async move {
+                    let _held = held;
+                    serve(stream, remote, &name, &context, &no_chain).await;
+                });
+            }
+            Err(error) => {
+                // Most likely out of descriptors: others must end first.
+                tracing::warn!(listener = %name, %error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// One connection: which listener it belongs to, what it speaks, its chain, TLS, and what serves it.
+async fn serve(stream: TcpStream, remote: SocketAddr, name: &str, context: &Rc<Accepting>, no_chain: &Counter) {
+    let worker = &context.worker;
+    // An option that cannot be set costs a delay, not correctness.
+    let _ = stream.set_nodelay(true);
+    let Ok(mut local) = stream.local_addr() else { return };
+    let snapshot = worker.snapshot();
+    let Some(mut listener) = snapshot.listener(name).cloned() else { return };
+    // 1. Where the client wanted to go.
+    if listener.inspect.original_dst
+        && let Some(original) = original_dst::of(&stream)
+    {
+        local = original;
+        if listener.use_original_dst
+            && let Some(owner) = snapshot.listener_for_original_dst(original)
+            && owner.name != listener.name
+        {
+            listener = Arc::clone(owner);
+        }
+    }
+    // 2. What it speaks, where chains ask for it.
+    let mut prefix = BytesMut::new();
+    let Some(seen) = inspect::inspect(&stream, &listener.inspect, local, &context.server_first, &mut prefix).await
+    else {
+        return;
+    };
+    let (direct_remote, remote) = (remote, seen.remote.unwrap_or(remote));
+    let local = seen.local.unwrap_or(local);
+    // 3. Its chain.
+    let facts =
+        ConnectionFacts { local, remote, direct_remote, tls: seen.tls, sni: seen.sni.as_deref(), alpn: &seen.alpn };
+    let Some(chain) = listener.chains.find(&facts).cloned() else {
+        no_chain.inc();
+        return;
+    };
+    let drain = context.drain(&chain);
+    let mut info = ConnectionInfo {
+        id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+        local,
+        remote,
+        direct_remote,
+        tls: None,
+        sni: seen.sni,
+        chain: Arc::clone(&chain.name),
+        hostname: worker.shared.hostname.clone(),
+    };
+    // 4. TLS.
+    let (stream, prefix) = match &chain.tls {
+        None => (Stream::Plain(stream), prefix),
+        Some(tls) => {
+            let limit = chain.transport_socket_connect_timeout.unwrap_or(Duration::from_secs(15));
+            let rewound = Rewound { prefix, stream: Stream::Plain(stream) };
+            match tokio::time::timeout(limit, worker.shared.tls.accept(tls, rewound)).await {
+                Ok(Ok((stream, peer))) => {
+                    info.tls = Some(peer);
+                    (Stream::Server(Box::new(stream)), BytesMut::new())
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(listener = %listener.name, %remote, %error, "TLS handshake failed");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    };
+    // 5. Network filters, and what ends the chain.
+    if !admitted(&chain, &info, worker) {
+        return;
+    }
+    hand_over(stream, prefix, info, &chain, context, drain).await;
+}
+
+fn admitted(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {
+    chain.network.iter().all(|filter| {
+        let NetworkFilter::Rbac(rbac) = filter;
+        let subject = Subject {
+            head: None,
+            destination: info.local,
+            direct_remote: info.direct_remote.ip(),
+            remote: info.remote.ip(),
+            peer: info.peer(),
+            sni: info.sni.as_deref(),
+        };
+        let verdict = rbac.decide(&subject);
+        let scope = Scope::Tcp(rbac.stat_prefix.as_str().into());
+        worker.shared.stats.counter(&scope, if verdict.allowed { "rbac.allowed" } else { "rbac.denied" }).inc();
+        verdict.allowed
+    })
+}
+
+async fn hand_over(
+    stream: Stream,
+    prefix: BytesMut,
+    info: ConnectionInfo,
+    chain: &FilterChain,
+    context: &Rc<Accepting>,
+    drain: Drain,
+) {
+    let worker = Rc::clone(&context.worker);
+    let info = Rc::new(info);
+    match &chain.terminal {
+        Terminal::Http(manager) => {
+            let mut cut = drain.clone();
+            let serving = crate::http::connection::serve(stream, prefix, info, Arc::clone(manager), worker, drain);
+            tokio::select! {
+                () = serving => {}
+                () = cut.reached(Phase::Cut) => {}
+            }
+        }
+        Terminal::Tcp(proxy) => crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain).await,
+    }
+}
+
+/// Binds a listener's address once for each worker. With port 0 the first choice of the kernel serves for all.
+///
+/// # Errors
+/// What the kernel says, with the address.
+pub(crate) fn bind(listener: &Listener, workers: usize) -> Result<Vec<std::net::TcpListener>, String> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let HostAddress::Socket(mut address) = listener.address else {
+        return Err(format!("listener {}: only IP addresses can be listened on", listener.name));
+    };
+    let mut sockets: Vec<std::net::TcpListener> = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let one = || -> std::io::Result<std::net::TcpListener> {
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(true)?;
+            if listener.transparent {
+                socket.set_ip_transparent_v4(true)?;
+            }
+            socket.bind(&address.into())?;
+            socket.listen(4096)?;
+            Ok(socket.into())
+        };
+        let socket =
+            one().map_err(|error| format!("listener {}: cannot listen on {address}: {error}", listener.name))?;
+        if let Ok(bound) = socket.local_addr() {
+            address = bound;
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}

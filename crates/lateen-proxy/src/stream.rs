@@ -1,0 +1,208 @@
+//! A connection's bytes, plain or through TLS, and its two directions used at once by one thread.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How much is read at once, at least.
+const READ_SIZE: usize = 16 << 10;
+
+/// A byte stream.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Server(Box<tokio_rustls::server::TlsStream<Rewound>>),
+}
+
+impl Stream {
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Client(stream) => stream.get_ref().0,
+            Self::Server(stream) => stream.get_ref().0.stream.tcp(),
+        }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.tcp().as_raw_fd()
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Client(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Server(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Client(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Server(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Client(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Server(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Client(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Server(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Client(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Server(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A stream that was read from already: what was read comes first.
+#[derive(Debug)]
+pub(crate) struct Rewound {
+    pub prefix: BytesMut,
+    pub stream: Stream,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.prefix.is_empty() {
+            let take = self.prefix.len().min(buffer.remaining());
+            buffer.put_slice(&self.prefix[..take]);
+            self.prefix.advance(take);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// A stream shared by a reader and a writer on one thread. A borrow lasts for one poll, never across an await.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(Rc<RefCell<Stream>>);
+
+impl Shared {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self(Rc::new(RefCell::new(stream)))
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.0.borrow().as_raw_fd()
+    }
+
+    /// The stream itself, if nobody else holds it.
+    pub(crate) fn into_stream(self) -> Option<Stream> {
+        Rc::try_unwrap(self.0).ok().map(RefCell::into_inner)
+    }
+
+    /// Reads what is there onto the end of `buffer`; 0 at the end of the stream.
+    pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        buffer.reserve(READ_SIZE);
+        let mut stream = self.0.borrow_mut();
+        let before = buffer.len();
+        // The spare room is handed out zeroed, so that no byte is read that was not written.
+        buffer.resize(before + READ_SIZE, 0);
+        let mut into = ReadBuf::new(&mut buffer[before..]);
+        let result = Pin::new(&mut *stream).poll_read(cx, &mut into);
+        let read = into.filled().len();
+        buffer.truncate(before + read);
+        result.map_ok(|()| read)
+    }
+
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+    }
+
+    pub(crate) async fn fill(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx, buffer)).await
+    }
+
+    /// Writes all of `pieces`, together where the kernel takes them together.
+    pub(crate) async fn write_all(&self, pieces: &mut [Bytes]) -> io::Result<()> {
+        let mut first = 0;
+        while first < pieces.len() {
+            if pieces[first].is_empty() {
+                first += 1;
+                continue;
+            }
+            let mut written = std::future::poll_fn(|cx| {
+                let slices: smallvec::SmallVec<[io::IoSlice<'_>; 8]> = pieces[first..]
+                    .iter()
+                    .filter(|piece| !piece.is_empty())
+                    .take(64)
+                    .map(|piece| io::IoSlice::new(piece))
+                    .collect();
+                Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, &slices)
+            })
+            .await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            for piece in &mut pieces[first..] {
+                let take = written.min(piece.len());
+                piece.advance(take);
+                written -= take;
+            }
+        }
+        std::future::poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)).await
+    }
+
+    /// Ends the writing direction.
+    pub(crate) async fn shutdown(&self) -> io::Result<()> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)).await
+    }
+}

@@ -1,0 +1,98 @@
+//! TCP proxying: a connection from a listener to a host of a cluster, bytes both ways.
+
+pub(crate) mod copy;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use lateen_engine::balance::outlier::Outcome;
+use lateen_engine::config::tcp::TcpProxy;
+use lateen_engine::flags::ResponseFlag;
+
+use crate::cluster::Tried;
+use crate::listener::connection::ConnectionInfo;
+use crate::listener::drain::{Drain, Phase};
+use crate::stream::{Rewound, Stream};
+use crate::telemetry::stats::Scope;
+use crate::telemetry::stream_info::StreamInfo;
+use crate::upstream::connect::{Connected, connect};
+use crate::worker::Worker;
+
+/// Proxies one connection to its end.
+pub(crate) async fn serve(
+    stream: Stream,
+    prefix: BytesMut,
+    connection: Rc<ConnectionInfo>,
+    proxy: Arc<TcpProxy>,
+    worker: Rc<Worker>,
+    mut drain: Drain,
+) {
+    let scope = Scope::Tcp(Arc::clone(&proxy.stat_prefix));
+    let stats = &worker.shared.stats;
+    stats.counter(&scope, "downstream_cx_total").inc();
+    let mut info = StreamInfo::new(connection);
+    if let Some(up) = open(&proxy, &worker, &mut info).await {
+        let mut down = Rewound { prefix, stream };
+        let mut up = Rewound { prefix: BytesMut::new(), stream: up };
+        let copying = copy::both(&mut down, &mut up, proxy.idle_timeout);
+        let bounded = async {
+            match proxy.max_downstream_connection_duration {
+                Some(most) => tokio::time::timeout(most, copying).await.unwrap_or_default(),
+                None => copying.await,
+            }
+        };
+        let (received, sent) = tokio::select! {
+            moved = bounded => moved,
+            () = drain.reached(Phase::Cut) => (0, 0),
+        };
+        info.received = received;
+        info.sent = sent;
+        stats.counter(&scope, "downstream_cx_rx_bytes_total").add(received);
+        stats.counter(&scope, "downstream_cx_tx_bytes_total").add(sent);
+    }
+    info.close();
+    worker.shared.access_logs.log(&proxy.access_logs, &info);
+}
+
+/// A connection to a host of the cluster; several hosts are tried if the configuration says so.
+async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> Option<Stream> {
+    let snapshot = worker.snapshot();
+    let Some(cluster) = snapshot.cluster(proxy.cluster(worker.random())) else {
+        info.flag(ResponseFlag::NoClusterFound);
+        return None;
+    };
+    info.cluster = Some(Arc::clone(&cluster.name));
+    let state = worker.cluster(cluster);
+    let mut tried = Tried { hosts: Vec::new(), attempts: 5 };
+    for _ in 0..proxy.max_connect_attempts {
+        if !state.in_flight().may_connect(&cluster.breakers[0]) {
+            state.stats.cx_overflow.inc();
+            info.flag(ResponseFlag::UpstreamOverflow);
+            return None;
+        }
+        let Some(host) = state.pick(worker.random(), None, info.connection.local, &tried) else {
+            state.stats.cx_none_healthy.inc();
+            info.flag(ResponseFlag::NoHealthyUpstream);
+            return None;
+        };
+        info.attempts += 1;
+        info.upstream_host = Some(host.endpoint.address.to_string());
+        state.stats.cx_total.inc();
+        match connect(&worker.shared, cluster, &host.endpoint, "").await {
+            Ok(Connected { stream, local, .. }) => {
+                state.note(&host, Outcome::Connected);
+                info.upstream_local = local;
+                return Some(stream);
+            }
+            Err(failure) => {
+                state.stats.cx_connect_fail.inc();
+                state.note(&host, Outcome::LocalFailure);
+                info.upstream_failure = failure.transport;
+                tried.hosts.push(host.endpoint.address.clone());
+            }
+        }
+    }
+    info.flag(ResponseFlag::UpstreamConnectionFailure);
+    None
+}

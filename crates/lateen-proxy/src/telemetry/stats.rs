@@ -1,0 +1,259 @@
+//! Counters, gauges and histograms under Envoy's names. A handle is looked up once, when what it counts is set up; counting
+//! is then one atomic addition.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Upper bounds of Envoy's default histogram buckets.
+const BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    pub(crate) fn inc(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gauge(Arc<AtomicU64>);
+
+impl Gauge {
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more, until the guard is dropped.
+    pub(crate) fn hold(&self) -> Held {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Held(self.clone())
+    }
+}
+
+/// Counts one in a gauge while it lives.
+#[derive(Debug)]
+pub(crate) struct Held(Gauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Milliseconds or bytes in Envoy's default buckets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Histogram(Arc<HistogramCells>);
+
+#[derive(Debug, Default)]
+struct HistogramCells {
+    /// One per bucket, and one for what is above them.
+    counts: [AtomicU64; BUCKETS.len() + 1],
+    /// In thousandths.
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "values are times and sizes: small and positive"
+    )]
+    pub(crate) fn record(&self, value: f64) {
+        let bucket = BUCKETS.partition_point(|bound| *bound < value);
+        self.0.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.0.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
+    }
+}
+
+/// Whose number it is: the tag in Prometheus' form, the middle part in Envoy's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    Server,
+    Cluster(Arc<str>),
+    Http(Arc<str>),
+    Tcp(Arc<str>),
+    Listener(Arc<str>),
+}
+
+impl Scope {
+    /// Family, tag name and value.
+    fn parts(&self) -> (&'static str, Option<(&'static str, &str)>) {
+        match self {
+            Self::Server => ("server", None),
+            Self::Cluster(name) => ("cluster", Some(("envoy_cluster_name", name))),
+            Self::Http(prefix) => ("http", Some(("envoy_http_conn_manager_prefix", prefix))),
+            Self::Tcp(prefix) => ("tcp", Some(("envoy_tcp_prefix", prefix))),
+            Self::Listener(address) => ("listener", Some(("envoy_listener_address", address))),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Metric {
+    Counter(Counter),
+    Gauge(Gauge),
+    Histogram(Histogram),
+}
+
+/// All numbers of a process. Locked only when a handle is looked up or everything is printed.
+#[derive(Debug, Default)]
+pub(crate) struct Registry(Mutex<BTreeMap<(&'static str, Scope), Metric>>);
+
+impl Registry {
+    fn metric(&self, scope: &Scope, name: &'static str, new: fn() -> Metric) -> Metric {
+        let mut metrics = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        metrics.entry((name, scope.clone())).or_insert_with(new).clone()
+    }
+
+    pub(crate) fn counter(&self, scope: &Scope, name: &'static str) -> Counter {
+        match self.metric(scope, name, || Metric::Counter(Counter::default())) {
+            Metric::Counter(counter) => counter,
+            Metric::Gauge(_) | Metric::Histogram(_) => unreachable!("{name} is a counter everywhere"),
+        }
+    }
+
+    pub(crate) fn gauge(&self, scope: &Scope, name: &'static str) -> Gauge {
+        match self.metric(scope, name, || Metric::Gauge(Gauge::default())) {
+            Metric::Gauge(gauge) => gauge,
+            Metric::Counter(_) | Metric::Histogram(_) => unreachable!("{name} is a gauge everywhere"),
+        }
+    }
+
+    pub(crate) fn histogram(&self, scope: &Scope, name: &'static str) -> Histogram {
+        match self.metric(scope, name, || Metric::Histogram(Histogram::default())) {
+            Metric::Histogram(histogram) => histogram,
+            Metric::Counter(_) | Metric::Gauge(_) => unreachable!("{name} is a histogram everywhere"),
+        }
+    }
+
+    fn all(&self) -> Vec<((&'static str, Scope), Metric)> {
+        let metrics = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        metrics.iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
+    }
+
+    /// Name and number of every counter and gauge, as Envoy names them: `cluster.up.upstream_rq_total`.
+    pub(crate) fn numbers(&self) -> Vec<(String, u64)> {
+        let mut numbers: Vec<(String, u64)> = self
+            .all()
+            .into_iter()
+            .filter_map(|((name, scope), metric)| {
+                let value = match metric {
+                    Metric::Counter(counter) => counter.get(),
+                    Metric::Gauge(gauge) => gauge.get(),
+                    Metric::Histogram(_) => return None,
+                };
+                let (family, tag) = scope.parts();
+                Some((tag.map_or(format!("{family}.{name}"), |(_, value)| format!("{family}.{value}.{name}")), value))
+            })
+            .collect();
+        numbers.sort();
+        numbers
+    }
+
+    /// Prometheus' text format, named as Envoy names it: `envoy_cluster_upstream_rq_total{envoy_cluster_name="up"}`.
+    pub(crate) fn prometheus(&self) -> String {
+        let mut text = String::new();
+        let mut last = String::new();
+        for ((name, scope), metric) in self.all() {
+            let (family, tag) = scope.parts();
+            let full = format!("envoy_{family}_{}", name.replace('.', "_"));
+            let kind = match metric {
+                Metric::Counter(_) => "counter",
+                Metric::Gauge(_) => "gauge",
+                Metric::Histogram(_) => "histogram",
+            };
+            if full != last {
+                let _ = writeln!(text, "# TYPE {full} {kind}");
+                last.clone_from(&full);
+            }
+            let tag = tag.map(|(key, value)| format!("{key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")));
+            write_metric(&mut text, &full, tag.as_deref().unwrap_or_default(), &metric);
+        }
+        text
+    }
+}
+
+fn write_metric(text: &mut String, name: &str, tag: &str, metric: &Metric) {
+    // Writing to a String does not fail.
+    let _ = match metric {
+        Metric::Counter(counter) => writeln!(text, "{name}{{{tag}}} {}", counter.get()),
+        Metric::Gauge(gauge) => writeln!(text, "{name}{{{tag}}} {}", gauge.get()),
+        Metric::Histogram(histogram) => {
+            let comma = if tag.is_empty() { "" } else { "," };
+            let mut count = 0;
+            for (bound, cell) in BUCKETS.iter().zip(&histogram.0.counts) {
+                count += cell.load(Ordering::Relaxed);
+                let _ = writeln!(text, "{name}_bucket{{{tag}{comma}le=\"{bound}\"}} {count}");
+            }
+            count += histogram.0.counts[BUCKETS.len()].load(Ordering::Relaxed);
+            let _ = writeln!(text, "{name}_bucket{{{tag}{comma}le=\"+Inf\"}} {count}");
+            #[expect(clippy::cast_precision_loss, reason = "a sum for people")]
+            let sum = histogram.0.sum.load(Ordering::Relaxed) as f64 / 1000.0;
+            writeln!(text, "{name}_sum{{{tag}}} {sum}\n{name}_count{{{tag}}} {count}")
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_envoys_in_both_forms() {
+        let registry = Registry::default();
+        let scope = Scope::Cluster("outbound|80||a".into());
+        registry.counter(&scope, "upstream_rq_total").add(3);
+        registry.counter(&scope, "upstream_rq_total").inc();
+        registry.histogram(&scope, "upstream_rq_time").record(7.0);
+        assert_eq!(registry.numbers(), [("cluster.outbound|80||a.upstream_rq_total".to_owned(), 4)]);
+        let text = registry.prometheus();
+        assert!(text.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"outbound|80||a\"} 4\n"), "{text}");
+        assert!(
+            text.contains("envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"outbound|80||a\",le=\"10\"} 1\n")
+        );
+    }
+
+    #[test]
+    fn a_gauge_falls_when_its_guard_goes() {
+        let gauge = Registry::default().gauge(&Scope::Server, "connections");
+        let held = gauge.hold();
+        assert_eq!(gauge.get(), 1);
+        drop(held);
+        assert_eq!(gauge.get(), 0);
+    }
+}

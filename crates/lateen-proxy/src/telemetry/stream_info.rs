@@ -1,0 +1,87 @@
+//! The one record of a request or connection that logs and metrics are made of.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::Method;
+use lateen_engine::flags::{ResponseFlag, ResponseFlags};
+use lateen_engine::message::{Headers, Version};
+
+use crate::listener::connection::ConnectionInfo;
+
+#[derive(Debug)]
+pub(crate) struct StreamInfo {
+    pub connection: Rc<ConnectionInfo>,
+    pub started: Instant,
+    pub start_time: SystemTime,
+    pub protocol: Option<Version>,
+    pub method: Option<Method>,
+    pub authority: Bytes,
+    /// As routed; `original_path` if a rewrite changed it.
+    pub path: Bytes,
+    pub original_path: Option<Bytes>,
+    pub request_headers: Headers,
+    pub response_headers: Headers,
+    pub trailers: Headers,
+    /// 0 until there is an answer.
+    pub status: u16,
+    pub flags: ResponseFlags,
+    pub details: Cow<'static, str>,
+    pub termination: Option<&'static str>,
+    pub upstream_failure: Option<String>,
+    pub received: u64,
+    pub sent: u64,
+    pub upstream_host: Option<String>,
+    pub upstream_local: Option<SocketAddr>,
+    pub cluster: Option<Arc<str>>,
+    pub route: Option<Arc<str>>,
+    pub attempts: u32,
+    /// From the start until the answer's head came from upstream.
+    pub response_start: Option<Duration>,
+    /// Set when the record is closed.
+    pub duration: Duration,
+}
+
+impl StreamInfo {
+    pub(crate) fn new(connection: Rc<ConnectionInfo>) -> Self {
+        Self {
+            connection,
+            started: Instant::now(),
+            start_time: SystemTime::now(),
+            protocol: None,
+            method: None,
+            authority: Bytes::new(),
+            path: Bytes::new(),
+            original_path: None,
+            request_headers: Headers::default(),
+            response_headers: Headers::default(),
+            trailers: Headers::default(),
+            status: 0,
+            flags: ResponseFlags::default(),
+            details: Cow::Borrowed("via_upstream"),
+            termination: None,
+            upstream_failure: None,
+            received: 0,
+            sent: 0,
+            upstream_host: None,
+            upstream_local: None,
+            cluster: None,
+            route: None,
+            attempts: 0,
+            response_start: None,
+            duration: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn flag(&mut self, flag: ResponseFlag) {
+        self.flags.insert(flag);
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.duration = self.started.elapsed();
+    }
+}

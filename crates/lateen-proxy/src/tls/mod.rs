@@ -1,0 +1,208 @@
+//! TLS contexts of the configuration made into TLS configurations, and connections secured with them.
+
+mod material;
+mod verify;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls};
+use lateen_engine::filters::rbac::PeerNames;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::listener::connection::PeerTls;
+use material::Identity;
+use verify::{AnyPeer, Clients, Servers};
+
+/// Why a context cannot be used, or a handshake failed.
+#[derive(Debug)]
+pub(crate) struct TlsError(String);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl TlsError {
+    fn new(text: impl fmt::Display) -> Self {
+        Self(text.to_string())
+    }
+}
+
+/// Built configurations, shared by all connections of equal contexts.
+#[derive(Debug, Default)]
+pub(crate) struct TlsStore {
+    clients: Mutex<HashMap<u64, Arc<ClientConfig>>>,
+    servers: Mutex<HashMap<u64, Arc<Server>>>,
+}
+
+#[derive(Debug)]
+struct Server {
+    config: Arc<ServerConfig>,
+    local_uri_sans: Vec<String>,
+}
+
+/// The one provider: aws-lc-rs.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn versions(common: &Common) -> Vec<&'static SupportedProtocolVersion> {
+    let mut versions = Vec::new();
+    if common.maximum >= TlsVersion::V1_3 {
+        versions.push(&rustls::version::TLS13);
+    }
+    if common.minimum <= TlsVersion::V1_2 {
+        versions.push(&rustls::version::TLS12);
+    }
+    versions
+}
+
+fn identity(common: &Common) -> Result<Option<Identity>, TlsError> {
+    match &common.certificates {
+        None => Ok(None),
+        Some(Certificates::Sds(name)) => Err(TlsError::new(format!("the secret {name} is not there"))),
+        Some(Certificates::Static(list)) => list.first().map(Identity::read).transpose(),
+    }
+}
+
+impl TlsStore {
+    /// Checks that a context can be used, so that a configuration that cannot is refused before it serves.
+    ///
+    /// # Errors
+    /// What is wrong with its material.
+    pub(crate) fn check_server(&self, tls: &DownstreamTls) -> Result<(), TlsError> {
+        self.server(tls).map(drop)
+    }
+
+    /// The same for an upstream context.
+    ///
+    /// # Errors
+    /// What is wrong with its material.
+    pub(crate) fn check_client(&self, tls: &UpstreamTls) -> Result<(), TlsError> {
+        self.client(tls).map(drop)
+    }
+
+    fn client(&self, tls: &UpstreamTls) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = clients.get(&tls.fingerprint) {
+            return Ok(Arc::clone(known));
+        }
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&versions(&tls.common))
+            .map_err(TlsError::new)?
+            .dangerous();
+        // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
+        let builder = match &tls.common.validation {
+            None => builder.with_custom_certificate_verifier(Arc::new(AnyPeer::new(provider()))),
+            Some(validation) => {
+                builder.with_custom_certificate_verifier(Arc::new(Servers::new(validation, provider())?))
+            }
+        };
+        let mut config = match identity(&tls.common)? {
+            None => builder.with_no_client_auth(),
+            Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsError::new)?,
+        };
+        config.alpn_protocols.clone_from(&tls.common.alpn);
+        config.enable_sni = !tls.sni.is_empty() || tls.auto_host_sni;
+        let config = Arc::new(config);
+        clients.insert(tls.fingerprint, Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn server(&self, tls: &DownstreamTls) -> Result<Arc<Server>, TlsError> {
+        let mut servers = self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(known) = servers.get(&tls.fingerprint) {
+            return Ok(Arc::clone(known));
+        }
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&versions(&tls.common))
+            .map_err(TlsError::new)?;
+        let builder = match &tls.common.validation {
+            None => builder.with_no_client_auth(),
+            Some(validation) => {
+                let clients = Clients::new(validation, tls.require_client_certificate, provider())?;
+                builder.with_client_cert_verifier(Arc::new(clients))
+            }
+        };
+        let identity = identity(&tls.common)?.ok_or_else(|| TlsError::new("a server needs a certificate"))?;
+        let local_uri_sans = identity.names().uri_sans;
+        let mut config = builder.with_single_cert(identity.chain, identity.key).map_err(TlsError::new)?;
+        config.alpn_protocols.clone_from(&tls.common.alpn);
+        let server = Arc::new(Server { config: Arc::new(config), local_uri_sans });
+        servers.insert(tls.fingerprint, Arc::clone(&server));
+        Ok(server)
+    }
+
+    /// What is served, for the admin port.
+    pub(crate) fn certificates(&self) -> Vec<serde_json::Value> {
+        let servers = self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let certificate = |server: &Arc<Server>| serde_json::json!({ "cert_chain": [{ "subject_alt_names": server.local_uri_sans }] });
+        servers.values().map(certificate).collect()
+    }
+
+    /// Secures a connection to an upstream; the ALPN protocol settled on comes with it.
+    ///
+    /// # Errors
+    /// A context that cannot be used, or a failed handshake.
+    pub(crate) async fn connect(
+        &self,
+        tls: &UpstreamTls,
+        tcp: TcpStream,
+        host: &str,
+    ) -> Result<(tokio_rustls::client::TlsStream<TcpStream>, Option<Vec<u8>>), TlsError> {
+        let config = self.client(tls)?;
+        let name =
+            if tls.auto_host_sni && tls.sni.is_empty() { host.split(':').next().unwrap_or(host) } else { &tls.sni };
+        // Names that are no DNS names (`outbound_.80_._.a`) and no name at all: nothing is checked against it, matchers
+        // check the certificate, and without SNI it is not sent either.
+        let name = ServerName::try_from(name.to_owned())
+            .or_else(|_| ServerName::try_from("localhost".to_owned()))
+            .map_err(|_| TlsError::new(format!("`{name}` cannot be sent as SNI")))?;
+        let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(TlsError::new)?;
+        let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        Ok((stream, alpn))
+    }
+
+    /// Ends TLS of a downstream connection.
+    ///
+    /// # Errors
+    /// A context that cannot be used, or a failed handshake.
+    pub(crate) async fn accept<S>(
+        &self,
+        tls: &DownstreamTls,
+        stream: S,
+    ) -> Result<(tokio_rustls::server::TlsStream<S>, PeerTls), TlsError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        let server = self.server(tls)?;
+        let stream = TlsAcceptor::from(Arc::clone(&server.config)).accept(stream).await.map_err(TlsError::new)?;
+        let peer = peer(stream.get_ref().1, &server.local_uri_sans);
+        Ok((stream, peer))
+    }
+}
+
+fn peer(connection: &rustls::ServerConnection, local_uri_sans: &[String]) -> PeerTls {
+    let certificate = connection.peer_certificates().and_then(<[_]>::first);
+    PeerTls {
+        has_certificate: certificate.is_some(),
+        names: certificate.map_or_else(PeerNames::default, |certificate| material::names(certificate)),
+        alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
+        version: match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        },
+        cipher: connection.negotiated_cipher_suite().map_or(String::new(), |suite| format!("{:?}", suite.suite())),
+        certificate_hash: certificate.map_or(String::new(), |certificate| material::hash(certificate)),
+        local_uri_sans: local_uri_sans.to_vec(),
+    }
+}

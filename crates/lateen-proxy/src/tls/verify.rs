@@ -1,0 +1,209 @@
+//! Checking peers: the chain to trusted roots as always, the names by the context's matchers instead of by the host name.
+
+use std::sync::Arc;
+
+use lateen_engine::config::tls::{SanKind, SanMatcher, Validation};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+
+use super::{TlsError, material};
+
+/// The context checks nothing: any certificate will do, as long as the peer has its key.
+#[derive(Debug)]
+pub(super) struct AnyPeer {
+    provider: Arc<CryptoProvider>,
+}
+
+impl AnyPeer {
+    pub(super) fn new(provider: Arc<CryptoProvider>) -> Self {
+        Self { provider }
+    }
+}
+
+/// Checks servers.
+#[derive(Debug)]
+pub(super) struct Servers {
+    roots: Option<RootCertStore>,
+    sans: Vec<SanMatcher>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Servers {
+    pub(super) fn new(validation: &Validation, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        if let Some(name) = &validation.sds {
+            return Err(TlsError::new(format!("the secret {name} is not there")));
+        }
+        let roots = validation.trusted_ca.as_ref().map(material::roots).transpose()?;
+        Ok(Self { roots, sans: validation.sans.clone(), provider })
+    }
+}
+
+/// One of the certificate's names is one of those wanted.
+fn check_names(certificate: &CertificateDer<'_>, sans: &[SanMatcher]) -> Result<(), Error> {
+    if sans.is_empty() {
+        return Ok(());
+    }
+    let names = material::names(certificate);
+    let fits = |san: &SanMatcher| match san.kind {
+        SanKind::Uri => names.uri_sans.iter().any(|name| san.matcher.matches(name)),
+        SanKind::Dns => names.dns_sans.iter().any(|name| san.matcher.matches(name)),
+        SanKind::Email | SanKind::Ip => false,
+    };
+    if sans.iter().any(fits) { Ok(()) } else { Err(CertificateError::NotValidForName.into()) }
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if let Some(roots) = &self.roots {
+            let parsed = rustls::server::ParsedCertificate::try_from(end_entity)?;
+            rustls::client::verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                roots,
+                intermediates,
+                now,
+                self.provider.signature_verification_algorithms.all,
+            )?;
+        }
+        check_names(end_entity, &self.sans)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for AnyPeer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Checks clients: the chain by the library, then the names.
+#[derive(Debug)]
+pub(super) struct Clients {
+    chain: Arc<dyn ClientCertVerifier>,
+    sans: Vec<SanMatcher>,
+}
+
+impl Clients {
+    pub(super) fn new(
+        validation: &Validation,
+        required: bool,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
+        let Some(trusted) = &validation.trusted_ca else {
+            let name = validation.sds.as_deref().unwrap_or("trusted_ca");
+            return Err(TlsError::new(format!("clients cannot be checked: {name} is not there")));
+        };
+        let roots = Arc::new(material::roots(trusted)?);
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+        let builder = if required { builder } else { builder.allow_unauthenticated() };
+        Ok(Self { chain: builder.build().map_err(TlsError::new)?, sans: validation.sans.clone() })
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn offer_client_auth(&self) -> bool {
+        self.chain.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.chain.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        check_names(end_entity, &self.sans)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chain.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}

@@ -1,0 +1,92 @@
+//! Connecting to a host of a cluster.
+
+use std::io;
+use std::net::SocketAddr;
+
+use lateen_engine::config::cluster::Cluster;
+use lateen_engine::config::endpoint::{Endpoint, HostAddress};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::stream::Stream;
+use crate::telemetry::failure::{Failure, FailureKind};
+use crate::worker::Shared;
+
+/// A new connection, and the protocol that ALPN settled on.
+pub(crate) struct Connected {
+    pub stream: Stream,
+    pub alpn: Option<Vec<u8>>,
+    pub local: Option<SocketAddr>,
+}
+
+/// Opens a connection to `endpoint` as `cluster` says, within its connect time-out.
+///
+/// # Errors
+/// A failure to connect, or to agree on TLS.
+pub(crate) async fn connect(
+    shared: &Shared,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    host: &str,
+) -> Result<Connected, Failure> {
+    let attempt = async {
+        let HostAddress::Socket(address) = &endpoint.address else {
+            return Err(Failure::with(FailureKind::Connect, format!("{} has no address", endpoint.address)));
+        };
+        let tcp = tcp(shared, cluster, *address)
+            .await
+            .map_err(|error| Failure::with(FailureKind::Connect, reason(&error)))?;
+        let local = tcp.local_addr().ok();
+        match cluster.transport.of(endpoint) {
+            None => Ok(Connected { stream: Stream::Plain(tcp), alpn: None, local }),
+            Some(tls) => {
+                let (stream, alpn) = shared
+                    .tls
+                    .connect(tls, tcp, host)
+                    .await
+                    .map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
+                Ok(Connected { stream: Stream::Client(Box::new(stream)), alpn, local })
+            }
+        }
+    };
+    match tokio::time::timeout(cluster.connect_timeout, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(FailureKind::ConnectTimeout)),
+    }
+}
+
+/// Envoy's words for what a socket says.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => {
+            let text = error.to_string();
+            format!("delayed connect error: {}", text.split(" (os error").next().unwrap_or(&text))
+        }
+        None => error.to_string(),
+    }
+}
+
+async fn tcp(shared: &Shared, cluster: &Cluster, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(mark) = shared.socket_mark {
+        socket.set_mark(mark)?;
+    }
+    if let Some(keepalive) = &cluster.tcp_keepalive {
+        let mut parameters = TcpKeepalive::new();
+        if let Some(time) = keepalive.time {
+            parameters = parameters.with_time(time);
+        }
+        if let Some(interval) = keepalive.interval {
+            parameters = parameters.with_interval(interval);
+        }
+        if let Some(probes) = keepalive.probes {
+            parameters = parameters.with_retries(probes);
+        }
+        socket.set_tcp_keepalive(&parameters)?;
+    }
+    if let Some(source) = cluster.bind_source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    TcpSocket::from_std_stream(socket.into()).connect(address).await
+}

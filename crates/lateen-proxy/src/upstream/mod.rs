@@ -1,0 +1,7 @@
+//! The way up: connecting to hosts, keeping connections, and one attempt of a request on one of them.
+
+pub(crate) mod attempt;
+pub(crate) mod connect;
+pub(crate) mod pool;
+pub(crate) mod replay;
+pub(crate) mod tcp_info;

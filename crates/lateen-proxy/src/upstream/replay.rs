@@ -1,0 +1,116 @@
+//! A request's body for one or more attempts: what was sent is kept, up to a bound, so that it can be sent again.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context, Poll, ready};
+
+use lateen_engine::message::Headers;
+
+use crate::http::body::{Body, BodyError, Frame};
+
+/// Envoy's default bound of a stream's buffer. A longer body goes through, and cannot be sent twice.
+const BOUND: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Replay {
+    source: RefCell<Body>,
+    kept: RefCell<Vec<Kept>>,
+    size: Cell<usize>,
+    /// Nothing was lost: everything read so far is in `kept`.
+    complete: Cell<bool>,
+    ended: Cell<Option<Result<(), BodyError>>>,
+    received: Cell<u64>,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Data(bytes::Bytes),
+    Trailers(Headers),
+}
+
+impl Replay {
+    pub(crate) fn new(source: Body, keep: bool) -> Self {
+        let ended = source.is_end().then_some(Ok(()));
+        Self {
+            source: RefCell::new(source),
+            kept: RefCell::default(),
+            size: Cell::new(0),
+            complete: Cell::new(keep),
+            ended: Cell::new(ended),
+            received: Cell::new(0),
+        }
+    }
+
+    /// There is no body at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ended.get() == Some(Ok(())) && self.kept.borrow().is_empty() && self.received.get() == 0
+    }
+
+    /// Another attempt can have the whole body.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.complete.get() || (self.received.get() == 0 && self.kept.borrow().is_empty())
+    }
+
+    /// The client's body has been read to its end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get() == Some(Ok(()))
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received.get()
+    }
+
+    /// No more attempts will come: stop keeping.
+    pub(crate) fn commit(&self) {
+        self.complete.set(false);
+    }
+
+    /// The frame at `cursor`, which moves on.
+    pub(crate) fn poll_frame(
+        &self,
+        cursor: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        if let Some(kept) = self.kept.borrow().get(*cursor) {
+            *cursor += 1;
+            return Poll::Ready(Some(Ok(match kept {
+                Kept::Data(data) => Frame::Data(data.clone()),
+                Kept::Trailers(trailers) => Frame::Trailers(trailers.clone()),
+            })));
+        }
+        if let Some(ended) = self.ended.get() {
+            return Poll::Ready(ended.err().map(Err));
+        }
+        let frame = ready!(self.source.borrow_mut().poll_frame(cx));
+        match &frame {
+            None => self.ended.set(Some(Ok(()))),
+            Some(Err(error)) => self.ended.set(Some(Err(*error))),
+            Some(Ok(frame)) => {
+                let size = match frame {
+                    Frame::Data(data) => data.len(),
+                    Frame::Trailers(trailers) => trailers.byte_len(),
+                };
+                self.received.set(self.received.get() + size as u64);
+                self.keep(frame, size, cursor);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn keep(&self, frame: &Frame, size: usize, cursor: &mut usize) {
+        if !self.complete.get() {
+            return;
+        }
+        self.size.set(self.size.get() + size);
+        if self.size.get() > BOUND {
+            self.complete.set(false);
+            self.kept.borrow_mut().clear();
+            *cursor = 0;
+            return;
+        }
+        self.kept.borrow_mut().push(match frame {
+            Frame::Data(data) => Kept::Data(data.clone()),
+            Frame::Trailers(trailers) => Kept::Trailers(trailers.clone()),
+        });
+        *cursor += 1;
+    }
+}

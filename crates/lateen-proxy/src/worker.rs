@@ -1,0 +1,91 @@
+//! One worker: a thread with connections, pools and balancers of its own. Workers share only what is immutable, and numbers.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use lateen_engine::config::cluster::Cluster;
+use lateen_engine::config::{EndpointSet, Snapshot};
+
+use crate::cluster::ClusterState;
+use crate::telemetry::access_log::AccessLogs;
+use crate::telemetry::stats::Registry;
+use crate::tls::TlsStore;
+
+/// What all workers and the control thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Hosts that DNS found, by cluster; takes the place of the names in the cluster's own set.
+    pub resolved: ArcSwap<HashMap<Arc<str>, Arc<EndpointSet>>>,
+    pub stats: Registry,
+    pub access_logs: AccessLogs,
+    pub tls: TlsStore,
+    /// SO_MARK for upstream sockets, by which redirect rules know the proxy's own traffic.
+    pub socket_mark: Option<u32>,
+    pub hostname: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub shared: Arc<Shared>,
+    snapshot: RefCell<Arc<Snapshot>>,
+    clusters: RefCell<HashMap<Arc<str>, Rc<ClusterState>>>,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, seed: u64) -> Rc<Self> {
+        let snapshot = shared.snapshot.load_full();
+        Rc::new(Self {
+            shared,
+            snapshot: RefCell::new(snapshot),
+            clusters: RefCell::default(),
+            random: Cell::new(seed | 1),
+        })
+    }
+
+    /// The snapshot in force. A request asks once and keeps what it got.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// Takes the newest snapshot and brings the runtime state of clusters in line with it.
+    pub(crate) fn refresh(self: &Rc<Self>) {
+        let snapshot = self.shared.snapshot.load_full();
+        let resolved = self.shared.resolved.load();
+        let mut clusters = self.clusters.borrow_mut();
+        clusters.retain(|name, _| snapshot.cluster(name).is_some());
+        for (name, state) in clusters.iter() {
+            if let Some(cluster) = snapshot.cluster(name) {
+                state.update(cluster, resolved.get(name).unwrap_or_else(|| snapshot.endpoints(cluster)));
+            }
+        }
+        *self.snapshot.borrow_mut() = snapshot;
+    }
+
+    /// The runtime state of a cluster, made when it is first used.
+    pub(crate) fn cluster(self: &Rc<Self>, cluster: &Arc<Cluster>) -> Rc<ClusterState> {
+        if let Some(state) = self.clusters.borrow().get(&cluster.name) {
+            return Rc::clone(state);
+        }
+        let resolved = self.shared.resolved.load();
+        let snapshot = self.snapshot();
+        let set = resolved.get(&cluster.name).unwrap_or_else(|| snapshot.endpoints(cluster));
+        let state = ClusterState::new(cluster, set, self);
+        self.clusters.borrow_mut().insert(Arc::clone(&cluster.name), Rc::clone(&state));
+        state
+    }
+
+    /// A number for drawing; good enough for balancing, useless for secrets.
+    pub(crate) fn random(&self) -> u64 {
+        let mut state = self.random.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.random.set(state);
+        state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
