@@ -1,0 +1,190 @@
+//! A proxy under comparison: started on the same bootstrap with ports of its own, asked, and stopped.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::client::{self, Answer};
+use crate::table::Row;
+use crate::upstream::{Seen, Upstream};
+
+pub(crate) struct Proxy {
+    process: Child,
+    listeners: BTreeMap<String, SocketAddr>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Proxy {
+    pub(crate) async fn envoy(program: &Path, config: &str, upstream: &Upstream) -> Self {
+        Self::start(program, &["--disable-hot-restart", "-l", "error", "--concurrency", "1"], config, upstream).await
+    }
+
+    pub(crate) async fn lateen(config: &str, upstream: &Upstream) -> Self {
+        Self::start(&lateen_tests::program("lateen-proxy"), &["--concurrency", "1"], config, upstream).await
+    }
+
+    async fn start(program: &Path, arguments: &[&str], config: &str, upstream: &Upstream) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let source = lateen_tests::root().join(format!("tests/differential/configs/{config}.yaml"));
+        let text = std::fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+        let text = text
+            .replace("UPSTREAM_PORT", &upstream.address.port().to_string())
+            .replace("DEAD_ADDRESS", &upstream.dead.ip().to_string())
+            .replace("DEAD_PORT", &upstream.dead.port().to_string());
+        let file = folder.path().join("bootstrap.yaml");
+        std::fs::write(&file, text).expect("the temporary folder can be written");
+        let admin_file = folder.path().join("admin");
+        let process = Command::new(program)
+            .args(arguments)
+            .arg("-c")
+            .arg(&file)
+            .arg("--admin-address-path")
+            .arg(&admin_file)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+        let mut proxy = Self { process, listeners: BTreeMap::new(), _folder: folder };
+        proxy.listeners = proxy.listening(&admin_file).await;
+        proxy
+    }
+
+    /// Waits until the proxy is ready, and asks its admin port which addresses its listeners got.
+    async fn listening(&mut self, admin_file: &Path) -> BTreeMap<String, SocketAddr> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            assert!(Instant::now() < deadline, "the proxy is not ready after 20 s");
+            if let Some(status) = self.process.try_wait().expect("a child can be waited for") {
+                panic!("the proxy ended: {status}");
+            }
+            let admin =
+                std::fs::read_to_string(admin_file).ok().and_then(|text| text.trim().parse::<SocketAddr>().ok());
+            if let Some(admin) = admin
+                && get(admin, "/ready").await.is_some()
+                && let Some(body) = get(admin, "/listeners?format=json").await
+            {
+                return addresses(&body);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) async fn ask(&self, row: &Row, upstream: &Upstream) -> Observed {
+        let to = *self.listeners.get(&row.listener).unwrap_or_else(|| panic!("no listener {}", row.listener));
+        // The row's own name tells its requests from others' at the upstream.
+        let tag = row.name.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
+        let text = row.send.replace("ROW", &tag);
+        let answer = if row.http2 { client::http2(to, &text).await } else { client::http1(to, &text).await };
+        Observed { answer, seen: upstream.take(&tag) }
+    }
+}
+
+async fn get(admin: SocketAddr, path: &str) -> Option<String> {
+    // An admin port that is not up yet refuses the connection.
+    tokio::net::TcpStream::connect(admin).await.ok()?;
+    match client::http1(admin, &format!("GET {path} HTTP/1.1\nHost: admin\nConnection: close\n\n")).await {
+        Answer::Response { status: 200, body, .. } => Some(body),
+        _ => None,
+    }
+}
+
+fn addresses(json: &str) -> BTreeMap<String, SocketAddr> {
+    let json: Value = serde_json::from_str(json).expect("the admin port answers with JSON");
+    let all = json["listener_statuses"].as_array().into_iter().flatten();
+    all.map(|listener| {
+        let socket = &listener["local_address"]["socket_address"];
+        let address = format!("{}:{}", socket["address"].as_str().expect("an address"), socket["port_value"]);
+        (listener["name"].as_str().expect("a name").to_owned(), address.parse().expect("a socket address"))
+    })
+    .collect()
+}
+
+/// What one proxy made of a row.
+pub(crate) struct Observed {
+    answer: Answer,
+    seen: Vec<Seen>,
+}
+
+pub(crate) struct Difference {
+    pub(crate) field: String,
+    envoy: String,
+    lateen: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "  {}\n    envoy:  {}\n    lateen: {}", self.field, self.envoy, self.lateen)
+    }
+}
+
+/// Headers whose value is of the moment: only their presence is compared.
+const OF_THE_MOMENT: &[&str] =
+    &["date", "x-request-id", "x-envoy-upstream-service-time", "x-envoy-expected-rq-timeout-ms"];
+
+impl Observed {
+    pub(crate) fn status(&self) -> Option<u16> {
+        match &self.answer {
+            Answer::Response { status, .. } => Some(*status),
+            Answer::Closed => None,
+        }
+    }
+
+    /// Flattens into named fields, so that each can be compared, and accepted, on its own.
+    fn fields(&self) -> BTreeMap<String, String> {
+        let mut fields = BTreeMap::new();
+        match &self.answer {
+            Answer::Closed => {
+                fields.insert("answer".into(), "closed".into());
+            }
+            Answer::Response { status, headers, body } => {
+                fields.insert("status".into(), status.to_string());
+                fields.insert("body".into(), body.clone());
+                for (name, values) in headers {
+                    let shown =
+                        if OF_THE_MOMENT.contains(&name.as_str()) { "present".into() } else { values.join(" | ") };
+                    fields.insert(format!("header {name}"), shown);
+                }
+            }
+        }
+        fields.insert("upstream requests".into(), self.seen.len().to_string());
+        for (number, seen) in self.seen.iter().enumerate() {
+            for key in ["method", "target", "authority", "version", "body", "trailers"] {
+                fields.insert(format!("upstream {number} {key}"), seen[key].to_string());
+            }
+            for pair in seen["headers"].as_array().into_iter().flatten() {
+                let name = pair[0].as_str().unwrap_or_default();
+                let value =
+                    if OF_THE_MOMENT.contains(&name) { "present" } else { pair[1].as_str().unwrap_or_default() };
+                let entry = fields.entry(format!("upstream {number} header {name}")).or_default();
+                if !entry.is_empty() {
+                    entry.push_str(" | ");
+                }
+                entry.push_str(value);
+            }
+        }
+        fields
+    }
+
+    pub(crate) fn differences(&self, lateen: &Self) -> Vec<Difference> {
+        let (theirs, ours) = (self.fields(), lateen.fields());
+        let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+        let shown = |fields: &BTreeMap<String, String>, name: &String| {
+            fields.get(name).map_or("(absent)".into(), |v| format!("{v:?}"))
+        };
+        names
+            .into_iter()
+            .filter(|name| theirs.get(*name) != ours.get(*name))
+            .map(|name| Difference { field: name.clone(), envoy: shown(&theirs, name), lateen: shown(&ours, name) })
+            .collect()
+    }
+}

@@ -1,0 +1,100 @@
+//! The tables of requests, and the list of differences that are accepted, each with its reason.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Table {
+    pub(crate) requests: Vec<Row>,
+}
+
+/// One request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    /// Which listener of the config, by name.
+    #[serde(default = "main_listener")]
+    pub(crate) listener: String,
+    /// The request as text: line ends become CRLF, and a last empty line ends the head. `\xNN` stands for a byte.
+    pub(crate) send: String,
+    /// Speak HTTP/2 with prior knowledge instead: `send` is then a plain HTTP/1.1 text that is translated.
+    #[serde(default)]
+    pub(crate) http2: bool,
+    /// The status that Envoy gives; none if it closes without an answer. So a row cannot pass for the wrong reason.
+    pub(crate) status: Option<u16>,
+}
+
+fn main_listener() -> String {
+    "main".to_owned()
+}
+
+impl Table {
+    pub(crate) fn read(name: &str) -> Self {
+        parse(&format!("requests/{name}.yaml"))
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(file: &str) -> T {
+    let path = lateen_tests::root().join("tests/differential").join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptedFile {
+    accepted: Vec<AcceptedRow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptedRow {
+    table: String,
+    /// A row's name, or `*`.
+    row: String,
+    /// The field that may differ, as the complaint names it, or `*`.
+    field: String,
+    /// Why it is right, or harmless, that we differ.
+    reason: String,
+}
+
+/// `differences.yaml`: what may differ. An entry that no longer covers anything fails the test.
+pub(crate) struct Accepted {
+    rows: Vec<AcceptedRow>,
+    used: RefCell<BTreeSet<usize>>,
+}
+
+impl Accepted {
+    pub(crate) fn read() -> Self {
+        let file: AcceptedFile = parse("differences.yaml");
+        for row in &file.accepted {
+            assert!(row.reason.len() > 20, "{} / {} / {}: give the reason", row.table, row.row, row.field);
+        }
+        Self { rows: file.accepted, used: RefCell::default() }
+    }
+
+    pub(crate) fn covers(&self, table: &str, row: &str, field: &str) -> bool {
+        let found = self.rows.iter().position(|accepted| {
+            let same = |pattern: &str, name: &str| pattern == "*" || pattern == name;
+            accepted.table == table && same(&accepted.row, row) && same(&accepted.field, field)
+        });
+        self.used.borrow_mut().extend(found);
+        found.is_some()
+    }
+
+    pub(crate) fn assert_used(&self, table: &str) {
+        let used = self.used.borrow();
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| row.table == table) {
+            assert!(
+                used.contains(&index),
+                "{table} / {} / {}: no longer differs; take it off the list",
+                row.row,
+                row.field
+            );
+        }
+    }
+}

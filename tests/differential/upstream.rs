@@ -1,0 +1,128 @@
+//! The upstream behind both proxies: it answers with what it saw, and misbehaves where a request's headers ask it to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// What one request looked like when it arrived.
+pub(crate) type Seen = Value;
+
+#[derive(Default)]
+struct Ledger {
+    /// Requests by their `x-row` header.
+    seen: HashMap<String, Vec<Seen>>,
+}
+
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    /// An address at which nobody listens: the socket is bound and never listens, so nobody else can take it.
+    pub(crate) dead: SocketAddr,
+    _dead: std::net::TcpListener,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Upstream {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        tokio::spawn(accept(listener, Arc::clone(&ledger)));
+        let (dead, _dead) = refused();
+        Self { address, dead, _dead, ledger }
+    }
+
+    /// Takes what arrived with the given `x-row`.
+    pub(crate) fn take(&self, row: &str) -> Vec<Seen> {
+        self.ledger.lock().expect("no holder panics").seen.remove(row).unwrap_or_default()
+    }
+}
+
+/// A listener whose backlog is never served would accept; one that is bound on another loopback address and asked on
+/// this one refuses.
+fn refused() -> (SocketAddr, std::net::TcpListener) {
+    let holder = std::net::TcpListener::bind("127.0.0.2:0").expect("loopback can be bound");
+    let port = holder.local_addr().expect("a bound socket has an address").port();
+    (SocketAddr::from(([127, 0, 0, 3], port)), holder)
+}
+
+async fn accept(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let ledger = Arc::clone(&ledger);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(request, Arc::clone(&ledger)));
+            // A peer that goes away is part of the tests.
+            let _ =
+                Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+/// Thrown by the service to make hyper drop the connection without an answer.
+#[derive(Debug)]
+struct Reset;
+
+impl std::fmt::Display for Reset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the request asked for a reset")
+    }
+}
+
+impl std::error::Error for Reset {}
+
+async fn answer(request: Request<Incoming>, ledger: Arc<Mutex<Ledger>>) -> Result<Response<Full<Bytes>>, Reset> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Reset)?;
+    let trailers = body.trailers().cloned();
+    let body = body.to_bytes();
+    let ask = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let mut headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    headers.sort();
+    let seen = json!({
+        "method": head.method.as_str(),
+        "target": head.uri.path_and_query().map(ToString::to_string),
+        "authority": head.uri.authority().map(ToString::to_string),
+        "version": format!("{:?}", head.version),
+        "headers": headers,
+        "body": String::from_utf8_lossy(&body),
+        "trailers": trailers.map(|trailers| format!("{trailers:?}")),
+    });
+    let earlier = {
+        let mut ledger = ledger.lock().expect("no holder panics");
+        let arrived = ledger.seen.entry(ask("x-row").unwrap_or_default()).or_default();
+        arrived.push(seen.clone());
+        arrived.len() - 1
+    };
+    let number = |name: &str| ask(name).and_then(|text| text.parse::<u64>().ok());
+    if let Some(millis) = number("x-ask-delay-ms") {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+    let failing = number("x-ask-fail-first").is_none_or(|first| (earlier as u64) < first);
+    if failing && ask("x-ask-reset").is_some() {
+        return Err(Reset);
+    }
+    let status = number("x-ask-status")
+        .filter(|_| failing)
+        .and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
+    let mut response = Response::builder().status(status.unwrap_or(StatusCode::OK)).header("x-upstream", "echo");
+    for pair in ask("x-ask-headers").iter().flat_map(|all| all.split(',')).filter_map(|pair| pair.split_once('=')) {
+        response = response.header(pair.0, pair.1);
+    }
+    let body = if ask("x-ask-body").is_some_and(|body| body == "none") { Bytes::new() } else { "echo\n".into() };
+    Ok(response.body(Full::new(body)).expect("the rows ask for valid headers"))
+}
