@@ -66,7 +66,7 @@ pub(super) fn container(pod: &Resource<Pod>, wanted: Option<&str>) -> anyhow::Re
         }
         None => {
             let app = spec.containers.iter().find(|container| container.name != "istio-proxy");
-            let first = app.or(spec.containers.first()).context("the pod has no container")?;
+            let first = app.or_else(|| spec.containers.first()).context("the pod has no container")?;
             Ok(first.name.clone())
         }
     }

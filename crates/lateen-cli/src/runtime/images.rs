@@ -68,7 +68,7 @@ impl Images {
             let file: File =
                 serde_saphyr::from_str(&text).with_context(|| format!("images file {}", path.display()))?;
             let absolute = std::path::absolute(path)?;
-            let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+            let directory = absolute.parent().unwrap_or(&absolute).to_owned();
             for image in file.images {
                 image.check().with_context(|| format!("images file {}: image `{}`", path.display(), image.pattern))?;
                 lines.push(Placed { image, directory: directory.clone() });
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_mistake_in_the_file_is_named() {
-        let told = |text| format!("{:#}", images(text).err().expect("the file is wrong"));
+        let told = |text| format!("{:#}", images(text).expect_err("the file is wrong"));
         assert!(told("images: [{match: a, comand: [b]}]").contains("comand"));
         assert!(told("images: [{match: a}]").contains("needs `command`"));
         assert!(told("images: [{match: a, command: [b], useManifestCommand: true}]").contains("has both"));

@@ -82,11 +82,22 @@ impl StateDir {
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, nix::Error::EAGAIN)))
     }
 
-    /// Makes the sub-directories, and empties those that belong to one run. The CA and the logs are kept.
+    /// Makes the sub-directories, and empties those that belong to one run. The CA is kept.
     pub(crate) fn prepare(&self) -> anyhow::Result<()> {
         self.clear()?;
+        self.clear_logs()?;
         for path in [self.applied(), self.pods(), self.logs(), self.ca(), self.run()] {
             fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Logs of an earlier run are kept until the next one. A detached mesh's own log is in use by now.
+    fn clear_logs(&self) -> anyhow::Result<()> {
+        let Ok(entries) = fs::read_dir(self.logs()) else { return Ok(()) };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| *path != self.up_log()) {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            absent(removed).with_context(|| format!("remove {}", path.display()))?;
         }
         Ok(())
     }
@@ -152,8 +163,12 @@ impl StateDir {
         self.root.join("logs")
     }
 
+    pub(crate) fn log_folder(&self, namespace: &str, pod: &str) -> PathBuf {
+        self.logs().join(namespace).join(pod)
+    }
+
     pub(crate) fn log_file(&self, namespace: &str, pod: &str, container: &str) -> PathBuf {
-        self.logs().join(namespace).join(pod).join(format!("{container}.log"))
+        self.log_folder(namespace, pod).join(format!("{container}.log"))
     }
 
     /// Of a detached `lateen up`.

@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use nix::sched::CloneFlags;
 use serde_json::json;
 
+use crate::host::on_a_host_of_its_own;
 use crate::mesh::{Mesh, client, deployment, eventually, shell, taken_port};
 
 fn refused(mesh: &Mesh, more: &[&str]) -> String {
@@ -87,4 +89,23 @@ fn without_a_mesh_the_other_commands_say_what_to_do() {
         assert_eq!(said.code, Some(1));
         assert!(said.errors.contains("no mesh is running in") && said.errors.contains("lateen up"), "{}", said.errors);
     }
+}
+
+#[test]
+fn where_namespaces_cannot_be_made_the_setting_to_change_is_named() {
+    let name = "failures::where_namespaces_cannot_be_made_the_setting_to_change_is_named";
+    on_a_host_of_its_own(name, CloneFlags::CLONE_NEWUSER, || {
+        // Binds only those in this namespace; the machine's own setting stays.
+        fs::write("/proc/sys/user/max_user_namespaces", "0").unwrap();
+        let mesh = Mesh::new(&[client()]);
+        let lateen = mesh.path("bin/lateen");
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--"]).arg(lateen);
+        command.args(mesh.up_arguments(&[])).env("LATEEN_STATE_DIR", mesh.path("state"));
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("this user may not make namespaces"), "{text}");
+        assert!(text.contains("sudo sysctl -w user.max_user_namespaces=15000"), "{text}");
+    });
 }

@@ -78,7 +78,13 @@ fn ctrl_c_ends_a_mesh_in_the_foreground() {
     let mut child = mesh.command(&mesh.up_arguments(&[])).stdout(output).spawn().unwrap();
     let said = || fs::read_to_string(mesh.path("output")).unwrap();
     eventually("it is ready", || said().contains("1 pod ready in").then_some(()));
-    for line in ["  app      http://localhost:", "  console  http://localhost:", "  lateen status", "  lateen down"] {
+    for line in [
+        "  app      http://localhost:",
+        "  console  http://localhost:",
+        "  curl -i http://localhost:",
+        "lateen status",
+        "lateen down",
+    ] {
         assert!(said().contains(line), "{line:?} in {}", said());
     }
     let again = mesh.lateen(&mesh.up_arguments(&[]));

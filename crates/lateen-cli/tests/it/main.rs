@@ -5,6 +5,7 @@
 
 mod exec;
 mod failures;
+mod host;
 mod lifecycle;
 mod mesh;
 mod outside;

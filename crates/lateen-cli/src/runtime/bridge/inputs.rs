@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use lateen_api::scalar::StringMatch;
 use lateen_api::{Object, parse_documents};
 
 use super::Options;
@@ -14,11 +15,19 @@ use crate::runtime::{GATEWAY, SYSTEM_NAMESPACE};
 /// Files in a folder that are read, as the control plane reads them.
 const SUFFIXES: [&str; 3] = ["yaml", "yml", "json"];
 
+/// The inputs, checked.
+pub(super) struct Inputs {
+    /// Absolute paths: the user's and ours.
+    pub(super) paths: Vec<PathBuf>,
+    /// Where the app starts, `/productpage`.
+    pub(super) landing: String,
+}
+
 /// Absolute paths of the inputs, and of a file of ours with what a mesh needs and the inputs do not bring.
 ///
 /// What is wrong inside a document is left to the control plane, which goes on without it and reports it; an image
 /// without a command ends the start, because the pod could never run.
-pub(super) fn prepare(options: &Options, images: &Images) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn prepare(options: &Options, images: &Images) -> anyhow::Result<Inputs> {
     let mut objects = Vec::new();
     let mut inputs = Vec::new();
     for input in &options.inputs {
@@ -33,7 +42,25 @@ pub(super) fn prepare(options: &Options, images: &Images) -> anyhow::Result<Vec<
     let ours = options.state.run().join("mesh.yaml");
     fs::write(&ours, additions(&objects)).with_context(|| format!("write {}", ours.display()))?;
     inputs.push(ours);
-    Ok(inputs)
+    Ok(Inputs { paths: inputs, landing: landing(&objects) })
+}
+
+/// A path that a VirtualService at a gateway answers, to be shown as the address of the app.
+fn landing(objects: &[Object]) -> String {
+    let services = objects.iter().filter_map(|object| match object {
+        Object::VirtualService(service) if service.spec.gateways.iter().any(|gateway| gateway != "mesh") => {
+            Some(&service.spec)
+        }
+        _ => None,
+    });
+    let mut paths =
+        services.flat_map(|service| &service.http).flat_map(|route| &route.matches).filter_map(|it| it.uri.as_ref());
+    paths
+        .find_map(|uri| match uri {
+            StringMatch::Exact(path) | StringMatch::Prefix(path) => Some(path.clone()),
+            StringMatch::Regex(_) => None,
+        })
+        .unwrap_or_else(|| "/".to_owned())
 }
 
 fn files(input: &Path) -> anyhow::Result<Vec<PathBuf>> {

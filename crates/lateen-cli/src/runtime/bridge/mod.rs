@@ -53,7 +53,7 @@ pub(crate) const NODE_CHANNEL: i32 = 3;
 pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut reporter = Reporter::new(&options);
     let ended = start(&options).and_then(|mesh| {
-        reporter.mesh(&mesh.running);
+        reporter.mesh(&mesh.running, &mesh.landing);
         serve::run(mesh, &mut reporter)
     });
     reporter.ended(ended)
@@ -67,6 +67,7 @@ struct Mesh {
     node: Pid,
     channel: OwnedFd,
     running: Running,
+    landing: String,
 }
 
 fn start(options: &Options) -> anyhow::Result<Mesh> {
@@ -85,7 +86,7 @@ fn start(options: &Options) -> anyhow::Result<Mesh> {
     let console_address = address(&console[0])?;
     let plan = NodePlan {
         state_dir: state.root().to_owned(),
-        inputs,
+        inputs: inputs.paths,
         mesh_config: options.mesh_config.as_ref().map(std::path::absolute).transpose()?,
         images,
         publish: options.publish.iter().map(|port| port.gateway).collect(),
@@ -106,7 +107,7 @@ fn start(options: &Options) -> anyhow::Result<Mesh> {
         console: console_address,
     };
     state.write_running(&running)?;
-    Ok(Mesh { _lock: lock, state: state.clone(), node, channel: ours, running })
+    Ok(Mesh { _lock: lock, state: state.clone(), node, channel: ours, running, landing: inputs.landing })
 }
 
 /// The node is the first process of its pid namespace and dies with the calling thread, which is the main one.

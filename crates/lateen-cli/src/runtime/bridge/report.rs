@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::Options;
 use super::detach;
+use crate::runtime::images::find_in;
 use crate::runtime::messages::Event;
 use crate::runtime::paint::{ERROR, FAINT, GOOD, PLAIN, STRONG, WARNING};
 use crate::runtime::state_dir::Running;
@@ -21,6 +22,10 @@ pub(super) struct Reporter {
     /// Put after `lateen` in commands to paste, where they need it.
     state_option: String,
     routing_sample: Option<String>,
+    /// How this program is to be called.
+    program: String,
+    /// Where the app starts.
+    landing: String,
 }
 
 impl Reporter {
@@ -37,12 +42,15 @@ impl Reporter {
             starter: detach::starter(),
             state_option,
             routing_sample: routing_sample(options),
+            program: program(),
+            landing: String::new(),
         }
     }
 
     /// The node has been started.
-    pub(super) fn mesh(&mut self, running: &Running) {
+    pub(super) fn mesh(&mut self, running: &Running, landing: &str) {
         self.running = Some(running.clone());
+        landing.clone_into(&mut self.landing);
     }
 
     pub(super) fn was_stopped(&self) -> bool {
@@ -81,26 +89,32 @@ impl Reporter {
 
     fn all_ready(&mut self, pods: usize) {
         let Some(running) = self.running.clone() else { return };
-        let option = self.state_option.clone();
         let took = self.started.elapsed().as_secs_f64();
-        let app = running.published.first().map_or("(no port published)", String::as_str);
+        let app = match running.published.first() {
+            Some(address) => format!("{address}{}", self.landing),
+            None => "(no port published)".to_owned(),
+        };
         let count = if pods == 1 { "1 pod".to_owned() } else { format!("{pods} pods") };
         self.line(&format!("\n{STRONG}{count} ready in {took:.1} s{PLAIN}"));
         self.line(&format!("  app      {app}"));
         self.line(&format!("  console  {}", running.console));
         self.line("\nTry:");
-        self.line(&format!("  lateen status{option}"));
-        self.line(&format!("  curl -s {app}/"));
-        let sample = self.routing_sample.clone();
-        if let Some(sample) = sample {
-            self.line(&format!("  lateen apply --wait{option} -f {sample}"));
-        } else {
-            self.line(&format!("  lateen logs{option} -n istio-system istio-ingressgateway"));
+        for command in self.suggestions(&app) {
+            self.line(&format!("  {command}"));
         }
-        self.line(&format!("  lateen down{option}"));
         if let Some(mut starter) = self.starter.take() {
             let _ = starter.write_all(detach::READY);
         }
+    }
+
+    /// Commands worth pasting into another terminal.
+    fn suggestions(&self, app: &str) -> [String; 4] {
+        let (lateen, option) = (&self.program, &self.state_option);
+        let third = match &self.routing_sample {
+            Some(sample) => format!("{lateen} apply --wait{option} -f {sample}"),
+            None => format!("{lateen} logs{option} -n istio-system istio-ingressgateway"),
+        };
+        [format!("curl -i {app}"), format!("{lateen} status{option}"), third, format!("{lateen} down{option}")]
     }
 
     /// What the command's exit code is, after everything has ended.
@@ -144,4 +158,20 @@ fn routing_sample(options: &Options) -> Option<String> {
         .collect();
     files.sort_by_key(|path| (!path.to_string_lossy().contains("90-10"), path.clone()));
     files.first().map(|path| path.display().to_string())
+}
+
+/// `lateen` if that is what a shell would run, else the way to this program from here.
+fn program() -> String {
+    let Ok(this) = std::env::current_exe() else { return "lateen".to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = find_in("lateen", std::env::split_paths(&path)).and_then(|found| found.canonicalize().ok());
+    if found.is_some_and(|found| found == this) {
+        return "lateen".to_owned();
+    }
+    let below = std::env::current_dir().ok().and_then(|here| Some(this.strip_prefix(here).ok()?.to_owned()));
+    match below {
+        Some(below) if below.components().count() > 1 => below.display().to_string(),
+        Some(below) => format!("./{}", below.display()),
+        None => this.display().to_string(),
+    }
 }

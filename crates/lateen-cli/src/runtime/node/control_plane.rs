@@ -32,7 +32,11 @@ pub(super) async fn start(node: &Arc<Node>) -> anyhow::Result<()> {
             Err(_) => {}
         }
         tokio::select! {
-            status = &mut child.exit => bail!("{}", explain(node, &format!("ended with status {}", status.unwrap_or(255)))),
+            status = &mut child.exit => {
+                // Its last words may still be on their way.
+                sleep(Duration::from_millis(100)).await;
+                bail!("{}", explain(node, &format!("ended with status {}", status.unwrap_or(255))))
+            }
             () = sleep(Duration::from_millis(20)) => {}
         }
     }
@@ -69,11 +73,12 @@ fn explain(node: &Node, what: &str) -> String {
 }
 
 async fn spawn(node: &Arc<Node>) -> anyhow::Result<Child> {
+    let (output, log) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    tokio::spawn(log_file::collect(output, node.state.lateend_log()));
     let node = Arc::clone(node);
     let started = tokio::task::spawn_blocking(move || {
         // A socket that an earlier one left would look like an answer to come.
         let _ = std::fs::remove_file(node.state.lateend_socket());
-        let log = std::fs::File::options().create(true).append(true).open(node.state.lateend_log())?;
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         let spawn = Spawn::new(&node.plan.lateend, &arguments(&node), &environment)?
             .descriptor(node.null.as_fd(), 0)

@@ -206,11 +206,11 @@ async fn run_once(
     let status = {
         let exit = &mut child.exit;
         let lively = async {
-            if let Some(hook) = &spec.post_start {
-                if let Err(error) = run_hook(place, hook).await {
-                    place.update(|container| container.attempted = true);
-                    return format!("postStart failed: {error:#}");
-                }
+            if let Some(hook) = &spec.post_start
+                && let Err(error) = run_hook(place, hook).await
+            {
+                place.update(|container| container.attempted = true);
+                return format!("postStart failed: {error:#}");
             }
             place.update(|container| container.attempted = true);
             watch_health(place, spec).await

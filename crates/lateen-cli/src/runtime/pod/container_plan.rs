@@ -20,6 +20,8 @@ use crate::runtime::node::network::NODE_ADDRESS;
 /// Our own images, whatever their version.
 const PROXY_IMAGE: &str = "lateen/proxy";
 const INIT_IMAGE: &str = "lateen/init";
+/// The mark that `lateen-intercept` exempts by default.
+const PROXY_MARK: &str = "1337";
 /// Istio's readiness port and path.
 const PROXY_READINESS: (u16, &str) = (15021, "/healthz/ready");
 
@@ -92,6 +94,10 @@ pub(super) fn plan(
         // Health checks come from the node and are for the app.
         environment.insert("LATEEN_EXCLUDE_INBOUND_SOURCES".to_owned(), NODE_ADDRESS.to_string());
     }
+    if is_proxy {
+        // Everybody is the same user here, so that the redirect rules know the proxy by the mark on its sockets.
+        environment.entry("LATEEN_SOCKET_MARK".to_owned()).or_insert_with(|| PROXY_MARK.to_owned());
+    }
     let mut mounts = files.to_vec();
     mounts.extend(volumes.mounts(container, is_proxy, &environment).with_context(about)?);
     let staging = folder.join("staging").join(&container.name);
@@ -126,6 +132,11 @@ pub(super) fn plan(
         },
     };
     Ok(spec)
+}
+
+/// Whether a container is the proxy or the one that sets the redirect rules up.
+pub(super) fn is_ours(container: &Container) -> bool {
+    is_image(&container.image, PROXY_IMAGE) || is_image(&container.image, INIT_IMAGE)
 }
 
 /// `lateen/proxy`, `lateen/proxy:0.1.0`, `registry.example/lateen/proxy:0.1.0`

@@ -91,7 +91,7 @@ impl Live {
             }),
             None => {
                 let first = self.containers.iter().find(|container| !container.is_proxy);
-                first.or(self.containers.first()).context("the pod has no container yet")
+                first.or_else(|| self.containers.first()).context("the pod has no container yet")
             }
         }
     }

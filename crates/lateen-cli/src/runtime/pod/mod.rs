@@ -10,6 +10,7 @@ pub(crate) mod log_file;
 mod probe;
 mod publish;
 mod shepherd;
+mod supported;
 mod view;
 mod volumes;
 
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use lateen_api::kubernetes::{Deployment, Pod, PodSpec};
 use lateen_api::meta::OwnerReference;
 use lateen_api::{ObjectMeta, Resource};
@@ -146,9 +147,7 @@ async fn prepare(
     let metadata: ObjectMeta =
         serde_json::from_value(json["metadata"].take()).context("the injected pod's metadata")?;
     let spec: PodSpec = serde_json::from_value(json["spec"].take()).context("the injected pod's spec")?;
-    if spec.host_network {
-        bail!("`hostNetwork` is not supported on one machine");
-    }
+    supported::check(&spec)?;
     publisher.set(metadata.clone(), spec.clone());
     let account = spec.account();
     let token = node.api.token(&pod.key.namespace, account, &pod.key.name, &pod.uid).await.context("get a token")?;
@@ -277,11 +276,16 @@ async fn renew_token(node: &Node, pod: &PodHandle, spec: &PodSpec, volumes: &Vol
 
 async fn clean_up(node: &Arc<Node>, pod: &Arc<PodHandle>) {
     let (node_of, handle) = (Arc::clone(node), Arc::clone(pod));
+    let mesh_ends = pod.stopped().borrow().is_some_and(|stop| stop.at_most.is_some());
     let done = tokio::task::spawn_blocking(move || {
         network::remove_pod(&link_name(&handle)).context("remove the link")?;
-        let folder = pod_folder(&node_of, &handle);
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+        let mut folders = vec![pod_folder(&node_of, &handle)];
+        // When the whole mesh ends its logs stay, for whoever wants to know why.
+        if !mesh_ends {
+            folders.push(node_of.state.log_folder(&handle.key.namespace, &handle.key.name));
+        }
+        for folder in folders.iter().filter(|folder| folder.exists()) {
+            std::fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
         }
         anyhow::Ok(())
     });

@@ -119,7 +119,7 @@ impl View {
         }
         // A link that leads nowhere (resolv.conf, whose target was in /run) is followed by hand.
         if let Ok(target) = fs::read_link(path) {
-            let parent = path.parent().unwrap_or(Path::new("/"));
+            let parent = path.parent().unwrap_or(path);
             return self.make(&plain(&parent.join(target)), is_folder);
         }
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { bail!("the path has no name") };
