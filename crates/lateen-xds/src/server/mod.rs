@@ -1,8 +1,8 @@
 //! The server's end: what each connected proxy has, what it should have, and in which order it gets there.
 //!
-//! A [`Session`] follows one stream. It works in waves: it takes the newest [`View`], brings the proxy there (clusters,
-//! endpoints, listeners, route tables, each acknowledged before the next starts, what is gone last), and only then looks
-//! for a newer view. So a proxy never holds half of two revisions, a slow one skips revisions instead of queueing them, and
+//! A [`Session`] follows one stream. It works in waves: it takes the newest [`View`], brings the proxy there (clusters and
+//! endpoints first, listeners and route tables when those have been answered, what is gone last), and only then looks for
+//! a newer view. So a proxy never holds half of two revisions, a slow one skips revisions instead of queueing them, and
 //! "this revision is live there" is a plain fact: its wave has ended.
 
 mod message;

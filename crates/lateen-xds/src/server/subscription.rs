@@ -21,6 +21,9 @@ const RESPONSE_BYTES: usize = 4 << 20;
 /// What keeping a name costs beyond its bytes, roughly.
 const ENTRY_BYTES: usize = 64;
 
+/// So many refusals are looked into, in search of the resources that are to blame; one more counts for all.
+pub(super) const REFUSALS: usize = 16;
+
 /// Where a type stands in make-before-break order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
@@ -72,6 +75,8 @@ pub(super) struct Subscription {
     outstanding: Option<Outstanding>,
     last_nonce: String,
     rejected: BTreeMap<Arc<str>, Rejected>,
+    /// Responses refused since the view was new.
+    refusals: usize,
     /// Revisions of the last comparison, of what was sent last and of what was accepted last.
     compared: u64,
     sent: u64,
@@ -141,6 +146,7 @@ impl Subscription {
             outstanding: None,
             last_nonce: String::new(),
             rejected: BTreeMap::new(),
+            refusals: 0,
             compared: 0,
             sent: 0,
             acknowledged: 0,
@@ -270,18 +276,26 @@ impl Subscription {
         Some(Answer { names, refused })
     }
 
-    /// Notes which resources of a refused response the error names; all of them when it names none.
+    /// Notes which resources of a refused response the error names; all of them when it names none. The others go out once
+    /// more: a client may have dropped them too (Envoy does, when a resource breaks a rule of its message).
     fn blame(&mut self, outstanding: &Outstanding, message: &str) -> Vec<Arc<str>> {
         let message = &message[..message.floor_char_boundary(MESSAGE_BYTES)];
-        let named: Vec<_> = outstanding.names.iter().filter(|name| mentions(message, name)).cloned().collect();
-        let blamed = if named.is_empty() { outstanding.names.clone() } else { named };
-        for name in &outstanding.names {
-            self.rejected.remove(name);
+        self.refusals += 1;
+        let (mut blamed, mut others): (Vec<_>, Vec<_>) =
+            outstanding.names.iter().cloned().partition(|name| mentions(message, name));
+        if blamed.is_empty() || self.refusals > REFUSALS {
+            blamed.append(&mut others);
         }
         for name in &blamed {
             let own_line = message.lines().find_map(|line| line.strip_prefix(&**name)?.strip_prefix(": "));
             let message = own_line.unwrap_or(message).to_owned();
             self.rejected.insert(Arc::clone(name), Rejected { message, since: outstanding.revision });
+        }
+        for name in others {
+            self.rejected.remove(&name);
+            if self.covers(&name) && !self.is_whole() {
+                self.owed.insert(name);
+            }
         }
         blamed
     }
@@ -308,6 +322,7 @@ impl Subscription {
 
     /// A new view is there.
     pub(super) fn renew(&mut self, view: &dyn View) {
+        self.refusals = 0;
         self.stale |= self.is_subscribed() && view.may_differ(&self.type_url, self.compared);
     }
 
@@ -366,7 +381,7 @@ impl Subscription {
         let news = self.plan.upserts.drain(..).collect();
         let mut resources = self.plan.whole.clone();
         if self.stage == Stage::Listener {
-            self.plan.removals.drain(..).for_each(|name| drop(self.given.remove(&name)));
+            std::mem::take(&mut self.plan.removals).iter().for_each(|name| self.drop_given(name));
         }
         let kept = self.plan.removals.iter().filter_map(|name| self.given.get(name)?.resource.clone());
         resources.extend(kept);
@@ -382,10 +397,7 @@ impl Subscription {
         match self.variant {
             Variant::Delta => Some(Batch { resources: Vec::new(), removed, news: Vec::new() }),
             Variant::StateOfTheWorld => {
-                for name in removed {
-                    self.given.remove(&name);
-                    self.rejected.remove(&name);
-                }
+                removed.iter().for_each(|name| self.drop_given(name));
                 self.is_whole().then(|| Batch {
                     resources: self.plan.whole.clone(),
                     removed: Vec::new(),
@@ -395,6 +407,11 @@ impl Subscription {
         }
     }
 
+    fn drop_given(&mut self, name: &str) {
+        self.given.remove(name);
+        self.rejected.remove(name);
+    }
+
     /// Notes that a batch goes out.
     pub(super) fn record(&mut self, batch: &Batch, nonce: &str, revision: u64, now: Instant) {
         let repeated = self.is_whole();
@@ -402,10 +419,7 @@ impl Subscription {
             let given = Given { version: resource.version, resource: repeated.then(|| resource.clone()) };
             self.given.insert(Arc::clone(&resource.name), given);
         }
-        for name in &batch.removed {
-            self.given.remove(name);
-            self.rejected.remove(name);
-        }
+        batch.removed.iter().for_each(|name| self.drop_given(name));
         self.greeted = true;
         self.sent = revision;
         nonce.clone_into(&mut self.last_nonce);

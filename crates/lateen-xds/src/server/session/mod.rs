@@ -141,26 +141,31 @@ impl Session {
     }
 
     fn advance(&mut self, now: Instant) -> Option<Response> {
-        let mut open = true;
         for at in 0..self.types.len() {
-            let stage = self.types[at].stage;
-            let ordered = stage != Stage::Free;
-            if (!ordered || (open && !self.awaits_before(stage)))
+            if self.may_send(self.types[at].stage)
                 && let Some(batch) = self.types[at].next_upserts(&*self.view)
             {
                 return Some(self.send(at, batch, now));
             }
-            open &= !ordered || self.types[at].is_made();
         }
-        if !open || self.awaits_before(Stage::Free) {
+        if self.awaits_before(Stage::Free) || !self.are_made(Stage::Free) {
             return None;
         }
-        for at in 0..self.types.len() {
-            if let Some(batch) = self.types[at].next_removals() {
-                return Some(self.send(at, batch, now));
-            }
+        let (at, batch) = (0..self.types.len()).find_map(|at| Some((at, self.types[at].next_removals()?)))?;
+        Some(self.send(at, batch, now))
+    }
+
+    /// Listeners and route tables wait until clusters and endpoints are there. Endpoints do not wait for an answer to the
+    /// clusters: an Envoy answers those only when it has got the endpoints that they need.
+    fn may_send(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Listener | Stage::Route => self.are_made(Stage::Listener) && !self.awaits_before(Stage::Listener),
+            Stage::Cluster | Stage::Endpoint | Stage::Free => true,
         }
-        None
+    }
+
+    fn are_made(&self, before: Stage) -> bool {
+        self.types.iter().filter(|of| of.stage < before).all(Subscription::is_made)
     }
 
     /// Whether resources of a type before this stage have still to be asked for.

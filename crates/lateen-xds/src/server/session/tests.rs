@@ -14,6 +14,7 @@ use prost::Message as _;
 use super::{ASKING, Error, Session, TYPES};
 use crate::Resource;
 use crate::server::message::Names;
+use crate::server::subscription::REFUSALS;
 use crate::server::{Live, Request, Response, Selection, Variant, View};
 use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
@@ -145,10 +146,12 @@ fn settled() -> Stream {
     stream.delta(LISTENER, &["*"], &[]);
     assert_eq!(stream.sent(), ["Cluster: +eds-a"]);
     stream.delta(ENDPOINT, &["eds-a"], &[]);
-    assert_eq!(stream.ack(CLUSTER), ["ClusterLoadAssignment: +eds-a"]);
+    assert_eq!(stream.sent(), ["ClusterLoadAssignment: +eds-a"]);
+    assert!(stream.ack(CLUSTER).is_empty());
     assert_eq!(stream.ack(ENDPOINT), ["Listener: +l"]);
     stream.delta(ROUTE, &["r"], &[]);
-    assert_eq!(stream.ack(LISTENER), ["RouteConfiguration: +r"]);
+    assert_eq!(stream.sent(), ["RouteConfiguration: +r"]);
+    assert!(stream.ack(LISTENER).is_empty());
     assert_eq!(stream.live(), 0);
     assert!(stream.ack(ROUTE).is_empty());
     assert_eq!(stream.live(), 1);
@@ -167,8 +170,8 @@ fn what_is_new_comes_before_what_names_it_and_what_is_gone_goes_last() {
     stream.delta(ENDPOINT, &["eds-b"], &[]);
     assert_eq!(stream.sent(), ["ClusterLoadAssignment: +eds-b"]);
     // A listener may take over the address of the one that goes.
-    assert_eq!(stream.ack(ENDPOINT), ["Listener: +m -l"]);
-    assert_eq!(stream.ack(LISTENER), ["RouteConfiguration: +r"]);
+    assert_eq!(stream.ack(ENDPOINT), ["Listener: +m -l", "RouteConfiguration: +r"]);
+    assert!(stream.ack(LISTENER).is_empty());
     assert_eq!(stream.ack(ROUTE), ["Cluster: -eds-a"]);
     assert_eq!(stream.ack(CLUSTER), ["ClusterLoadAssignment: -eds-a"]);
     assert_eq!(stream.live(), 1);
@@ -205,8 +208,7 @@ fn a_cluster_that_changes_gets_its_endpoints_again() {
     let mut all = FIRST.to_vec();
     all[0].2 = 2;
     stream.session.set_view(world(2, &all));
-    assert_eq!(stream.sent(), ["Cluster: +eds-a"]);
-    assert_eq!(stream.ack(CLUSTER), ["ClusterLoadAssignment: +eds-a"]);
+    assert_eq!(stream.sent(), ["Cluster: +eds-a", "ClusterLoadAssignment: +eds-a"]);
 }
 
 #[test]
@@ -220,7 +222,9 @@ fn a_refusal_names_its_resource_and_is_not_repeated_and_ends_with_a_better_versi
     stream.session.set_view(with(2, 1, 1));
     assert_eq!(stream.sent(), ["Cluster: +a +b"]);
     stream.answer(CLUSTER, Some("b: lb_policy: no such thing"));
-    assert!(stream.sent().is_empty());
+    // The client may have dropped the good one too.
+    assert_eq!(stream.sent(), ["Cluster: +a"]);
+    assert!(stream.ack(CLUSTER).is_empty());
     let progress = stream.session.progress();
     assert_eq!((progress.settled, progress.live_revision()), (2, 1));
     let Live::Rejected(rejections) = progress.of(2) else { panic!("{:?}", progress.of(2)) };
@@ -250,6 +254,36 @@ fn a_refusal_that_names_nothing_counts_for_all() {
     stream.answer(CLUSTER, Some("cannot read"));
     let refused: Vec<_> = stream.session.progress().rejections.into_iter().map(|of| of.resource.to_string()).collect();
     assert_eq!(refused, ["a", "b"]);
+}
+
+#[test]
+fn a_client_that_refuses_for_ever_is_not_asked_for_ever() {
+    let mut stream = settled();
+    let names: Vec<&str> = (0..30).map(|n| &*format!("c{n:02}").leak()).collect();
+    let mut all = FIRST.to_vec();
+    all.extend(names.iter().map(|name| (CLUSTER, *name, 1)));
+    stream.session.set_view(world(2, &all));
+    let rounds = names.iter().take_while(|name| {
+        let sent = stream.sent();
+        sent.iter().for_each(|_| stream.answer(CLUSTER, Some(&format!("{name}: no"))));
+        !sent.is_empty()
+    });
+    assert_eq!(rounds.count(), REFUSALS + 1);
+    assert_eq!(stream.session.progress().rejections.len(), 30);
+}
+
+#[test]
+fn a_refused_listener_that_goes_is_not_refused_any_more() {
+    let mut stream = Stream::open(Variant::StateOfTheWorld, world(1, &[(LISTENER, "a", 1), (LISTENER, "b", 1)]));
+    stream.names(LISTENER, &[]);
+    let nonce = stream.nonces[LISTENER].clone();
+    let error = Some("b: no".to_owned());
+    stream.request(Request { type_url: LISTENER.to_owned(), nonce, error, names: Names::default() });
+    assert_eq!(stream.live(), 0);
+    stream.session.set_view(world(2, &[(LISTENER, "a", 1)]));
+    assert_eq!(stream.sent(), ["Listener: +a"]);
+    assert!(stream.names(LISTENER, &[]).is_empty());
+    assert_eq!(stream.live(), 2);
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! Both tasks over a socket: authentication, updates, refusals, reconnects.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use lateen_xds::client::{
+    self, Backoff, Connect, ConnectError, Connection, Handler, Interest, Rejection, Status, Update,
+};
+use lateen_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tonic::transport::Endpoint;
+
+use crate::world::{Server, World};
+
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Update { type_url: String, upserts: Vec<String>, removals: Vec<String> },
+    Connected,
+    Disconnected(String),
+}
+
+/// Tells all, and refuses what is called `bad`.
+struct Teller(mpsc::UnboundedSender<Told>);
+
+impl Handler for Teller {
+    fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
+        let upserts: Vec<_> = update.upserts.into_iter().map(|(name, _)| name).collect();
+        let bad = upserts.contains(&"bad".to_owned());
+        let _ = self.0.send(Told::Update { type_url: update.type_url, upserts, removals: update.removals });
+        let rejection = Rejection { resource: "bad".to_owned(), reason: "it is bad".to_owned() };
+        if bad { Err(vec![rejection]) } else { Ok(()) }
+    }
+
+    fn wanted(&self) -> Vec<(&'static str, Interest)> {
+        vec![(CLUSTER, Interest::All), (ENDPOINT, Interest::Named(BTreeSet::new())), (LISTENER, Interest::All)]
+    }
+
+    fn status(&mut self, status: Status<'_>) {
+        let _ = self.0.send(match status {
+            Status::Connected => Told::Connected,
+            Status::Disconnected { reason, .. } => Told::Disconnected(reason.to_owned()),
+        });
+    }
+}
+
+/// Shows a bad token first, and good ones from then on.
+struct Dial {
+    address: SocketAddr,
+    token: &'static str,
+}
+
+impl Connect for Dial {
+    async fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.address))?.connect().await?;
+        let authorization = std::mem::replace(&mut self.token, "Bearer good").parse().ok();
+        Ok(Connection { channel, authorization })
+    }
+}
+
+struct Client {
+    told: mpsc::UnboundedReceiver<Told>,
+    task: JoinHandle<()>,
+}
+
+impl Client {
+    fn start(address: SocketAddr, token: &'static str) -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        let node = Node { id: "sidecar~127.0.0.1~p.n~d".to_owned(), ..Node::default() };
+        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(50));
+        let task =
+            tokio::spawn(
+                async move { match client::run(node, Dial { address, token }, Teller(tell), backoff).await {} },
+            );
+        Self { told, task }
+    }
+
+    async fn next(&mut self) -> Told {
+        let told = tokio::time::timeout(Duration::from_secs(20), self.told.recv()).await;
+        told.expect("something happens").expect("the client runs")
+    }
+
+    async fn update(&mut self, type_url: &str, upserts: &[&str], removals: &[&str]) {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let expected =
+            Told::Update { type_url: type_url.to_owned(), upserts: names(upserts), removals: names(removals) };
+        assert_eq!(self.next().await, expected);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn world(revision: u64, clusters: &[&str]) -> World {
+    let cluster = |name: &str| Cluster { name: name.to_owned(), ..Cluster::default() };
+    clusters.iter().fold(World::new(revision), |world, name| world.with(name, &cluster(name)))
+}
+
+#[tokio::test]
+async fn updates_arrive_and_revisions_are_live_when_they_are_applied() {
+    let server = Server::start(world(1, &["a", "b"]), None).await;
+    let mut client = Client::start(server.address, "Bearer good");
+    assert_eq!(client.next().await, Told::Connected);
+    client.update(CLUSTER, &["a", "b"], &[]).await;
+    client.update(LISTENER, &[], &[]).await;
+    server.live(1).await;
+    server.set(world(2, &["a", "c"]));
+    client.update(CLUSTER, &["c"], &[]).await;
+    client.update(CLUSTER, &[], &["b"]).await;
+    server.live(2).await;
+    let node = server.seen.nodes.lock().expect("no panics")[0].clone();
+    assert_eq!(node.proxy.expect("it is a mesh proxy's id").namespace, "n");
+}
+
+#[tokio::test]
+async fn a_refusal_is_known_by_name_and_text() {
+    let server = Server::start(world(1, &["a", "bad"]), None).await;
+    let mut client = Client::start(server.address, "Bearer good");
+    assert_eq!(client.next().await, Told::Connected);
+    client.update(CLUSTER, &["a", "bad"], &[]).await;
+    // Once more, as it may have been dropped with the other.
+    client.update(CLUSTER, &["a"], &[]).await;
+    client.update(LISTENER, &[], &[]).await;
+    let refused = crate::world::eventually("the refusal is known", async || {
+        let progress = server.seen.progress.lock().expect("no panics").clone();
+        if progress.settled == 1 { Ok(progress.rejections) } else { Err(format!("{progress:?}")) }
+    });
+    let refused = refused.await;
+    assert_eq!((refused.len(), &*refused[0].resource, refused[0].message.as_str()), (1, "bad", "it is bad"));
+    server.set(world(2, &["a"]));
+    client.update(CLUSTER, &[], &["bad"]).await;
+    server.live(2).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_admitted_is_told_and_may_come_back_with_a_better_token() {
+    let server = Server::start(world(1, &["a"]), None).await;
+    let mut client = Client::start(server.address, "Bearer bad");
+    assert_eq!(client.next().await, Told::Disconnected("Unauthenticated: not you".to_owned()));
+    assert_eq!(client.next().await, Told::Connected);
+    client.update(CLUSTER, &["a"], &[]).await;
+}
+
+#[tokio::test]
+async fn another_server_sends_only_what_differs() {
+    let server = Server::start(world(1, &["a", "b"]), None).await;
+    let mut client = Client::start(server.address, "Bearer good");
+    assert_eq!(client.next().await, Told::Connected);
+    client.update(CLUSTER, &["a", "b"], &[]).await;
+    client.update(LISTENER, &[], &[]).await;
+    server.live(1).await;
+    let address = server.stop().await;
+    assert!(matches!(client.next().await, Told::Disconnected(_)));
+    let _server = Server::start(world(1, &["b", "c"]), Some(address)).await;
+    loop {
+        match client.next().await {
+            Told::Disconnected(_) => {}
+            told => break assert_eq!(told, Told::Connected),
+        }
+    }
+    client.update(CLUSTER, &["c"], &[]).await;
+    client.update(LISTENER, &[], &[]).await;
+    client.update(CLUSTER, &[], &["a"]).await;
+}
+
+#[tokio::test]
+async fn a_stream_without_a_node_is_refused() {
+    let server = Server::start(world(1, &[]), None).await;
+    let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{}", server.address)).await.expect("up");
+    let request = DiscoveryRequest { type_url: CLUSTER.to_owned(), ..DiscoveryRequest::default() };
+    let stream = client.stream_aggregated_resources(tokio_stream::iter([request])).await.expect("it opens");
+    let status = stream.into_inner().message().await.expect_err("it has no node");
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+}
