@@ -56,7 +56,7 @@ impl StateOption {
 /// A pod by name, and one of its containers.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PodChoice {
-    /// Name of the pod, or the beginning of exactly one name.
+    /// Name of the pod, the beginning of exactly one name, or deploy/NAME for a pod of a Deployment.
     pod: String,
     /// Its namespace.
     #[arg(short, long, default_value = "default")]

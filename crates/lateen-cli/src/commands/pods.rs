@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context as _, bail};
-use lateen_api::kubernetes::Pod;
+use lateen_api::kubernetes::{Pod, PodStatus};
 use lateen_api::{Object, Resource, parse_documents};
 
 use crate::runtime::state_dir::StateDir;
@@ -29,9 +29,18 @@ pub(super) fn all(state: &StateDir) -> anyhow::Result<Vec<Resource<Pod>>> {
     Ok(pods)
 }
 
-/// The pod of a name, or the only one whose name starts so.
+/// The pod of a name, or the only one whose name starts so; for `deploy/NAME` a ready pod of that Deployment.
 pub(super) fn find(state: &StateDir, namespace: &str, name: &str) -> anyhow::Result<Resource<Pod>> {
     let all = all(state)?;
+    let deployment = ["deploy/", "deployment/"].iter().find_map(|prefix| name.strip_prefix(prefix));
+    if let Some(deployment) = deployment {
+        let mut its: Vec<_> =
+            all.iter().filter(|pod| pod.namespace() == namespace && owner(pod) == Some(deployment)).collect();
+        its.sort_by_key(|pod| !pod.spec.status.as_ref().is_some_and(PodStatus::is_ready));
+        let first =
+            its.first().with_context(|| format!("deployment {deployment} has no pod in namespace {namespace}"))?;
+        return Ok((*first).clone());
+    }
     let mut here: Vec<_> = all.iter().filter(|pod| pod.namespace() == namespace).collect();
     if let Some(exact) = here.iter().find(|pod| pod.name() == name) {
         return Ok((*exact).clone());
@@ -49,6 +58,12 @@ pub(super) fn find(state: &StateDir, namespace: &str, name: &str) -> anyhow::Res
             bail!("several pods start with {name}: {}", names.join(", "))
         }
     }
+}
+
+/// The Deployment behind a pod: its ReplicaSet's name without the template's fingerprint.
+fn owner(pod: &Resource<Pod>) -> Option<&str> {
+    let replica_set = pod.metadata.owner_references.iter().find(|owner| owner.kind == "ReplicaSet")?;
+    replica_set.name.rsplit_once('-').map(|(deployment, _)| deployment)
 }
 
 /// The container asked for, else the first that is no proxy.

@@ -54,6 +54,15 @@ def objects():
     return found
 
 
+def inject(pod):
+    if pod["metadata"].get("labels", {}).get("sidecar.istio.io/inject") != "true":
+        return {"pod": pod, "injected": False, "reason": "it does not ask for it"}
+    spec = pod["spec"]
+    spec["initContainers"] = [{"name": "istio-init", "image": "lateen/init:test", "args": ["apply"]}]
+    spec["containers"].append({"name": "istio-proxy", "image": "lateen/proxy:test", "args": ["sidecar"]})
+    return {"pod": pod, "injected": True}
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -106,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.path == "/api/v1/inject":
-            self.answer({"pod": body, "injected": False, "reason": "the stand-in injects nothing"})
+            self.answer(inject(body))
         elif self.path == "/api/v1/token":
             self.answer({"token": f"token of {body['namespace']}/{body['pod']}", "expires": "2100-01-01T00:00:00Z"})
         else:

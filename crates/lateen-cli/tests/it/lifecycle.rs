@@ -21,12 +21,13 @@ fn down_leaves_nothing() {
     let [pods, front] = web("shop", 2);
     // Something that went into the background, too.
     let mesh = Mesh::up(&[pods, front, shell("daemon", "(setsid sleep 1000 &) ; exec sleep 1000")]);
-    assert!(mesh.left_over().len() > 4, "{:?}", mesh.left_over());
+    let family = mesh.family();
+    assert_eq!(family.alive().iter().filter(|line| line.contains("sleep 1000")).count(), 2, "{:?}", family.alive());
     let status = mesh.lateen(&["status"]).ok();
     assert!(status.starts_with("3/3 pods ready"), "{status}");
     let said = mesh.lateen(&["down"]).ok();
     assert!(said.starts_with("the mesh is down"), "{said}");
-    assert_eq!(mesh.left_over(), Vec::<String>::new());
+    assert_eq!((family.alive(), mesh.left_over()), (Vec::new(), Vec::new()));
     assert_eq!(host(), (BTreeSet::new(), 0));
     for gone in ["supervisor.json", "supervisor.sock", "lateend.sock", "pods", "run", "applied"] {
         assert!(!mesh.path("state").join(gone).exists(), "{gone} is left");
@@ -39,9 +40,10 @@ fn down_leaves_nothing() {
 fn whichever_part_is_killed_nothing_is_left_and_the_next_start_works() {
     let mesh = Mesh::up(&[client()]);
     for part in [0, 1] {
-        let parts = mesh.processes();
+        let (parts, family) = (mesh.processes(), mesh.family());
+        assert!(family.alive().len() > 4, "{family:?}");
         kill(Pid::from_raw(parts[part]), Signal::SIGKILL).unwrap();
-        eventually("everything is gone", || mesh.left_over().is_empty().then_some(()));
+        eventually("everything is gone", || (family.alive().is_empty() && mesh.left_over().is_empty()).then_some(()));
         if part == 1 {
             assert!(mesh.log().contains("the node was ended by SIGKILL"), "{}", mesh.log());
         }
@@ -58,9 +60,9 @@ fn whichever_part_is_killed_nothing_is_left_and_the_next_start_works() {
 fn the_control_plane_is_started_again() {
     let mesh = Mesh::up(&[client()]);
     let find = || {
-        let all = mesh.left_over();
+        let all = mesh.family().alive();
         let line = all.iter().find(|line| line.contains("python3") && line.contains("lateend"))?;
-        line.split([':', '/']).nth(2)?.parse::<i32>().ok()
+        line.split(':').next()?.parse::<i32>().ok()
     };
     let first = find().unwrap();
     kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();

@@ -6,6 +6,7 @@
 mod exec;
 mod failures;
 mod host;
+mod injected;
 mod lifecycle;
 mod mesh;
 mod outside;

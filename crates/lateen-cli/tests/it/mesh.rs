@@ -54,7 +54,7 @@ impl Mesh {
             fs::copy(lateen, bin.join("lateen")).unwrap();
         }
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-        for (file, name) in [("control_plane.py", "lateend"), ("web.py", "web")] {
+        for (file, name) in [("control_plane.py", "lateend"), ("web.py", "web"), ("proxy.py", "lateen-proxy")] {
             fs::copy(source.join(file), bin.join(name)).unwrap();
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -136,22 +136,57 @@ impl Mesh {
         ["bridge", "node"].map(|name| running[name]["pid"].as_i64().unwrap() as i32)
     }
 
-    /// Processes that this mesh started and that still run: they carry its directory in their environment or arguments, or
-    /// are below its processes.
+    /// The bridge and everything below it, as the process numbers and command lines that there are now.
+    pub(crate) fn family(&self) -> Family {
+        let mut members = vec![self.processes()[0]];
+        let parents: Vec<(i32, i32)> = all_processes().filter_map(|pid| Some((pid, stat(pid)?.0))).collect();
+        let mut next = 0;
+        while let Some(parent) = members.get(next).copied() {
+            members.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        Family(members.into_iter().filter_map(|pid| Some((pid, stat(pid)?.1))).collect())
+    }
+
+    /// Command lines of running programs of this mesh's own directory, whoever started them.
     pub(crate) fn left_over(&self) -> Vec<String> {
         let mark = self.folder.path().display().to_string();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-            let path = entry.path();
-            let read =
-                |name: &str| String::from_utf8_lossy(&fs::read(path.join(name)).unwrap_or_default()).into_owned();
-            let exe = fs::read_link(path.join("exe")).map(|exe| exe.display().to_string()).unwrap_or_default();
-            if [read("cmdline"), read("environ"), exe].iter().any(|text| text.contains(&mark)) {
-                found.push(format!("{}: {}", path.display(), read("cmdline").replace('\0', " ")));
-            }
-        }
-        found
+        let of_ours = |pid: &i32| {
+            let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            let exe = fs::read_link(format!("/proc/{pid}/exe")).map(|exe| exe.display().to_string());
+            let texts = [read("cmdline"), read("environ"), exe.unwrap_or_default().into_bytes()];
+            texts.iter().any(|text| String::from_utf8_lossy(text).contains(&mark))
+        };
+        all_processes().filter(of_ours).map(command_line).collect()
     }
+}
+
+/// Processes by number and start, so that later ones of the same number are not taken for them.
+#[derive(Debug)]
+pub(crate) struct Family(Vec<(i32, u64)>);
+
+impl Family {
+    /// Command lines of those that still run.
+    pub(crate) fn alive(&self) -> Vec<String> {
+        let alive = self.0.iter().filter(|(pid, start)| stat(*pid).is_some_and(|(_, now)| now == *start));
+        alive.map(|(pid, _)| command_line(*pid)).collect()
+    }
+}
+
+fn all_processes() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn command_line(pid: i32) -> String {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    format!("{pid}: {}", String::from_utf8_lossy(&text).replace('\0', " "))
+}
+
+/// Parent and start of a process that is no zombie (proc(5)).
+fn stat(pid: i32) -> Option<(i32, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    (fields[0] != "Z").then_some((fields[1].parse().ok()?, fields[19].parse().ok()?))
 }
 
 impl Drop for Mesh {

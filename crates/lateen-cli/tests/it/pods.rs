@@ -81,6 +81,21 @@ fn init_containers_run_first_and_in_order_and_sidecars_beside() {
 }
 
 #[test]
+fn a_pod_that_is_deleted_while_it_starts_leaves_nothing() {
+    let mut pods = shell("slow", "sleep 1000");
+    let init = json!([{"name": "init", "image": "sh", "args": ["exec sleep 54321"]}]);
+    pods["spec"]["template"]["spec"]["initContainers"] = init;
+    pods["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    let mesh = Mesh::new(&[pods, client()]);
+    mesh.lateen(&mesh.up_arguments(&["--detach", "--timeout", "1"]));
+    let is_running = || mesh.family().alive().iter().any(|line| line.contains("sleep 54321"));
+    eventually("the init container runs", || is_running().then_some(()));
+    mesh.write(&[client()]);
+    eventually("it is gone", || (!is_running() && mesh.pods().len() == 1).then_some(()));
+    assert_eq!(fs::read_dir(mesh.path("state/run")).unwrap().count(), 2, "the client's and our own manifest");
+}
+
+#[test]
 fn a_container_that_ends_is_started_again_and_again_more_slowly() {
     let mesh = Mesh::new(&[shell("crash", "echo about to fail >&2; exit 3")]);
     let said = mesh.lateen(&mesh.up_arguments(&["--detach", "--timeout", "3"]));

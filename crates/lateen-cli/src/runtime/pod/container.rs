@@ -203,7 +203,7 @@ async fn run_once(
         container.pid = Some(child.pid.as_raw());
         container.phase = Phase::Running { since: now() };
     });
-    let status = {
+    let cause = {
         let exit = &mut child.exit;
         let lively = async {
             if let Some(hook) = &spec.post_start
@@ -216,18 +216,14 @@ async fn run_once(
             watch_health(place, spec).await
         };
         tokio::select! {
-            status = exit => Some(status.unwrap_or(255)),
-            why = lively => {
-                let (pod, name) = (&place.pod.key.name, &spec.name);
-                place.node.tell(Event::Problem { text: format!("pod {pod}, container {name}: {why}; it is restarted") });
-                None
-            }
-            _ = stopped.wait_for(Option::is_some) => None,
+            status = exit => Cause::Itself(status.unwrap_or(255)),
+            why = lively => Cause::Unhealthy(why),
+            _ = stopped.wait_for(Option::is_some) => Cause::Stopped,
         }
     };
-    let status = match status {
-        Some(status) => status,
-        None => {
+    let status = match cause {
+        Cause::Itself(status) => status,
+        Cause::Unhealthy(_) | Cause::Stopped => {
             let grace = stopped.borrow().unwrap_or(Duration::from_secs(30));
             end(place, spec, &mut child, grace).await
         }
@@ -237,7 +233,18 @@ async fn run_once(
         container.last_end = Some(end.clone());
         container.phase = Phase::Ended(end);
     });
-    Ok(status)
+    match cause {
+        Cause::Unhealthy(why) => bail!("{why}"),
+        Cause::Itself(_) | Cause::Stopped => Ok(status),
+    }
+}
+
+/// Why a run of a container comes to an end.
+enum Cause {
+    /// With this exit status.
+    Itself(u8),
+    Unhealthy(String),
+    Stopped,
 }
 
 /// Polite first; after `grace` not any more.

@@ -29,7 +29,7 @@ use tokio::time::sleep;
 use super::CLUSTER_DOMAIN;
 use super::messages::{Event, Mount};
 use super::node::cluster::Stored;
-use super::node::registry::{PodHandle, Stop};
+use super::node::registry::PodHandle;
 use super::node::{Node, network};
 use super::state_dir::write_atomically;
 use container::Running;
@@ -60,27 +60,13 @@ struct Prepared {
 pub(crate) async fn run(node: Arc<Node>, pod: Arc<PodHandle>, deployment: Arc<Stored<Deployment>>) {
     let object = new_object(&pod, &deployment);
     let publisher = Publisher::start(&node, &pod, object.clone());
-    let running = async {
-        let prepared = prepare_until_it_works(&node, &pod, &object, &deployment, &publisher).await;
+    if let Some(prepared) = prepare_until_it_works(&node, &pod, &object, &deployment, &publisher).await {
         run_containers(&node, &pod, prepared).await;
-    };
-    let mut stopped = pod.stopped();
-    tokio::select! {
-        () = running => {}
-        () = stopped_before_running(&pod, &mut stopped) => {}
     }
     publisher.end().await;
     clean_up(&node, &pod).await;
     node.tell(Event::PodGone { namespace: pod.key.namespace.clone(), pod: pod.key.name.clone() });
     node.pods.remove(&pod);
-}
-
-/// Ends an attempt to set up a pod that is not wanted any more. Once there are containers, ending is up to them.
-async fn stopped_before_running(pod: &PodHandle, stopped: &mut tokio::sync::watch::Receiver<Option<Stop>>) {
-    let _ = stopped.wait_for(Option::is_some).await;
-    if !pod.live().containers.is_empty() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// The Pod as Kubernetes would have made it from the template.
@@ -103,42 +89,53 @@ fn new_object(pod: &PodHandle, deployment: &Stored<Deployment>) -> Resource<Pod>
     Resource::new(metadata, spec, deployment.origin())
 }
 
+/// `None` when the pod is asked to end before.
 async fn prepare_until_it_works(
     node: &Arc<Node>,
     pod: &Arc<PodHandle>,
     object: &Resource<Pod>,
     deployment: &Stored<Deployment>,
     publisher: &Publisher,
-) -> Prepared {
+) -> Option<Prepared> {
+    let mut stopped = pod.stopped();
     let mut pause = RETRY[0];
     let mut told = String::new();
     loop {
-        match prepare(node, pod, object, publisher).await {
+        let asked = tokio::select! {
+            asked = ask_control_plane(node, pod, object) => asked,
+            _ = stopped.wait_for(Option::is_some) => return None,
+        };
+        // Once begun this is waited for, so that cleaning up finds all that was made.
+        let error = match prepare(node, pod, asked, publisher).await {
             Ok(prepared) => {
                 pod.update(|live| live.failure = None);
-                return prepared;
+                return Some(prepared);
             }
-            Err(error) => {
-                let text = format!("{error:#}");
-                pod.update(|live| live.failure = Some(text.clone()));
-                if text != told {
-                    let (name, place) = (&pod.key.name, deployment.origin());
-                    node.tell(Event::Problem { text: format!("{place}: pod {name} cannot start: {text}") });
-                    told = text;
-                }
-            }
+            Err(error) => format!("{error:#}"),
+        };
+        pod.update(|live| live.failure = Some(error.clone()));
+        if error != told {
+            let (name, place) = (&pod.key.name, deployment.origin());
+            node.tell(Event::Problem { text: format!("{place}: pod {name} cannot start: {error}") });
+            told = error;
         }
-        sleep(pause).await;
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = stopped.wait_for(Option::is_some) => return None,
+        }
         pause = (pause * 2).min(RETRY[1]);
     }
 }
 
-async fn prepare(
-    node: &Arc<Node>,
-    pod: &Arc<PodHandle>,
-    object: &Resource<Pod>,
-    publisher: &Publisher,
-) -> anyhow::Result<Prepared> {
+/// What the control plane makes of a pod, and gives it.
+struct Admitted {
+    metadata: ObjectMeta,
+    spec: PodSpec,
+    injected: bool,
+    credentials: Credentials,
+}
+
+async fn ask_control_plane(node: &Node, pod: &PodHandle, object: &Resource<Pod>) -> anyhow::Result<Admitted> {
     let injection = node.api.inject(&object.to_json()).await.context("inject the proxy")?;
     if let Some(reason) = injection.reason.filter(|_| !injection.injected && asks_for_a_proxy(object)) {
         node.tell(Event::Note { text: format!("pod {} gets no proxy: {reason}", pod.key.name) });
@@ -148,12 +145,22 @@ async fn prepare(
         serde_json::from_value(json["metadata"].take()).context("the injected pod's metadata")?;
     let spec: PodSpec = serde_json::from_value(json["spec"].take()).context("the injected pod's spec")?;
     supported::check(&spec)?;
-    publisher.set(metadata.clone(), spec.clone());
-    let account = spec.account();
-    let token = node.api.token(&pod.key.namespace, account, &pod.key.name, &pod.uid).await.context("get a token")?;
-    let credentials = Credentials { token: token.token, root: node.api.root().await? };
-    let (node, pod, injected) = (Arc::clone(node), Arc::clone(pod), injection.injected);
-    tokio::task::spawn_blocking(move || set_up(&node, &pod, metadata, spec, &credentials, injected)).await?
+    let token = node.api.token(&pod.key.namespace, spec.account(), &pod.key.name, &pod.uid).await;
+    let token = token.context("get a token")?.token;
+    let credentials = Credentials { token, root: node.api.root().await? };
+    Ok(Admitted { metadata, spec, injected: injection.injected, credentials })
+}
+
+async fn prepare(
+    node: &Arc<Node>,
+    pod: &Arc<PodHandle>,
+    asked: anyhow::Result<Admitted>,
+    publisher: &Publisher,
+) -> anyhow::Result<Prepared> {
+    let admitted = asked?;
+    publisher.set(admitted.metadata.clone(), admitted.spec.clone());
+    let (node, pod) = (Arc::clone(node), Arc::clone(pod));
+    tokio::task::spawn_blocking(move || set_up(&node, &pod, admitted)).await?
 }
 
 /// Whether somebody would wonder about a pod without a proxy.
@@ -162,18 +169,12 @@ fn asks_for_a_proxy(object: &Resource<Pod>) -> bool {
 }
 
 /// Files, links and plans; everything that blocks.
-fn set_up(
-    node: &Node,
-    pod: &PodHandle,
-    metadata: ObjectMeta,
-    spec: PodSpec,
-    credentials: &Credentials,
-    injected: bool,
-) -> anyhow::Result<Prepared> {
+fn set_up(node: &Node, pod: &PodHandle, admitted: Admitted) -> anyhow::Result<Prepared> {
+    let Admitted { metadata, spec, injected, credentials } = admitted;
     let folder = pod_folder(node, pod);
     let address = pod.address.to_string();
     let fields = Fields { metadata: &metadata, spec: &spec, address: &address };
-    let volumes = Volumes::prepare(&folder, &spec.volumes, fields, credentials)?;
+    let volumes = Volumes::prepare(&folder, &spec.volumes, fields, &credentials)?;
     let files = node_files(&folder, pod, &spec)?;
     let plan = |container, is_init| container_plan::plan(node, &folder, &files, &volumes, fields, container, is_init);
     let init = spec.init_containers.iter().map(|it| plan(it, true)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -221,16 +222,15 @@ async fn run_containers(node: &Arc<Node>, pod: &Arc<PodHandle>, prepared: Prepar
     let Prepared { spec, init, containers, volumes, net } = prepared;
     let net = Arc::new(net);
     let mut stopped = pod.stopped();
-    let mut sidecars = Vec::new();
-    let mut apps = Vec::new();
+    let (mut before, mut apps) = (Vec::new(), Vec::new());
     {
         let starting = async {
             for (index, container) in init.into_iter().enumerate() {
                 let is_sidecar = container.is_sidecar;
                 let running = Running::start(node, pod, &net, container, container::Slot::Init(index));
+                let running = kept(&mut before, running);
                 if is_sidecar {
                     running.started().await;
-                    sidecars.push(running);
                 } else {
                     running.finished().await;
                 }
@@ -238,8 +238,7 @@ async fn run_containers(node: &Arc<Node>, pod: &Arc<PodHandle>, prepared: Prepar
             pod.update(|live| live.initialized = true);
             for (index, container) in containers.into_iter().enumerate() {
                 let running = Running::start(node, pod, &net, container, container::Slot::App(index));
-                running.attempted().await;
-                apps.push(running);
+                kept(&mut apps, running).attempted().await;
             }
             renew_token(node, pod, &spec, &volumes).await;
         };
@@ -260,7 +259,13 @@ async fn run_containers(node: &Arc<Node>, pod: &Arc<PodHandle>, prepared: Prepar
     let grace = at_most.map_or(grace, |limit| grace.min(limit));
     // Sidecars serve the others to their end (Kubernetes, "Sidecar containers").
     container::stop_all(apps, grace).await;
-    container::stop_all(sidecars, grace).await;
+    container::stop_all(before, grace).await;
+}
+
+/// Kept before it is waited for: waiting may be given up, and then it has to be ended all the same.
+fn kept(list: &mut Vec<Running>, running: Running) -> &Running {
+    list.push(running);
+    &list[list.len() - 1]
 }
 
 /// Keeps the pod's token fresh. Runs until dropped.
