@@ -5,6 +5,7 @@
 //! a newer view. So a proxy never holds half of two revisions, a slow one skips revisions instead of queueing them, and
 //! "this revision is live there" is a plain fact: its wave has ended.
 
+mod blame;
 mod message;
 mod progress;
 mod service;

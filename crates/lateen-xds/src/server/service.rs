@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status, Streaming};
-use xds::aggregated_discovery_service_server::AggregatedDiscoveryService;
+use xds::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
 
 use super::session::{Error, Session, TYPES};
 use super::{Progress, Request, Response, Variant, View};
@@ -68,9 +68,11 @@ impl Default for Limits {
     }
 }
 
-/// The aggregated discovery service, both variants.
-///
-/// Put it into an `AggregatedDiscoveryServiceServer` on a server with HTTP/2 keepalive on.
+/// A request may be this big: a proxy that comes back names all that it holds.
+const REQUEST_BYTES: usize = 32 << 20;
+
+/// The aggregated discovery service, both variants. A server that runs it should have HTTP/2 keepalive on: a proxy that is
+/// gone without a word, and has nothing to answer, is noticed by nothing else.
 pub struct Service<D> {
     shared: Arc<Shared<D>>,
 }
@@ -85,6 +87,11 @@ impl<D: Discovery> Service<D> {
     pub fn new(discovery: D, limits: Limits) -> Self {
         let pushes = Semaphore::new(limits.pushes.max(1));
         Self { shared: Arc::new(Shared { discovery, limits, pushes }) }
+    }
+
+    /// For a tonic server's `add_service`.
+    pub fn into_server(self) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(REQUEST_BYTES)
     }
 
     fn open<W: Wire>(

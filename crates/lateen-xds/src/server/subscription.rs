@@ -7,6 +7,7 @@ use std::time::Instant;
 use prost::Message as _;
 
 use super::Variant;
+use super::blame;
 use super::message::{Names, Request, parse_version};
 use super::progress::{Rejection, TypeProgress};
 use super::view::{Selection, View};
@@ -279,16 +280,14 @@ impl Subscription {
     /// Notes which resources of a refused response the error names; all of them when it names none. The others go out once
     /// more: a client may have dropped them too (Envoy does, when a resource breaks a rule of its message).
     fn blame(&mut self, outstanding: &Outstanding, message: &str) -> Vec<Arc<str>> {
-        let message = &message[..message.floor_char_boundary(MESSAGE_BYTES)];
+        let message = blame::cut(message);
         self.refusals += 1;
-        let (mut blamed, mut others): (Vec<_>, Vec<_>) =
-            outstanding.names.iter().cloned().partition(|name| mentions(message, name));
+        let (mut blamed, mut others) = blame::mentioned(message, &outstanding.names);
         if blamed.is_empty() || self.refusals > REFUSALS {
             blamed.append(&mut others);
         }
         for name in &blamed {
-            let own_line = message.lines().find_map(|line| line.strip_prefix(&**name)?.strip_prefix(": "));
-            let message = own_line.unwrap_or(message).to_owned();
+            let message = blame::reason(message, name).to_owned();
             self.rejected.insert(Arc::clone(name), Rejected { message, since: outstanding.revision });
         }
         for name in others {
@@ -520,43 +519,5 @@ impl Plan {
         self.absent.retain(|absent| **absent != *name);
         self.removals.retain(|removal| **removal != *name);
         self.whole.retain(|resource| *resource.name != *name);
-    }
-}
-
-/// An error text is kept up to this length.
-const MESSAGE_BYTES: usize = 4096;
-
-/// Whether a text has a resource name as a word of its own. Names are full of `|`, `.`, `-` and `_`.
-fn mentions(text: &str, name: &str) -> bool {
-    if name.is_empty() {
-        return false;
-    }
-    let inner = |c: char| c.is_alphanumeric() || matches!(c, '|' | '-' | '_');
-    text.match_indices(name).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let mut after = text[at + name.len()..].chars();
-        let next = after.next();
-        let continued = match next {
-            // The end of a sentence, or the middle of a longer name.
-            Some('.') => after.next().is_some_and(inner),
-            Some(c) => inner(c),
-            None => false,
-        };
-        !before.is_some_and(|c| inner(c) || c == '.') && !continued
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mentions;
-
-    #[test]
-    fn a_name_is_found_as_a_word_only() {
-        for text in ["bad cluster(s) a.b: no", "a.b", "see a.b.", "'a.b'"] {
-            assert!(mentions(text, "a.b"), "{text}");
-        }
-        for text in ["a.b.c: no", "x|a.b", "ya.b", "a.b-1", "z.a.b", ""] {
-            assert!(!mentions(text, "a.b"), "{text}");
-        }
     }
 }

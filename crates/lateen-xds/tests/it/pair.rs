@@ -14,10 +14,11 @@ use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, Rds};
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest};
 use envoy_types::pb::google::protobuf::Any;
+use envoy_types::pb::google::rpc::Status;
 use lateen_xds::client::{Interest, Rejection, State, Update};
-use lateen_xds::server::{Session, Variant};
+use lateen_xds::server::{Request, Session, Variant};
 use lateen_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use proptest::prelude::*;
 use prost::{Message, Name as _};
@@ -368,4 +369,64 @@ proptest! {
         pair.settle();
         pair.assert_converged();
     }
+
+    /// Whatever a client says, the server neither falls over nor has more than one response of a type on its way.
+    #[test]
+    fn odd_requests_are_survived(whole: bool, requests in prop::collection::vec(odd_request(), 0..60)) {
+        let variant = if whole { Variant::StateOfTheWorld } else { Variant::Delta };
+        let mut now = Instant::now();
+        let mut session = Session::new(variant, Arc::new(world(1, 7, false)), PATIENCE);
+        let mut unanswered = BTreeMap::new();
+        for (revision, request) in (2..).zip(requests) {
+            // The nonce that may be on its way is one of few, so some of these are answers.
+            if unanswered.get(&request.type_url) == Some(&request.nonce) {
+                unanswered.remove(&request.type_url);
+            }
+            session.on_request(request, now).expect("it is within limits");
+            session.set_view(Arc::new(world(revision, revision * 31, true)));
+            while let Some(response) = session.poll(now) {
+                prop_assert!(unanswered.insert(response.type_url, response.nonce).is_none(), "one at a time");
+            }
+            let progress = session.progress();
+            prop_assert!(progress.live_revision() <= progress.settled && progress.settled <= progress.sending);
+            now += Duration::from_secs(1);
+            if session.on_deadline(now).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+fn odd_request() -> impl Strategy<Value = Request> {
+    let type_url = prop::sample::select(vec![CLUSTER, ENDPOINT, LISTENER, ROUTE, "x"]);
+    let name = || prop::sample::select(vec!["*", "", "eds-a", "eds-b", "static-a", "r0", "l0", "l1", "nothing"]);
+    let names = || prop::collection::vec(name().prop_map(str::to_owned), 0..4);
+    let held = prop::collection::hash_map(name().prop_map(str::to_owned), "[0-9a-f]{0,3}", 0..3);
+    let nonce = (0_u32..12).prop_map(|nonce| if nonce == 0 { String::new() } else { nonce.to_string() });
+    let error = prop::option::of(prop::sample::select(vec!["", "eds-a: no", "all is bad"]).prop_map(str::to_owned));
+    (type_url, names(), names(), held, nonce, error).prop_map(
+        |(type_url, subscribe, unsubscribe, held, nonce, error)| {
+            let type_url = type_url.to_owned();
+            if held.is_empty() && unsubscribe.is_empty() {
+                return DiscoveryRequest {
+                    type_url,
+                    response_nonce: nonce,
+                    error_detail: error.map(|message| Status { message, ..Status::default() }),
+                    resource_names: subscribe,
+                    ..DiscoveryRequest::default()
+                }
+                .into();
+            }
+            let request = DeltaDiscoveryRequest {
+                type_url,
+                response_nonce: nonce,
+                error_detail: error.map(|message| Status { message, ..Status::default() }),
+                resource_names_subscribe: subscribe,
+                resource_names_unsubscribe: unsubscribe,
+                initial_resource_versions: held,
+                ..DeltaDiscoveryRequest::default()
+            };
+            request.into()
+        },
+    )
 }

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::DiscoveryRequest;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
 use lateen_xds::client::{
     self, Backoff, Connect, ConnectError, Connection, Handler, Interest, Rejection, Status, Update,
 };
+use lateen_xds::server::Limits;
 use lateen_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
+use tonic::Code;
 use tonic::transport::Endpoint;
 
 use crate::world::{Server, World};
@@ -171,12 +174,50 @@ async fn another_server_sends_only_what_differs() {
     client.update(CLUSTER, &[], &["a"]).await;
 }
 
+/// The state-of-the-world stream of a client that says this and then nothing, without ending the stream.
+async fn silent_after(server: &Server, requests: Vec<DiscoveryRequest>) -> tonic::Streaming<DiscoveryResponse> {
+    let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{}", server.address)).await.expect("up");
+    let requests = tokio_stream::iter(requests).chain(tokio_stream::pending());
+    client.stream_aggregated_resources(requests).await.expect("it opens").into_inner()
+}
+
+fn first_request() -> DiscoveryRequest {
+    let node = Some(Node { id: "n".to_owned(), ..Node::default() });
+    DiscoveryRequest { type_url: CLUSTER.to_owned(), node, ..DiscoveryRequest::default() }
+}
+
 #[tokio::test]
 async fn a_stream_without_a_node_is_refused() {
     let server = Server::start(world(1, &[]), None).await;
-    let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{}", server.address)).await.expect("up");
-    let request = DiscoveryRequest { type_url: CLUSTER.to_owned(), ..DiscoveryRequest::default() };
-    let stream = client.stream_aggregated_resources(tokio_stream::iter([request])).await.expect("it opens");
-    let status = stream.into_inner().message().await.expect_err("it has no node");
-    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    let nobody = DiscoveryRequest { node: None, ..first_request() };
+    let status = silent_after(&server, vec![nobody]).await.message().await.expect_err("it has no node");
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_stream_that_stays_silent_is_ended() {
+    let limits = Limits { first_request: Duration::from_millis(20), ..Limits::default() };
+    let server = Server::with_limits(world(1, &[]), None, limits).await;
+    let status = silent_after(&server, Vec::new()).await.message().await.expect_err("it says nothing");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_answer_is_ended() {
+    let limits = Limits { answer: Duration::from_millis(20), ..Limits::default() };
+    let server = Server::with_limits(world(1, &["a"]), None, limits).await;
+    let mut responses = silent_after(&server, vec![first_request()]).await;
+    let response = responses.message().await.expect("it is served").expect("there is a response");
+    assert_eq!((response.type_url.as_str(), response.resources.len()), (CLUSTER, 1));
+    let status = responses.message().await.expect_err("it has not answered");
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains(CLUSTER), "{status}");
+}
+
+#[tokio::test]
+async fn a_stream_that_asks_for_nothing_in_particular_is_refused() {
+    let server = Server::start(world(1, &[]), None).await;
+    let nothing = DiscoveryRequest { type_url: String::new(), ..first_request() };
+    let status = silent_after(&server, vec![nothing]).await.message().await.expect_err("of no type");
+    assert_eq!(status.code(), Code::InvalidArgument);
 }

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use envoy_types::pb::google::protobuf::Any;
 use lateen_xds::Resource;
 use lateen_xds::json::Descriptors;
@@ -101,13 +100,17 @@ pub(crate) struct Seen {
 impl Server {
     /// Serves at any port, or at one that was used before.
     pub(crate) async fn start(world: World, address: Option<SocketAddr>) -> Self {
+        Self::with_limits(world, address, Limits::default()).await
+    }
+
+    pub(crate) async fn with_limits(world: World, address: Option<SocketAddr>, limits: Limits) -> Self {
         let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = TcpListener::bind(address).await.expect("loopback can be bound");
         let address = listener.local_addr().expect("it is bound");
         let (worlds, _) = watch::channel(Arc::new(world));
         let seen = Arc::new(Seen::default());
         let source = Source { worlds: worlds.subscribe(), seen: Arc::clone(&seen) };
-        let service = AggregatedDiscoveryServiceServer::new(Service::new(source, Limits::default()));
+        let service = Service::new(source, limits).into_server();
         let serving = tonic::transport::Server::builder()
             .add_service(service)
             .serve_with_incoming(TcpListenerStream::new(listener));

@@ -488,3 +488,29 @@ fn requests_beyond_the_limits_end_the_stream() {
     let request = Request { type_url: "0".to_owned(), names, ..Request::default() };
     assert_eq!(stream.session.on_request(request, stream.now), Err(Error::TooManyNames));
 }
+
+#[test]
+fn what_cannot_differ_is_not_looked_at() {
+    struct Same(u64);
+    impl View for Same {
+        fn revision(&self) -> u64 {
+            self.0
+        }
+        fn resources(&self, type_url: &str, _: Selection<'_>) -> Vec<Resource> {
+            assert!(self.0 == 1, "looked at again");
+            vec![Resource::new("a", self.0, body(type_url, "a"))]
+        }
+        fn may_differ(&self, type_url: &str, since: u64) -> bool {
+            assert_eq!((type_url, since), (LISTENER, 1));
+            false
+        }
+    }
+    let mut stream = Stream::open(Variant::Delta, world(0, &[]));
+    stream.session = Session::new(Variant::Delta, Arc::new(Same(1)), PATIENCE);
+    stream.delta(LISTENER, &["*"], &[]);
+    stream.sent();
+    stream.ack(LISTENER);
+    stream.session.set_view(Arc::new(Same(2)));
+    assert!(stream.sent().is_empty());
+    assert_eq!(stream.live(), 2);
+}
