@@ -68,7 +68,7 @@ impl std::fmt::Display for Step {
 
 /// A program could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {step}: {source}")]
+#[error("cannot {step}")]
 pub struct Error {
     pub step: Step,
     #[source]

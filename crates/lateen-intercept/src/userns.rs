@@ -115,7 +115,7 @@ pub fn explain(error: &Error) -> String {
         // The limit is there and used up, which to the user is the same setting.
         facts.max_user_namespaces = Some(0);
     }
-    let mut text = format!("this user may not make namespaces: {error}\nenable one of these:");
+    let mut text = format!("this user may not make namespaces: {error}: {}\nenable one of these:", error.source);
     for advice in facts.advice() {
         text.push_str("\n  - ");
         text.push_str(&advice);

@@ -52,6 +52,23 @@ fn a_container_has_its_own_names_processes_and_mounts_and_no_rights() {
 }
 
 #[test]
+fn a_volume_over_the_programs_own_directory_does_not_hide_it() {
+    // The programs of these tests are below /tmp, unless the environment says otherwise; then it is that directory.
+    let above = std::env::temp_dir();
+    let mut pods = shell("box", "unused");
+    let spec = &mut pods["spec"]["template"]["spec"];
+    let mount = json!([{"name": "tmp", "mountPath": above}]);
+    spec["volumes"] = json!([{"name": "tmp", "emptyDir": {}}]);
+    let workdir = above.join("work");
+    spec["containers"] = json!([{"name": "web", "image": "web:1", "volumeMounts": mount, "workingDir": workdir}]);
+    let mesh = Mesh::up(&[pods]);
+    assert_eq!(
+        mesh.exec("box", &format!("ls {}; pwd", above.display())).ok(),
+        format!("work\n{}\n", workdir.display())
+    );
+}
+
+#[test]
 fn init_containers_run_first_and_in_order_and_sidecars_beside() {
     let mut pods = shell("app", "cat /work/order > /work/seen; sleep 1000");
     let mount = json!([{"name": "work", "mountPath": "/work"}]);
@@ -92,7 +109,9 @@ fn a_pod_that_is_deleted_while_it_starts_leaves_nothing() {
     eventually("the init container runs", || is_running().then_some(()));
     mesh.write(&[client()]);
     eventually("it is gone", || (!is_running() && mesh.pods().len() == 1).then_some(()));
-    assert_eq!(fs::read_dir(mesh.path("state/run")).unwrap().count(), 2, "the client's and our own manifest");
+    // The client's directory and our own manifest stay.
+    let count = || fs::read_dir(mesh.path("state/run")).unwrap().count();
+    eventually("its directory is gone", || (count() == 2).then_some(()));
 }
 
 #[test]

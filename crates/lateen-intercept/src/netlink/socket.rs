@@ -25,7 +25,7 @@ pub enum Protocol {
 
 /// The kernel refused a request.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {doing}: {source}{}", explanation.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+#[error("cannot {doing}{}", explanation.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
 pub struct Error {
     /// What was asked for, in words.
     pub doing: String,

@@ -49,7 +49,7 @@ fn read_plan(file: &mut File) -> anyhow::Result<ContainerPlan> {
 
 fn start(plan: &ContainerPlan) -> anyhow::Result<Pid> {
     nix::unistd::sethostname(&plan.hostname).context("set the host name")?;
-    view::build(plan)?;
+    let program = view::build(plan)?;
     std::env::set_current_dir(&plan.workdir)
         .with_context(|| format!("working directory {}", plan.workdir.display()))?;
     give_up_rights(plan.network_admin)?;
@@ -58,8 +58,8 @@ fn start(plan: &ContainerPlan) -> anyhow::Result<Pid> {
     let arguments: Vec<OsString> = arguments.collect();
     let environment: Vec<(OsString, OsString)> =
         plan.environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let spawn = Spawn::new(&plan.program, &arguments, &environment)?.called(&name)?;
-    spawn.start().with_context(|| format!("run {}", plan.program.display()))
+    let spawn = Spawn::new(&program, &arguments, &environment)?.called(&name)?;
+    spawn.start().with_context(|| format!("start {}", plan.program.display()))
 }
 
 /// Leaves the process and all it starts without capabilities, or with only the one for network settings, and without a

@@ -91,7 +91,7 @@ fn enter() -> anyhow::Result<Pid> {
     if plan.terminal {
         spawn = spawn.own_session().controlling_terminal();
     }
-    spawn.start().with_context(|| format!("run {}", program.display()))
+    spawn.start().with_context(|| format!("start {}", program.display()))
 }
 
 /// By the container's PATH, not this process's.
