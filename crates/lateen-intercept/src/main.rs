@@ -53,9 +53,9 @@ struct Options {
     /// Ports whose arriving traffic is not redirected; only with all ports included.
     #[arg(short = 'd', long, default_value = "", value_parser = ports)]
     exclude_inbound_ports: List<u16>,
-    /// Senders whose traffic is not redirected when it arrives: the node that checks the pod's health.
-    #[arg(long, default_value = "", value_parser = nets, env = "LATEEN_EXCLUDE_INBOUND_SOURCES")]
-    exclude_inbound_sources: List<IpNet>,
+    /// Peers whose traffic is left alone both ways: the node, which checks the pod's health and answers for its names.
+    #[arg(long, default_value = "", value_parser = nets, env = "LATEEN_EXCLUDE_PEERS")]
+    exclude_peers: List<IpNet>,
     /// Destinations whose traffic is redirected when it leaves; `*` for all.
     #[arg(short = 'i', long, default_value = "*", value_parser = nets_or_all)]
     include_outbound_cidrs: Selection<IpNet>,
@@ -132,7 +132,7 @@ impl From<Options> for Redirect {
             proxy_mark: (options.proxy_mark != 0).then_some(options.proxy_mark),
             inbound_ports: options.include_inbound_ports,
             exclude_inbound_ports: options.exclude_inbound_ports.0,
-            exclude_inbound_sources: options.exclude_inbound_sources.0,
+            exclude_peers: options.exclude_peers.0,
             outbound_nets: options.include_outbound_cidrs,
             exclude_outbound_nets: options.exclude_outbound_cidrs.0,
             include_outbound_ports: options.include_outbound_ports.0,

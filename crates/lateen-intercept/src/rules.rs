@@ -43,8 +43,9 @@ pub struct Redirect {
     pub inbound_ports: Selection<u16>,
     /// `excludeInboundPorts`, beside `PROXY_PORTS`
     pub exclude_inbound_ports: Vec<u16>,
-    /// What these send reaches the app directly: the node, for its health checks.
-    pub exclude_inbound_sources: Vec<IpNet>,
+    /// What comes from these and what goes to them is left alone: the node, which checks the pod's health and is where
+    /// its names and its proxy's configuration come from.
+    pub exclude_peers: Vec<IpNet>,
     /// `includeOutboundIPRanges`
     pub outbound_nets: Selection<IpNet>,
     /// `excludeOutboundIPRanges`
@@ -67,7 +68,7 @@ impl Default for Redirect {
             proxy_mark: Some(1337),
             inbound_ports: Selection::All,
             exclude_inbound_ports: Vec::new(),
-            exclude_inbound_sources: Vec::new(),
+            exclude_peers: Vec::new(),
             outbound_nets: Selection::All,
             exclude_outbound_nets: Vec::new(),
             include_outbound_ports: Vec::new(),
@@ -125,7 +126,7 @@ impl Redirect {
     fn inbound(&self, family: Family) -> Vec<Rule> {
         let mut rules = vec![Rule::new().tcp().to_port(TUNNEL_PORT).returns()];
         rules.extend(self.exclude_interfaces.iter().map(|name| Rule::new().arriving_at(name).returns()));
-        rules.extend(of(family, &self.exclude_inbound_sources).map(|net| Rule::new().from_net(net).returns()));
+        rules.extend(of(family, &self.exclude_peers).map(|net| Rule::new().from_net(net).returns()));
         match &self.inbound_ports {
             Selection::All => {
                 let ports = PROXY_PORTS.iter().chain(&self.exclude_inbound_ports);
@@ -158,6 +159,7 @@ impl Redirect {
         rules.push(Rule::new().leaving_by("lo").returns());
         rules.extend(self.proxy_sockets().map(Rule::returns));
         rules.push(Rule::new().to_net(loopback(family)).returns());
+        rules.extend(of(family, &self.exclude_peers).map(|net| Rule::new().to_net(net).returns()));
         rules.extend(of(family, &self.exclude_outbound_nets).map(|net| Rule::new().to_net(net).returns()));
         let ports = self.include_outbound_ports.iter();
         rules.extend(ports.map(|port| Rule::new().tcp().to_port(*port).goto("to_outbound")));

@@ -1,5 +1,6 @@
 //! Talking to the control plane's HTTP API over its Unix socket.
 
+pub(crate) mod objects;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ impl ControlPlane {
     /// Follows objects of some kinds from now on; the first changes are the objects that there are.
     pub(crate) async fn watch(&self, kinds: &[&str]) -> anyhow::Result<Watch> {
         let path = format!("/api/v1/watch?kinds={}&revision=0", kinds.join(","));
-        let response = self.send(Method::GET, &path, None).await?;
+        let response = self.send(Method::GET, &path, Vec::new(), "application/json").await?;
         if response.status() != StatusCode::OK {
             bail!("the control plane answers {} to {path}", response.status());
         }
@@ -106,16 +107,29 @@ impl ControlPlane {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Bytes> {
+        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        let (status, bytes) = self.ask(method, path, body, "application/json").await?;
+        if !status.is_success() {
+            bail!("the control plane answers {status} to {path}: {}", String::from_utf8_lossy(&bytes).trim());
+        }
+        Ok(bytes)
+    }
+
+    /// Whatever is answered, with its status.
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        kind: &'static str,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let exchange = async {
-            let response = self.send(method, path, body).await?;
+            let response = self.send(method, path, body, kind).await?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
             let bytes =
                 body.map_err(|error| anyhow::anyhow!("the control plane's answer to {path}: {error}"))?.to_bytes();
-            if !status.is_success() {
-                bail!("the control plane answers {status} to {path}: {}", String::from_utf8_lossy(&bytes).trim());
-            }
-            Ok(bytes)
+            Ok((status, bytes))
         };
         let late = || format!("the control plane does not answer {path} within {} s", PATIENCE.as_secs());
         tokio::time::timeout(PATIENCE, exchange).await.with_context(late)?

@@ -1,9 +1,13 @@
 //! The command line: what there is, and which file does it.
 
+mod apply;
+mod delete;
 mod down;
 mod exec;
+mod get;
 mod logs;
 mod pods;
+mod proxy_status;
 mod status;
 mod up;
 
@@ -33,6 +37,15 @@ enum Command {
     Down(down::Arguments),
     /// Show the mesh on this machine.
     Status(status::Arguments),
+    /// Create or change objects in the running mesh.
+    Apply(apply::Arguments),
+    /// Remove objects from the running mesh.
+    Delete(delete::Arguments),
+    /// Show objects of the running mesh.
+    Get(get::Arguments),
+    /// Show which proxies run what they should.
+    #[command(alias = "ps")]
+    ProxyStatus(proxy_status::Arguments),
     /// Run a command in a container.
     Exec(exec::Arguments),
     /// Show what a container has written.
@@ -71,6 +84,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Up(arguments) => up::run(arguments),
         Command::Down(arguments) => down::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Apply(arguments) => apply::run(&arguments),
+        Command::Delete(arguments) => delete::run(&arguments),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Logs(arguments) => logs::run(&arguments),
     };
@@ -78,4 +95,9 @@ pub(crate) fn main() -> ExitCode {
         anstream::eprintln!("{}error:{} {error:#}", crate::runtime::paint::ERROR, crate::runtime::paint::PLAIN);
         ExitCode::from(WRONG)
     })
+}
+
+/// Runs a conversation with the control plane.
+fn block_on<T>(conversation: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(conversation)
 }

@@ -37,12 +37,14 @@ fn what_arrives_goes_to_the_inbound_port() {
 }
 
 #[test]
-fn the_node_may_be_let_through_to_the_app() {
-    isolated("redirect::the_node_may_be_let_through_to_the_app", || {
+fn the_node_may_be_left_out_of_it() {
+    isolated("redirect::the_node_may_be_left_out_of_it", || {
         node();
-        let redirect = Redirect { exclude_inbound_sources: vec![ipnet(NODE)], ..Redirect::default() };
+        let redirect = Redirect { exclude_peers: vec![ipnet(NODE)], ..Redirect::default() };
         let meshed = meshed(&redirect);
         assert_eq!(ask(meshed.address, 9080).unwrap(), "app 10.244.0.2:9080 from 169.254.1.1");
+        listen("node", 15012);
+        assert_eq!(meshed.net.run(|| ask(NODE, 15012).unwrap()).unwrap(), "node 169.254.1.1:15012 from 10.244.0.2");
         let other = pod(3);
         let told = other.net.run(|| ask(meshed.address, 9080).unwrap()).unwrap();
         assert_eq!(told, "inbound 10.244.0.2:9080 from 10.244.0.3");

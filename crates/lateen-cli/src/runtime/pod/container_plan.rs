@@ -91,8 +91,8 @@ pub(super) fn plan(
     let local = local_command(node, container, is_proxy).with_context(about)?;
     let mut environment = environment::build(container, fields, &local.environment).with_context(about)?;
     if is_image(&container.image, INIT_IMAGE) {
-        // Health checks come from the node and are for the app.
-        environment.insert("LATEEN_EXCLUDE_INBOUND_SOURCES".to_owned(), NODE_ADDRESS.to_string());
+        // Health checks come from the node and are for the app; names and the control plane are there, too.
+        environment.insert("LATEEN_EXCLUDE_PEERS".to_owned(), NODE_ADDRESS.to_string());
     }
     if is_proxy {
         // Everybody is the same user here, so that the redirect rules know the proxy by the mark on its sockets.

@@ -1,0 +1,110 @@
+//! Objects through the API: read, applied, deleted, and waited for.
+
+use anyhow::{Context as _, bail};
+use http::StatusCode;
+use hyper::Method;
+use lateen_api::{Diagnostic, Kind, ObjectKey};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ControlPlane;
+
+/// What an apply or a delete came to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Changed {
+    pub(crate) revision: u64,
+    pub(crate) results: Vec<Outcome>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) action: String,
+}
+
+/// `GET /api/v1/wait`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Waited {
+    pub(crate) elapsed_ms: u64,
+    pub(crate) live: usize,
+    pub(crate) total: usize,
+    pub(crate) pending: Vec<Pending>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Pending {
+    pub(crate) proxy: String,
+    pub(crate) reason: String,
+}
+
+/// The control plane refuses what was sent.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Vec<Diagnostic>);
+
+impl ControlPlane {
+    /// Applies a text of YAML documents: all of them or none.
+    pub(crate) async fn apply(
+        &self,
+        text: &str,
+        namespace: &str,
+        dry_run: bool,
+    ) -> anyhow::Result<Result<Changed, Refused>> {
+        #[derive(Deserialize)]
+        struct Complaint {
+            diagnostics: Vec<Diagnostic>,
+        }
+        let path = format!("/api/v1/apply?namespace={namespace}&dryRun={dry_run}");
+        let (status, body) = self.ask(Method::POST, &path, text.as_bytes().to_vec(), "application/yaml").await?;
+        if status == StatusCode::UNPROCESSABLE_ENTITY {
+            let complaint: Complaint = serde_json::from_slice(&body).context("the control plane's complaint")?;
+            return Ok(Err(Refused(complaint.diagnostics)));
+        }
+        if !status.is_success() {
+            bail!("the control plane answers {status}: {}", String::from_utf8_lossy(&body).trim());
+        }
+        Ok(Ok(serde_json::from_slice(&body).context("the control plane's answer")?))
+    }
+
+    /// Deletes objects by their names.
+    pub(crate) async fn delete(&self, keys: &[ObjectKey]) -> anyhow::Result<Changed> {
+        let objects: Vec<Value> = keys
+            .iter()
+            .map(|key| json!({ "kind": key.kind.name(), "namespace": key.namespace, "name": key.name }))
+            .collect();
+        self.post("/api/v1/delete", &json!({ "objects": objects })).await
+    }
+
+    /// Waits until every proxy concerned has what `revision` caused, or refuses it, or the time is over.
+    pub(crate) async fn wait(&self, revision: u64, limit: std::time::Duration) -> anyhow::Result<Waited> {
+        self.get(&format!("/api/v1/wait?revision={revision}&timeoutMs={}", limit.as_millis())).await
+    }
+
+    /// Objects of a kind, as JSON.
+    pub(crate) async fn objects(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        name: Option<&str>,
+    ) -> anyhow::Result<Vec<Value>> {
+        #[derive(Deserialize)]
+        struct List {
+            items: Vec<Value>,
+        }
+        let mut path = format!("/api/v1/objects?kind={}", kind.name());
+        for (key, value) in [("namespace", namespace), ("name", name)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{key}={value}"));
+            }
+        }
+        Ok(self.get::<List>(&path).await?.items)
+    }
+
+    /// Each connected proxy and how far it has come, as JSON.
+    pub(crate) async fn proxies(&self) -> anyhow::Result<Value> {
+        self.get("/api/v1/proxies").await
+    }
+}
