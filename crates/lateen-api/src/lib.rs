@@ -24,7 +24,7 @@ pub mod validate;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use meta::{ObjectMeta, Origin};
+pub use meta::{ObjectMeta, Origin, StringMap};
 pub use object::{Kind, KindSpec, Object, ObjectKey, Resource};
 pub use parse::{Parsed, parse_documents, parse_json};
 pub use validate::{Environment, validate, validate_in};

@@ -135,21 +135,23 @@ impl ControlPlane {
         tokio::time::timeout(PATIENCE, exchange).await.with_context(late)?
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Response<Incoming>> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        kind: &'static str,
+    ) -> anyhow::Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .with_context(|| format!("connect to the control plane at {}", self.socket.display()))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let body = match body {
-            Some(value) => serde_json::to_vec(value)?,
-            None => Vec::new(),
-        };
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(http::header::HOST, "lateend")
-            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::CONTENT_TYPE, kind)
             .body(Full::new(Bytes::from(body)))?;
         sender.send_request(request).await.with_context(|| format!("ask the control plane for {path}"))
     }

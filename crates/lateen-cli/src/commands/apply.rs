@@ -32,7 +32,7 @@ pub(super) struct Arguments {
 pub(super) struct Input {
     /// File or folder of YAML; - for standard input; repeatable.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// Namespace of objects that name none.
     #[arg(short, long, default_value = "default")]
     pub(super) namespace: String,
