@@ -1,1 +1,17 @@
 //! The control plane: sources, store, push, injector, certificate and discovery services, API.
+//!
+//! A change goes one way: source → [`store`] → [`push`] → [`discovery`] → the streams of the proxies. Each step takes the
+//! newest state of the one before it; no lock is held across two of them.
+
+pub mod api;
+pub mod authentication;
+pub mod ca_service;
+pub mod discovery;
+pub mod inject;
+pub mod listen;
+pub mod mesh_settings;
+pub mod metrics;
+pub mod push;
+pub mod serve;
+pub mod source;
+pub mod store;

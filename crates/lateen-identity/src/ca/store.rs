@@ -1,6 +1,6 @@
 //! Where an authority's key and certificates live: a folder of our own, or one that somebody filled (Istio's `cacerts`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{Issuer, KeyPair, PublicKeyData as _};
@@ -127,7 +127,7 @@ fn read_roots(path: &Path) -> Result<TrustBundle, CaError> {
     TrustBundle::from_pem(&read(path)?).map_err(|error| file(path, error))
 }
 
-fn read_certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, CaError> {
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
     let read = read.map_err(|error| file(path, error))?;
     if read.is_empty() { Err(file(path, "no certificate in PEM form")) } else { Ok(read) }

@@ -1,0 +1,103 @@
+//! The HTTP API: everything over a Unix socket that only the mesh's owner can open, what only reads also on the console's
+//! port.
+
+mod console;
+mod objects;
+mod state;
+mod workloads;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use lateen_api::Diagnostic;
+use lateen_api::parse::MAX_TEXT;
+use lateen_identity::TrustBundle;
+use lateen_identity::token::PodTokens;
+use serde_json::json;
+
+use crate::inject::Settings;
+use crate::metrics::Metrics;
+use crate::push::{Proxies, Pushed};
+use crate::source::dir::Source;
+use crate::store::Store;
+
+/// What the handlers work with.
+pub struct Api {
+    pub store: Store,
+    pub source: Source,
+    pub pushed: Pushed,
+    pub proxies: Proxies,
+    pub tokens: Arc<PodTokens>,
+    pub roots: TrustBundle,
+    pub injection: Settings,
+    pub metrics: Metrics,
+    /// About the mesh config, which is read once.
+    pub config_diagnostics: Vec<Diagnostic>,
+}
+
+/// Why a call fails, with what to tell the caller.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    BadRequest(String),
+    /// The watch's revision is not the present one any more: read everything again.
+    Gone(String),
+    Invalid(Vec<Diagnostic>),
+    Internal(String),
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let (status, body) = match self {
+            Self::BadRequest(message) => (StatusCode::BAD_REQUEST, json!({"message": message})),
+            Self::Gone(message) => (StatusCode::GONE, json!({"message": message})),
+            Self::Invalid(diagnostics) => {
+                let message: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+                let body = json!({"message": message.join("\n"), "diagnostics": diagnostics});
+                (StatusCode::UNPROCESSABLE_ENTITY, body)
+            }
+            Self::Internal(message) => (StatusCode::INTERNAL_SERVER_ERROR, json!({"message": message})),
+        };
+        (status, axum::Json(body)).into_response()
+    }
+}
+
+/// What only reads.
+fn reading() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/ready", get(|| async { "ready\n" }))
+        .route("/api/v1/objects", get(objects::list))
+        .route("/api/v1/watch", get(objects::watch))
+        .route("/api/v1/wait", get(state::wait))
+        .route("/api/v1/proxies", get(state::proxies))
+        .route("/api/v1/diagnostics", get(state::diagnostics))
+}
+
+/// For the Unix socket.
+pub fn whole(api: Arc<Api>) -> Router {
+    reading()
+        .route("/api/v1/apply", post(objects::apply))
+        .route("/api/v1/delete", post(objects::delete))
+        .route("/api/v1/inject", post(workloads::inject))
+        .route("/api/v1/token", post(workloads::token))
+        .route("/api/v1/root", get(workloads::root))
+        .layer(DefaultBodyLimit::max(MAX_TEXT))
+        .with_state(api)
+}
+
+/// For the console's port.
+pub fn console(api: Arc<Api>) -> Router {
+    reading().merge(console::pages()).layer(axum::middleware::from_fn(console::guard)).with_state(api)
+}
+
+/// For the metrics port (Istio: `/metrics`, `/debug/syncz`).
+pub fn monitoring(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/ready", get(|| async { "ready\n" }))
+        .route("/metrics", get(state::metrics))
+        .route("/debug/syncz", get(state::proxies))
+        .with_state(api)
+}

@@ -1,0 +1,65 @@
+//! For whoever runs pods: injection, tokens, the root certificate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use lateen_api::{Kind, Object, parse_json};
+use lateen_identity::SpiffeId;
+use lateen_identity::token::Bearer;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Api, Failure};
+use crate::inject;
+use crate::source::dir::DEFAULT_NAMESPACE;
+
+/// `POST /api/v1/inject` with a Pod.
+pub(super) async fn inject(State(api): State<Arc<Api>>, Json(pod): Json<Value>) -> Result<Json<Value>, Failure> {
+    let object = parse_json("pod", &pod, DEFAULT_NAMESPACE).map_err(Failure::Invalid)?;
+    let Object::Pod(pod) = object else {
+        return Err(Failure::BadRequest(format!("a Pod is expected, not a {}", object.kind())));
+    };
+    let labels = match api.store.contents().get(Kind::Namespace, "", pod.namespace()) {
+        Some(namespace) => namespace.labels().clone(),
+        None => BTreeMap::new(),
+    };
+    let injected = inject::inject(&pod, &labels, &api.injection).map_err(Failure::Invalid)?;
+    let reason = injected.refused.as_ref().map(ToString::to_string);
+    Ok(Json(json!({"pod": injected.pod.to_json(), "injected": reason.is_none(), "reason": reason})))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TokenFor {
+    namespace: String,
+    service_account: String,
+    pod: String,
+    #[serde(default)]
+    uid: String,
+}
+
+/// `POST /api/v1/token`
+pub(super) async fn token(State(api): State<Arc<Api>>, Json(wanted): Json<TokenFor>) -> Result<Json<Value>, Failure> {
+    let TokenFor { namespace, service_account, pod, uid } = wanted;
+    // A token for a name that can be no identity would be refused later, where nobody sees why.
+    SpiffeId::new(&api.injection.trust_domain, &namespace, &service_account)
+        .map_err(|error| Failure::BadRequest(error.to_string()))?;
+    if pod.is_empty() {
+        return Err(Failure::BadRequest("`pod` is empty".to_owned()));
+    }
+    let bearer = Bearer { namespace, service_account, pod, uid };
+    let (token, ends) =
+        api.tokens.mint(&bearer, SystemTime::now()).map_err(|error| Failure::Internal(error.to_string()))?;
+    let expires = jiff::Timestamp::try_from(ends).map(|time| time.to_string()).unwrap_or_default();
+    Ok(Json(json!({"token": token, "expires": expires})))
+}
+
+/// `GET /api/v1/root`
+pub(super) async fn root(State(api): State<Arc<Api>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/x-pem-file")], api.roots.to_pem())
+}

@@ -1,0 +1,157 @@
+//! `istio.v1.auth.IstioCertificateService`: certificates for callers who prove who they are.
+//!
+//! The two messages and the one method are small enough to stand here as they are (Istio: `security/v1alpha1/ca.proto`).
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use envoy_types::pb::google::protobuf::Struct;
+use lateen_identity::CertificateAuthority;
+use lateen_identity::ca::{CaError, SigningRequest};
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+
+use crate::authentication::{Authenticator, ConnectionInfo};
+use crate::metrics::Metrics;
+use crate::push::Pushed;
+
+/// `IstioCertificateRequest`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CertificateRequest {
+    /// PEM.
+    #[prost(string, tag = "1")]
+    pub csr: String,
+    /// Seconds; 0 for the authority's own choice.
+    #[prost(int64, tag = "3")]
+    pub validity_duration: i64,
+    #[prost(message, optional, tag = "4")]
+    pub metadata: Option<Struct>,
+}
+
+/// `IstioCertificateResponse`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CertificateResponse {
+    /// PEM: leaf, intermediates, root.
+    #[prost(string, repeated, tag = "1")]
+    pub cert_chain: Vec<String>,
+}
+
+/// The path of the one method.
+pub const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+
+/// Issues certificates.
+#[derive(Clone)]
+pub struct CertificateService {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    ca: Arc<CertificateAuthority>,
+    authenticator: Authenticator,
+    pushed: Pushed,
+    metrics: Metrics,
+}
+
+impl CertificateService {
+    pub fn new(ca: Arc<CertificateAuthority>, authenticator: Authenticator, pushed: Pushed, metrics: Metrics) -> Self {
+        Self { shared: Arc::new(Shared { ca, authenticator, pushed, metrics }) }
+    }
+}
+
+impl Shared {
+    /// The certificate is for whoever the caller has proved to be; the request's names do not matter.
+    async fn create(&self, request: Request<CertificateRequest>) -> Result<CertificateResponse, Status> {
+        self.metrics.csr.inc();
+        let connection = request.extensions().get::<ConnectionInfo>();
+        let caller = self.authenticator.caller(request.metadata(), connection).inspect_err(|status| {
+            self.metrics.csr_refused.inc();
+            tracing::warn!(address = ?connection.map(|it| it.address), reason = status.message(), "certificate refused");
+        })?;
+        if let Some(bearer) = &caller.pod {
+            self.pushed.pod_of(bearer).await?;
+        }
+        let body = request.into_inner();
+        let refused = |status: Status| {
+            self.metrics.csr_refused.inc();
+            tracing::warn!(id = %caller.id, reason = status.message(), "certificate refused");
+            status
+        };
+        if names_somebody_else(body.metadata.as_ref()) {
+            return Err(refused(Status::permission_denied("nobody may ask for the certificate of another identity")));
+        }
+        let lifetime = u64::try_from(body.validity_duration)
+            .map_err(|_| refused(Status::invalid_argument("the validity is negative")))?;
+        let ca = Arc::clone(&self.ca);
+        let id = caller.id.clone();
+        let issue = move || {
+            let request = SigningRequest::from_pem(&body.csr)?;
+            ca.issue(&request, &id, Some(Duration::from_secs(lifetime)), SystemTime::now())
+        };
+        let issued =
+            tokio::task::spawn_blocking(issue).await.map_err(|_| refused(Status::internal("signing failed")))?;
+        let issued = issued.map_err(|error| refused(status_of(&error)))?;
+        self.metrics.csr_issued.inc();
+        let pod = caller.pod.as_ref().map(|bearer| bearer.pod.as_str());
+        let ends = jiff::Timestamp::try_from(issued.not_after).map(|time| time.to_string()).unwrap_or_default();
+        tracing::info!(target: "audit", id = %caller.id, pod, serial = issued.serial, ends, "certificate issued");
+        Ok(CertificateResponse { cert_chain: issued.chain })
+    }
+}
+
+/// Istio's `ImpersonatedIdentity` is for node agents, of which there are none here.
+fn names_somebody_else(metadata: Option<&Struct>) -> bool {
+    metadata.is_some_and(|metadata| metadata.fields.contains_key("ImpersonatedIdentity"))
+}
+
+fn status_of(error: &CaError) -> Status {
+    match error {
+        CaError::Request(_) | CaError::Lifetime(_) => Status::invalid_argument(error.to_string()),
+        CaError::Expired => Status::failed_precondition(error.to_string()),
+        CaError::File { .. } | CaError::Authority(_) | CaError::Signing(_) => Status::internal("signing failed"),
+    }
+}
+
+impl NamedService for CertificateService {
+    const NAME: &'static str = "istio.v1.auth.IstioCertificateService";
+}
+
+impl Service<http::Request<Body>> for CertificateService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let create = Create(Arc::clone(&self.shared));
+        Box::pin(async move {
+            if request.uri().path() != METHOD {
+                return Ok(Status::unimplemented("no such method").into_http());
+            }
+            let codec = ProstCodec::<CertificateResponse, CertificateRequest>::default();
+            Ok(Grpc::new(codec).unary(create, request).await)
+        })
+    }
+}
+
+/// The method, in the form that the gRPC server calls.
+struct Create(Arc<Shared>);
+
+impl UnaryService<CertificateRequest> for Create {
+    type Response = CertificateResponse;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<CertificateResponse>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<CertificateRequest>) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move { shared.create(request).await.map(Response::new) })
+    }
+}

@@ -1,0 +1,196 @@
+//! What the discovery service serves: admits proxies that are who they say, and translates the mesh for each.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use lateen_mesh::{ProxyKind, Workload};
+use lateen_translate::{Cache, Named, ProxyView};
+use lateen_xds::node::{NodeInfo, ProxyId};
+use lateen_xds::server::{Discovery, Peer, Progress, Proxy, Selection, View};
+use lateen_xds::{Body, Resource};
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::authentication::{Authenticator, Caller, ConnectionInfo};
+use crate::push::{About, Connected, Proxies, Pushed, Snapshot};
+
+/// Serves the newest snapshot.
+pub struct MeshDiscovery {
+    pushed: Pushed,
+    proxies: Proxies,
+    authenticator: Authenticator,
+    cache: Arc<Cache>,
+}
+
+impl MeshDiscovery {
+    pub fn new(pushed: Pushed, proxies: Proxies, authenticator: Authenticator, cache: Arc<Cache>) -> Self {
+        Self { pushed, proxies, authenticator, cache }
+    }
+
+    /// Who the peer has proved to be; nobody on a listener that trusts whoever reaches it.
+    fn caller(&self, peer: &Peer) -> Result<Option<Caller>, Status> {
+        let connection = peer.extensions.get::<ConnectionInfo>();
+        match self.authenticator.caller(&peer.metadata, connection) {
+            Ok(caller) => Ok(Some(caller)),
+            Err(_) if connection.is_some_and(|it| it.local) && !peer.metadata.contains_key("authorization") => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+}
+
+impl Discovery for MeshDiscovery {
+    type Snapshot = Arc<Snapshot>;
+    type Proxy = MeshProxy;
+
+    fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.pushed.watch()
+    }
+
+    async fn admit(&self, peer: Peer, node: NodeInfo) -> Result<MeshProxy, Status> {
+        let refused = |status: Status| {
+            tracing::warn!(node = node.id, reason = status.message(), "proxy refused");
+            status
+        };
+        let caller = self.caller(&peer).map_err(refused)?;
+        let Some(id) = node.proxy.clone() else {
+            let form = "the node id is not of the form kind~address~pod.namespace~domain";
+            return Err(refused(Status::invalid_argument(form)));
+        };
+        check_claim(caller.as_ref(), &id).map_err(refused)?;
+        if let Some(bearer) = caller.as_ref().and_then(|caller| caller.pod.as_ref()) {
+            self.pushed.pod_of(bearer).await.map_err(refused)?;
+        }
+        let find = |snapshot: &Arc<Snapshot>| snapshot.mesh.workload(&id.namespace, &id.pod).cloned();
+        let workload =
+            self.pushed.wait(find).await.ok_or_else(|| {
+                refused(Status::unavailable(format!("there is no workload {}/{}", id.namespace, id.pod)))
+            })?;
+        check_workload(caller.as_ref(), &id, &workload).map_err(refused)?;
+        let kind = if id.kind == "router" { ProxyKind::Gateway } else { ProxyKind::Sidecar };
+        let unprivileged = node.text("UNPRIVILEGED_POD") == Some("true");
+        let about = About {
+            id: format!("{}.{}", id.pod, id.namespace),
+            kind: id.kind,
+            address: id.address.to_string(),
+            user_agent: node.user_agent.clone(),
+            since: SystemTime::now(),
+        };
+        tracing::info!(proxy = about.id, agent = about.user_agent, "proxy connected");
+        Ok(MeshProxy {
+            view: ProxyView { workload, kind, unprivileged },
+            namespace: id.namespace,
+            pod: id.pod,
+            connected: self.proxies.connected(about),
+            cache: Arc::clone(&self.cache),
+            offered: None,
+        })
+    }
+}
+
+/// The node must claim nothing but what the caller has proved.
+fn check_claim(caller: Option<&Caller>, id: &ProxyId) -> Result<(), Status> {
+    if !matches!(id.kind.as_str(), "sidecar" | "router") {
+        return Err(Status::invalid_argument(format!("`{}` is not a kind of proxy (sidecar, router)", id.kind)));
+    }
+    let Some(caller) = caller else { return Ok(()) };
+    if id.namespace != caller.id.namespace() {
+        return Err(Status::permission_denied(format!("{} may not speak for namespace {}", caller.id, id.namespace)));
+    }
+    match &caller.pod {
+        Some(bearer) if bearer.pod != id.pod => {
+            Err(Status::permission_denied(format!("the token is for pod {}, not {}", bearer.pod, id.pod)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The workload must be the caller's.
+fn check_workload(caller: Option<&Caller>, id: &ProxyId, workload: &Workload) -> Result<(), Status> {
+    if let Some(caller) = caller
+        && *workload.service_account != *caller.id.service_account()
+    {
+        return Err(Status::permission_denied(format!(
+            "pod {}/{} runs as {}, not as {}",
+            id.namespace, id.pod, workload.service_account, caller.id
+        )));
+    }
+    if !workload.addresses.iter().any(|address| address.ip() == Some(id.address)) {
+        return Err(Status::permission_denied(format!(
+            "pod {}/{} has another address than {}",
+            id.namespace, id.pod, id.address
+        )));
+    }
+    let gateway = id.kind == "router";
+    if gateway != (workload.proxy == ProxyKind::Gateway) && workload.proxy != ProxyKind::None {
+        let kind = if gateway { "sidecar" } else { "gateway" };
+        return Err(Status::failed_precondition(format!("pod {}/{} was injected as a {kind}", id.namespace, id.pod)));
+    }
+    Ok(())
+}
+
+/// A proxy with a stream.
+pub struct MeshProxy {
+    view: ProxyView,
+    namespace: String,
+    pod: String,
+    connected: Connected,
+    cache: Arc<Cache>,
+    /// When the newest configuration was made.
+    offered: Option<tokio::time::Instant>,
+}
+
+impl Proxy<Arc<Snapshot>> for MeshProxy {
+    fn view(&mut self, snapshot: &Arc<Snapshot>) -> Result<Arc<dyn View>, Status> {
+        // A pod on its way out is no workload any more, and still has requests to finish: it keeps its last face.
+        if let Some(workload) = snapshot.mesh.workload(&self.namespace, &self.pod) {
+            self.view.workload = Arc::clone(workload);
+        }
+        self.offered = Some(snapshot.made);
+        Ok(Arc::new(MeshView {
+            snapshot: Arc::clone(snapshot),
+            proxy: self.view.clone(),
+            cache: Arc::clone(&self.cache),
+        }))
+    }
+
+    fn report(&mut self, progress: &Progress) {
+        for rejection in &progress.rejections {
+            tracing::debug!(proxy = self.pod, resource = %rejection.resource, reason = rejection.message, "refused");
+        }
+        self.connected.report(progress, self.offered);
+    }
+}
+
+/// All resources of one proxy in one snapshot.
+struct MeshView {
+    snapshot: Arc<Snapshot>,
+    proxy: ProxyView,
+    cache: Arc<Cache>,
+}
+
+impl View for MeshView {
+    fn revision(&self) -> u64 {
+        self.snapshot.revision
+    }
+
+    fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource> {
+        let mesh = &self.snapshot.mesh;
+        let named = match selection {
+            Selection::All => lateen_translate::resources(mesh, &self.proxy, type_url, &self.cache),
+            Selection::Named(names) => {
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                lateen_translate::resources_named(mesh, &self.proxy, type_url, &names, &self.cache)
+            }
+        };
+        named.into_iter().map(|named| Resource::new(Arc::clone(&named.name), named.version, Encoded(named))).collect()
+    }
+}
+
+/// The translated resource, kept once for all proxies that get it.
+struct Encoded(Arc<Named>);
+
+impl Body for Encoded {
+    fn any(&self) -> &envoy_types::pb::google::protobuf::Any {
+        &self.0.resource
+    }
+}

@@ -1,0 +1,107 @@
+//! `lateend`: the control plane.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Parser;
+use lateen_control::inject::Settings;
+use lateen_control::serve::{self, Options};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The control plane of a Lateen mesh.
+#[derive(Debug, Parser)]
+#[command(name = "lateend", version)]
+struct Arguments {
+    /// YAML files and folders to read and follow; may be repeated.
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    file: Vec<PathBuf>,
+    /// Where keys, applied objects, pods and the API's socket are.
+    #[arg(long, env = "LATEEN_STATE_DIR", value_name = "DIR")]
+    state_dir: PathBuf,
+    /// A file with Istio's MeshConfig.
+    #[arg(long, value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
+    /// Address for TLS discovery and certificates, metrics and console.
+    #[arg(long, alias = "address", value_name = "ADDR", default_value = "127.0.0.1")]
+    listen: IpAddr,
+    /// Plaintext discovery, on loopback only; 0 for any port, as with all ports.
+    #[arg(long, value_name = "PORT", default_value_t = 15010)]
+    xds_port: u16,
+    /// Discovery and certificates over TLS.
+    #[arg(long, value_name = "PORT", default_value_t = 15012)]
+    grpc_port: u16,
+    /// Metrics and debug pages.
+    #[arg(long, value_name = "PORT", default_value_t = 15014)]
+    metrics_port: u16,
+    /// Console and the reading part of the API.
+    #[arg(long, value_name = "PORT", default_value_t = 15080)]
+    console_port: u16,
+    /// Where applied objects are kept [default: applied, in the state directory].
+    #[arg(long, value_name = "DIR")]
+    applied_dir: Option<PathBuf>,
+    /// Where pods with their status are written by whoever runs them [default: pods, in the state directory].
+    #[arg(long, value_name = "DIR")]
+    pods_dir: Option<PathBuf>,
+    /// The API's Unix socket [default: lateend.sock, in the state directory].
+    #[arg(long, value_name = "PATH")]
+    api_socket: Option<PathBuf>,
+    /// error, warn, info, debug or trace; or per part, such as lateen_control::push=debug.
+    #[arg(long, value_name = "LEVEL", default_value = "warn,audit=info")]
+    log_level: EnvFilter,
+    /// Log as JSON, one object a line.
+    #[arg(long)]
+    log_json: bool,
+}
+
+impl From<Arguments> for Options {
+    fn from(arguments: Arguments) -> Self {
+        Self {
+            paths: arguments.file,
+            state_dir: arguments.state_dir,
+            mesh_config: arguments.mesh_config,
+            address: arguments.listen,
+            xds_port: arguments.xds_port,
+            grpc_port: arguments.grpc_port,
+            metrics_port: arguments.metrics_port,
+            console_port: arguments.console_port,
+            applied: arguments.applied_dir,
+            pods: arguments.pods_dir,
+            socket: arguments.api_socket,
+            injection: Settings::default(),
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = Arguments::parse();
+    let filter = std::mem::take(&mut arguments.log_level);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    if arguments.log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
+    // Before anything answers, so that a signal in between stops us in order too.
+    let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut running = serve::start(arguments.into()).await?;
+    let ready = format!(
+        "lateend ready xds={} grpc={} metrics={} console={} socket={}",
+        running.xds,
+        running.grpc,
+        running.metrics,
+        running.console,
+        running.socket.display()
+    );
+    writeln!(std::io::stdout(), "{ready}").context("say that we are ready")?;
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+        failed = running.failed() => return failed,
+    }
+    running.stop().await;
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! From the store to the proxies: changes gathered for a moment, made into the next mesh, and offered to every stream.
+
+mod proxies;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lateen_api::{Diagnostic, Kind, Object};
+use lateen_identity::token::Bearer;
+use lateen_mesh::{Mesh, MeshConfig};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::metrics::Metrics;
+use crate::store::{Contents, Store};
+
+pub use proxies::{About, Connected, Proxies, ProxyStatus, TypeStatus, Waited};
+
+/// A change waits this long for more of its kind.
+const QUIET: Duration = Duration::from_millis(10);
+/// But not longer than this.
+const AT_MOST: Duration = Duration::from_millis(100);
+/// How long a caller may be ahead of its own pod.
+const POD_WAIT: Duration = Duration::from_secs(10);
+
+/// One configuration of the mesh, offered to proxies as a whole.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub revision: u64,
+    pub mesh: Mesh,
+    pub contents: Arc<Contents>,
+    /// What is wrong across objects.
+    pub findings: Vec<Diagnostic>,
+    pub made: Instant,
+}
+
+/// The newest snapshot, and waiting for a better one. Cloning shares.
+#[derive(Debug, Clone)]
+pub struct Pushed {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Pushed {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// The first snapshot in which `find` finds something, if it comes in time.
+    pub async fn wait<T>(&self, mut find: impl FnMut(&Arc<Snapshot>) -> Option<T>) -> Option<T> {
+        let mut snapshots = self.snapshots.clone();
+        let search = async {
+            loop {
+                if let Some(found) = find(&Arc::clone(&snapshots.borrow_and_update())) {
+                    return Some(found);
+                }
+                snapshots.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(POD_WAIT, search).await.ok().flatten()
+    }
+
+    /// Checks that a token's pod is there and is the one that the token was made for. A pod can be quicker than the news of
+    /// it, so this waits a little.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED` for a pod that has been replaced by another of its name, or runs as another account;
+    /// `UNAVAILABLE` for one that does not exist.
+    pub async fn pod_of(&self, bearer: &Bearer) -> Result<(), Status> {
+        let find = |snapshot: &Arc<Snapshot>| {
+            let object = snapshot.contents.get(Kind::Pod, &bearer.namespace, &bearer.pod)?;
+            let Object::Pod(pod) = object else { return None };
+            Some((pod.metadata.uid.clone(), pod.spec.spec.account().to_owned()))
+        };
+        let (uid, account) = self
+            .wait(find)
+            .await
+            .ok_or_else(|| Status::unavailable(format!("there is no pod {}/{}", bearer.namespace, bearer.pod)))?;
+        if account != bearer.service_account {
+            return Err(Status::permission_denied("the pod runs as another service account"));
+        }
+        if !uid.is_empty() && !bearer.uid.is_empty() && uid != bearer.uid {
+            return Err(Status::permission_denied("the token is for an earlier pod of that name"));
+        }
+        Ok(())
+    }
+}
+
+/// Starts making snapshots; the first is there when this returns.
+pub fn start(store: &Store, config: Arc<MeshConfig>, metrics: Metrics) -> Pushed {
+    let mut contents = store.watch();
+    let first = make(&contents.borrow_and_update().clone(), &config, None, &metrics);
+    let (sender, receiver) = watch::channel(Arc::new(first));
+    tokio::spawn(async move {
+        while contents.changed().await.is_ok() {
+            let since = Instant::now();
+            settle(&mut contents).await;
+            let (newest, before) = (contents.borrow_and_update().clone(), sender.borrow().clone());
+            let (config, own) = (Arc::clone(&config), metrics.clone());
+            let made = tokio::task::spawn_blocking(move || make(&newest, &config, Some(&before), &own)).await;
+            match made {
+                Ok(snapshot) => {
+                    tracing::debug!(revision = snapshot.revision, took = ?since.elapsed(), "configuration");
+                    metrics.push_time.observe(since.elapsed().as_secs_f64());
+                    metrics.pushes.inc();
+                    sender.send_replace(Arc::new(snapshot));
+                }
+                // The panic has been printed; proxies keep what they have, and the next change is another chance.
+                Err(error) => tracing::error!(%error, "no configuration could be made of the objects"),
+            }
+        }
+    });
+    Pushed { snapshots: receiver }
+}
+
+/// Waits until it has been quiet.
+async fn settle(contents: &mut watch::Receiver<Arc<Contents>>) {
+    let end = Instant::now() + AT_MOST;
+    loop {
+        contents.borrow_and_update();
+        let quiet = (Instant::now() + QUIET).min(end);
+        match tokio::time::timeout_at(quiet, contents.changed()).await {
+            Ok(Ok(())) if Instant::now() < end => {}
+            _ => return,
+        }
+    }
+}
+
+fn make(contents: &Arc<Contents>, config: &Arc<MeshConfig>, before: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
+    let mesh = Mesh::build(contents.objects(), config, before.map(|before| &before.mesh));
+    let findings = lateen_mesh::analyze(contents.objects(), &mesh);
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics.services.set(count(mesh.services().len()));
+    metrics.virtual_services.set(count(mesh.virtual_services().len()));
+    Snapshot { revision: contents.revision, mesh, contents: Arc::clone(contents), findings, made: Instant::now() }
+}

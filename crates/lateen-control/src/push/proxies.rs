@@ -1,0 +1,270 @@
+//! The proxies that have a stream: how far each has come, and waiting until all have come far enough.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use lateen_xds::server::{Live, Progress};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Pushed;
+use crate::metrics::Metrics;
+
+/// All of them. Cloning shares.
+#[derive(Clone)]
+pub struct Proxies {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// By connection.
+    list: Mutex<List>,
+    /// Counts changes, for those who wait.
+    version: watch::Sender<u64>,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct List {
+    next: u64,
+    proxies: BTreeMap<u64, State>,
+}
+
+struct State {
+    about: About,
+    progress: Progress,
+}
+
+/// What does not change while a proxy is connected.
+#[derive(Debug, Clone)]
+pub struct About {
+    pub id: String,
+    pub kind: String,
+    pub address: String,
+    pub user_agent: String,
+    pub since: SystemTime,
+}
+
+/// A proxy, as it is shown.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyStatus {
+    /// `pod.namespace`.
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub address: String,
+    pub user_agent: String,
+    /// RFC 3339.
+    pub connected_since: String,
+    /// `synced`, `stale` or `rejected`.
+    pub state: &'static str,
+    /// Everything up to this revision is in force there.
+    pub revision: u64,
+    pub types: Vec<TypeStatus>,
+    pub errors: Vec<RejectionStatus>,
+}
+
+/// One resource type of a proxy.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TypeStatus {
+    pub type_url: String,
+    pub resources: usize,
+    pub sent: u64,
+    pub acknowledged: u64,
+}
+
+/// A resource that a proxy refused, with the proxy's words.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectionStatus {
+    pub type_url: String,
+    pub resource: String,
+    pub message: String,
+}
+
+/// How a wait for a revision ended.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waited {
+    pub revision: u64,
+    pub elapsed_ms: u64,
+    /// Proxies at which everything that the revision caused is in force.
+    pub live: usize,
+    pub total: usize,
+    pub pending: Vec<Pending>,
+}
+
+/// A proxy that is not there yet, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pending {
+    pub proxy: String,
+    pub reason: String,
+}
+
+/// A proxy's place in the list; gone when dropped.
+pub struct Connected {
+    proxies: Proxies,
+    key: u64,
+}
+
+impl Proxies {
+    pub fn new(metrics: Metrics) -> Self {
+        let shared = Shared { list: Mutex::default(), version: watch::Sender::new(0), metrics };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A proxy has come.
+    pub fn connected(&self, about: About) -> Connected {
+        let key = self.with(|list| {
+            list.next += 1;
+            list.proxies.insert(list.next, State { about, progress: Progress::default() });
+            list.next
+        });
+        self.shared.metrics.connected.inc();
+        Connected { proxies: self.clone(), key }
+    }
+
+    /// All, by name. `revision` is the newest.
+    pub fn list(&self, revision: u64) -> Vec<ProxyStatus> {
+        let mut list: Vec<_> = self.read(|list| list.proxies.values().map(|state| status(state, revision)).collect());
+        list.sort_by(|a, b| a.id.cmp(&b.id));
+        list
+    }
+
+    /// Waits until a revision is in force everywhere, or somewhere refused, or the time is up.
+    pub async fn wait(&self, pushed: &Pushed, revision: u64, at_most: Duration) -> Waited {
+        let start = Instant::now();
+        let mut changes = self.shared.version.subscribe();
+        let mut snapshots = pushed.watch();
+        let end = tokio::time::Instant::now() + at_most;
+        loop {
+            changes.borrow_and_update();
+            let offered = snapshots.borrow_and_update().revision >= revision;
+            let (mut waited, refused) = self.standing(revision, offered);
+            let done = offered && (waited.pending.is_empty() || refused);
+            let changed = async {
+                tokio::select! {
+                    changed = changes.changed() => changed,
+                    changed = snapshots.changed() => changed,
+                }
+            };
+            if done || !matches!(tokio::time::timeout_at(end, changed).await, Ok(Ok(()))) {
+                waited.elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                return waited;
+            }
+        }
+    }
+
+    /// How everybody stands to a revision, and whether anybody refused it.
+    fn standing(&self, revision: u64, offered: bool) -> (Waited, bool) {
+        let mut waited = Waited { revision, elapsed_ms: 0, live: 0, total: 0, pending: Vec::new() };
+        let mut refused = false;
+        self.read(|list| {
+            for state in list.proxies.values() {
+                waited.total += 1;
+                let reason = match state.progress.of(revision) {
+                    _ if !offered => "the revision is still being prepared".to_owned(),
+                    Live::Yes => {
+                        waited.live += 1;
+                        continue;
+                    }
+                    Live::NotYet => not_yet(&state.progress, revision),
+                    Live::Rejected(rejections) => {
+                        refused = true;
+                        let texts: Vec<_> =
+                            rejections.iter().map(|it| format!("{}: {}", it.resource, it.message)).collect();
+                        format!("rejected: {}", texts.join("; "))
+                    }
+                };
+                waited.pending.push(Pending { proxy: state.about.id.clone(), reason });
+            }
+        });
+        waited.pending.sort_by(|a, b| a.proxy.cmp(&b.proxy));
+        (waited, refused)
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&List) -> T) -> T {
+        // Nothing that can panic half-way changes the list.
+        look(&self.shared.list.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut List) -> T) -> T {
+        let out = change(&mut self.shared.list.lock().unwrap_or_else(PoisonError::into_inner));
+        self.shared.version.send_modify(|version| *version += 1);
+        out
+    }
+}
+
+impl Connected {
+    /// The proxy has come further, or refused something; `made` is when its newest configuration was offered.
+    pub fn report(&self, progress: &Progress, made: Option<tokio::time::Instant>) {
+        let (newly_live, newly_refused) = self.proxies.with(|list| {
+            let Some(state) = list.proxies.get_mut(&self.key) else { return (false, 0) };
+            let live = progress.settled > state.progress.settled;
+            let refused = progress.rejections.iter().filter(|it| !state.progress.rejections.contains(it)).count();
+            state.progress = progress.clone();
+            (live, refused)
+        });
+        let metrics = &self.proxies.shared.metrics;
+        metrics.rejects.inc_by(newly_refused as u64);
+        if newly_live && let Some(made) = made {
+            metrics.convergence.observe(made.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.proxies.with(|list| drop(list.proxies.remove(&self.key)));
+        self.proxies.shared.metrics.connected.dec();
+    }
+}
+
+fn not_yet(progress: &Progress, revision: u64) -> String {
+    match (&progress.awaited[..], progress.sending >= revision) {
+        ([(_, name), ..], true) => format!("has not asked for {name} yet"),
+        (_, true) => "has not acknowledged it yet".to_owned(),
+        (_, false) if progress.types.is_empty() => "has not asked for anything yet".to_owned(),
+        (_, false) => format!("is still at revision {}", progress.settled),
+    }
+}
+
+fn status(state: &State, revision: u64) -> ProxyStatus {
+    let State { about, progress } = state;
+    let verdict = match progress.settled >= revision {
+        _ if !progress.rejections.is_empty() => "rejected",
+        true => "synced",
+        false => "stale",
+    };
+    ProxyStatus {
+        id: about.id.clone(),
+        kind: about.kind.clone(),
+        address: about.address.clone(),
+        user_agent: about.user_agent.clone(),
+        connected_since: jiff::Timestamp::try_from(about.since).map(|time| time.to_string()).unwrap_or_default(),
+        state: verdict,
+        revision: progress.live_revision(),
+        types: progress
+            .types
+            .iter()
+            .map(|it| TypeStatus {
+                type_url: it.type_url.to_string(),
+                resources: it.resources,
+                sent: it.sent,
+                acknowledged: it.acknowledged,
+            })
+            .collect(),
+        errors: progress
+            .rejections
+            .iter()
+            .map(|it| RejectionStatus {
+                type_url: it.type_url.to_string(),
+                resource: it.resource.to_string(),
+                message: it.message.clone(),
+            })
+            .collect(),
+    }
+}

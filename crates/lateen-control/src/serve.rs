@@ -1,0 +1,358 @@
+//! The whole control plane put together: opened, served, stopped.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use lateen_identity::rotation::Schedule;
+use lateen_identity::tls::{ClientAuth, ExpectedPeer, mesh_server};
+use lateen_identity::token::PodTokens;
+use lateen_identity::{CertificateAuthority, Identity};
+use lateen_mesh::MeshConfig;
+use lateen_translate::Cache;
+use lateen_xds::server::{Limits, Service};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::api::{self, Api};
+use crate::authentication::Authenticator;
+use crate::ca_service::CertificateService;
+use crate::discovery::MeshDiscovery;
+use crate::inject::Settings;
+use crate::listen::{self, Connection};
+use crate::metrics::Metrics;
+use crate::push::{self, Proxies, Pushed};
+use crate::source::dir::{self, Source};
+use crate::{mesh_settings, store};
+
+/// The names of the control plane, ours and the one that Istio's own configuration uses.
+const DNS_NAMES: [&str; 5] = [
+    "lateend.istio-system.svc",
+    "lateend.istio-system.svc.cluster.local",
+    "istiod.istio-system.svc",
+    "istiod.istio-system.svc.cluster.local",
+    "localhost",
+];
+/// How long answers that are being given may take when it is time to stop.
+const GRACE: Duration = Duration::from_secs(1);
+/// A request on a discovery stream is never longer: names of resources, and a node.
+const REQUEST_BYTES: usize = 64 << 20;
+
+/// What to serve, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// YAML files and folders.
+    pub paths: Vec<PathBuf>,
+    pub state_dir: PathBuf,
+    /// Istio's `MeshConfig`.
+    pub mesh_config: Option<PathBuf>,
+    /// For TLS, metrics and console; plaintext discovery is on loopback whatever this says.
+    pub address: IpAddr,
+    /// Ports; 0 for any.
+    pub xds_port: u16,
+    pub grpc_port: u16,
+    pub metrics_port: u16,
+    pub console_port: u16,
+    /// Left out: places in the state directory.
+    pub applied: Option<PathBuf>,
+    pub pods: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
+    pub injection: Settings,
+}
+
+/// A control plane that serves; it goes on until it is stopped or dropped.
+pub struct Running {
+    pub xds: SocketAddr,
+    pub grpc: SocketAddr,
+    pub metrics: SocketAddr,
+    pub console: SocketAddr,
+    pub socket: PathBuf,
+    stop: CancellationToken,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Waits until something that serves has ended, which it should not.
+    ///
+    /// # Errors
+    /// Why it has.
+    pub async fn failed(&mut self) -> anyhow::Result<()> {
+        match self.tasks.join_next().await {
+            Some(ended) => ended?.context("a listener has failed"),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops: no new connections, a moment for what is being answered.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        // Streams of proxies do not end by themselves; they are cut, and proxies keep what they have.
+        let _ = tokio::time::timeout(GRACE, all).await;
+        self.tasks.shutdown().await;
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// Reads everything, opens every port, and serves. When this returns, the control plane answers.
+///
+/// # Errors
+/// A state directory, an authority, a mesh config or a port that cannot be used.
+pub async fn start(options: Options) -> anyhow::Result<Running> {
+    let prepared = tokio::task::spawn_blocking({
+        let options = options.clone();
+        move || prepare(options)
+    });
+    let Prepared { config, ca, source, store, api_parts } = prepared.await??;
+    let listeners = Listeners::open(&options).await?;
+    let metrics = Metrics::new();
+    let pushed = push::start(&store, Arc::new(config.clone()), metrics.clone());
+    let proxies = Proxies::new(metrics.clone());
+    let authenticator = Authenticator::new(Arc::clone(&api_parts.tokens), &config.trust_domain);
+    let certificates = CertificateService::new(Arc::clone(&ca), authenticator.clone(), pushed.clone(), metrics.clone());
+    let grpc =
+        Grpc { authenticator, pushed: pushed.clone(), proxies: proxies.clone(), certificates, cache: Arc::default() };
+    let api = Arc::new(Api {
+        store,
+        source,
+        pushed,
+        proxies,
+        tokens: api_parts.tokens,
+        roots: ca.roots().clone(),
+        injection: Settings { trust_domain: config.trust_domain.clone(), ..options.injection.clone() },
+        metrics,
+        config_diagnostics: api_parts.diagnostics,
+    });
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let (tls, renewal) = serving_tls(&ca, &config.trust_domain, listeners.grpc.local_addr()?.ip())?;
+    tasks.spawn(renew(
+        ca,
+        config.trust_domain,
+        listeners.grpc.local_addr()?.ip(),
+        Arc::clone(&tls),
+        renewal,
+        stop.clone(),
+    ));
+    let running = listeners.spawn(&mut tasks, &stop, &grpc, &api, tls)?;
+    Ok(Running { stop, tasks, ..running })
+}
+
+/// What is read before anything is served.
+struct Prepared {
+    config: MeshConfig,
+    ca: Arc<CertificateAuthority>,
+    source: Source,
+    store: store::Store,
+    api_parts: ApiParts,
+}
+
+struct ApiParts {
+    tokens: Arc<PodTokens>,
+    diagnostics: Vec<lateen_api::Diagnostic>,
+}
+
+fn prepare(options: Options) -> anyhow::Result<Prepared> {
+    let state = &options.state_dir;
+    std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
+    let (config, diagnostics) = mesh_settings::load(options.mesh_config.as_deref())?;
+    let folder = state.join("ca");
+    let ca = CertificateAuthority::load_or_create(&folder, &config.trust_domain, SystemTime::now())
+        .context("the certificate authority")?;
+    let tokens = PodTokens::load_or_create(&folder).context("the key that signs tokens")?;
+    let (writer, store) = store::new();
+    let place = |given: Option<PathBuf>, name: &str| given.unwrap_or_else(|| state.join(name));
+    let read = dir::Options {
+        paths: options.paths,
+        applied: place(options.applied, "applied"),
+        pods: place(options.pods, "pods"),
+        addresses: state.join("cluster-ips.json"),
+    };
+    let source = Source::start(read, writer).context("read the objects")?;
+    let api_parts = ApiParts { tokens: Arc::new(tokens), diagnostics };
+    Ok(Prepared { config, ca: Arc::new(ca), source, store, api_parts })
+}
+
+/// The ports, all open before anything is said to be ready.
+struct Listeners {
+    xds: TcpListener,
+    grpc: TcpListener,
+    metrics: TcpListener,
+    console: TcpListener,
+    api: UnixListener,
+    socket: PathBuf,
+}
+
+impl Listeners {
+    async fn open(options: &Options) -> anyhow::Result<Self> {
+        let loopback = match options.address {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let open = async |address: IpAddr, port: u16| {
+            let address = SocketAddr::new(address, port);
+            TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))
+        };
+        let socket = options.socket.clone().unwrap_or_else(|| options.state_dir.join("lateend.sock"));
+        Ok(Self {
+            xds: open(loopback, options.xds_port).await?,
+            grpc: open(options.address, options.grpc_port).await?,
+            metrics: open(options.address, options.metrics_port).await?,
+            console: open(options.address, options.console_port).await?,
+            api: private_socket(&socket).with_context(|| format!("listen on {}", socket.display()))?,
+            socket,
+        })
+    }
+
+    fn spawn(
+        self,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+        stop: &CancellationToken,
+        grpc: &Grpc,
+        api: &Arc<Api>,
+        tls: Arc<ArcSwap<ServerConfig>>,
+    ) -> anyhow::Result<Running> {
+        let running = Running {
+            xds: self.xds.local_addr()?,
+            grpc: self.grpc.local_addr()?,
+            metrics: self.metrics.local_addr()?,
+            console: self.console.local_addr()?,
+            socket: self.socket,
+            stop: stop.clone(),
+            tasks: JoinSet::new(),
+        };
+        tasks.spawn(grpc.serve(listen::plaintext(self.xds), stop.clone()));
+        tasks.spawn(grpc.serve(listen::tls(self.grpc, tls), stop.clone()));
+        let until = || stop.clone().cancelled_owned();
+        let (all, console, figures) =
+            (api::whole(Arc::clone(api)), api::console(Arc::clone(api)), api::monitoring(Arc::clone(api)));
+        let (socket, page, metrics) = (self.api, self.console, self.metrics);
+        let (end, end_page, end_metrics) = (until(), until(), until());
+        tasks.spawn(async move { Ok(axum::serve(socket, all).with_graceful_shutdown(end).await?) });
+        tasks.spawn(async move { Ok(axum::serve(page, console).with_graceful_shutdown(end_page).await?) });
+        tasks.spawn(async move { Ok(axum::serve(metrics, figures).with_graceful_shutdown(end_metrics).await?) });
+        Ok(running)
+    }
+}
+
+/// A socket that only its owner can open. It gets its name when it has its mode, so that at no time another can open it,
+/// and in place of one that an earlier run left.
+fn private_socket(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let draft = path.with_extension("draft");
+    match std::fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&draft)?;
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&draft, path)?;
+    Ok(listener)
+}
+
+/// What the gRPC ports serve.
+struct Grpc {
+    authenticator: Authenticator,
+    pushed: Pushed,
+    proxies: Proxies,
+    certificates: CertificateService,
+    cache: Arc<Cache>,
+}
+
+impl Grpc {
+    fn serve(
+        &self,
+        connections: ReceiverStream<std::io::Result<Connection>>,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let discovery = MeshDiscovery::new(
+            self.pushed.clone(),
+            self.proxies.clone(),
+            self.authenticator.clone(),
+            Arc::clone(&self.cache),
+        );
+        let discovery = AggregatedDiscoveryServiceServer::new(Service::new(discovery, Limits::default()))
+            .max_decoding_message_size(REQUEST_BYTES);
+        let certificates = self.certificates.clone();
+        async move {
+            // Dead peers are noticed within a minute.
+            Server::builder()
+                .http2_keepalive_interval(Some(Duration::from_secs(30)))
+                .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+                .add_service(discovery)
+                .add_service(certificates)
+                .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
+                .await?;
+            Ok(())
+        }
+    }
+}
+
+fn serving_identity(ca: &CertificateAuthority, address: IpAddr) -> anyhow::Result<Identity> {
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let mut addresses = loopback.to_vec();
+    if !address.is_unspecified() && !loopback.contains(&address) {
+        addresses.push(address);
+    }
+    Ok(ca.server_identity(&DNS_NAMES, &addresses, SystemTime::now())?)
+}
+
+/// TLS for our own port, and the bounds of its certificate. Clients show certificates of the mesh, or none and a token.
+fn serving_tls(
+    ca: &CertificateAuthority,
+    trust_domain: &str,
+    address: IpAddr,
+) -> anyhow::Result<(Arc<ArcSwap<ServerConfig>>, Identity)> {
+    let identity = serving_identity(ca, address)?;
+    let config = server_config(ca, trust_domain, &identity)?;
+    Ok((Arc::new(ArcSwap::from_pointee(config)), identity))
+}
+
+fn server_config(ca: &CertificateAuthority, trust_domain: &str, identity: &Identity) -> anyhow::Result<ServerConfig> {
+    let expected = ExpectedPeer::TrustDomains(vec![trust_domain.to_owned()]);
+    Ok(mesh_server(identity, ca.roots(), expected, ClientAuth::Optional, &[b"h2"])?)
+}
+
+/// Renews the certificate of our own port for as long as we serve.
+async fn renew(
+    ca: Arc<CertificateAuthority>,
+    trust_domain: String,
+    address: IpAddr,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    mut identity: Identity,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut schedule = Schedule::default();
+    let mut due = schedule.issued(identity.not_before(), identity.not_after(), rand::random());
+    loop {
+        let wait = due.duration_since(SystemTime::now()).unwrap_or_default();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        let renewed = serving_identity(&ca, address)
+            .and_then(|identity| Ok((server_config(&ca, &trust_domain, &identity)?, identity)));
+        due = match renewed {
+            Ok((config, renewed)) => {
+                tls.store(Arc::new(config));
+                identity = renewed;
+                schedule.issued(identity.not_before(), identity.not_after(), rand::random())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the certificate of the control plane cannot be renewed");
+                schedule.failed(SystemTime::now(), Some(identity.not_after()), rand::random())
+            }
+        };
+    }
+}

@@ -1,0 +1,179 @@
+//! Files that people edit: read whole, each object on its own, and the last good version of a broken one kept.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use lateen_api::diagnostic::{Subject, code};
+use lateen_api::parse::MAX_TEXT;
+use lateen_api::{Diagnostic, Object, ObjectKey, Severity, parse_documents, validate};
+use sha2::{Digest as _, Sha256};
+
+use super::DEFAULT_NAMESPACE;
+
+/// Files in a folder that are read.
+const SUFFIXES: [&str; 3] = ["yaml", "yml", "json"];
+/// A folder with more of them is a mistake.
+const MAX_FILES: usize = 20_000;
+
+/// A list of files and folders, and what is in them.
+pub(super) struct FileSet {
+    paths: Vec<PathBuf>,
+    files: BTreeMap<(usize, PathBuf), File>,
+    problems: Vec<Diagnostic>,
+}
+
+/// One file.
+#[derive(Default)]
+struct File {
+    /// As last read; none when it could not be.
+    text: Option<String>,
+    objects: Vec<Object>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl FileSet {
+    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, files: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    /// In force, in the order of precedence.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Object> {
+        self.files.values().flat_map(|file| &file.objects)
+    }
+
+    pub(super) fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.problems.iter().chain(self.files.values().flat_map(|file| &file.diagnostics))
+    }
+
+    /// What the file's version of an object says, as a digest; none when no file has it.
+    pub(super) fn content_of(&self, key: &ObjectKey) -> Option<String> {
+        self.objects().find(|object| object.key() == *key).map(content)
+    }
+
+    /// Folders whose events tell of changes here.
+    pub(super) fn folders(&self) -> Vec<&Path> {
+        let folder = |path: &'_ PathBuf| path.is_dir();
+        self.paths
+            .iter()
+            .map(|path| match path.parent() {
+                _ if folder(path) => path.as_path(),
+                Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+                Some(parent) => parent,
+                None => path.as_path(),
+            })
+            .collect()
+    }
+
+    /// Reads everything again.
+    pub(super) fn read(&mut self) {
+        self.problems.clear();
+        let mut found = Vec::new();
+        for (position, path) in self.paths.iter().enumerate() {
+            match list(path) {
+                Ok(files) => found.extend(files.into_iter().map(|file| (position, file))),
+                Err(error) => {
+                    self.problems.push(unreadable(path, &error.to_string()));
+                    // What is known of it stays: an unreadable folder is not an empty one.
+                    found.extend(self.files.keys().filter(|(of, _)| *of == position).cloned());
+                }
+            }
+        }
+        self.files.retain(|key, _| found.contains(key));
+        for key in found {
+            let path = key.1.clone();
+            let file = self.files.entry(key).or_default();
+            match read_text(&path) {
+                Ok(text) => file.update(&path, text),
+                Err(error) => {
+                    file.text = None;
+                    file.diagnostics = vec![unreadable(&path, &error.to_string())];
+                }
+            }
+        }
+    }
+}
+
+impl File {
+    fn update(&mut self, path: &Path, text: String) {
+        if self.text.as_ref() == Some(&text) {
+            return;
+        }
+        let parsed = parse_documents(&path.display().to_string(), &text, DEFAULT_NAMESPACE);
+        let mut diagnostics = parsed.diagnostics;
+        let mut objects = Vec::new();
+        for object in parsed.objects {
+            let found = validate(&object);
+            if !found.iter().any(Diagnostic::is_error) {
+                objects.push(object);
+            }
+            diagnostics.extend(found);
+        }
+        let before = std::mem::take(&mut self.objects);
+        for old in before {
+            if is_broken(&old.key(), &diagnostics) && !objects.iter().any(|object| object.key() == old.key()) {
+                objects.push(old);
+            }
+        }
+        *self = Self { text: Some(text), objects, diagnostics };
+    }
+}
+
+/// Whether the text has this object in a form that cannot be used; also when it has something of which not even the name
+/// can be read.
+fn is_broken(key: &ObjectKey, diagnostics: &[Diagnostic]) -> bool {
+    let subject = Subject::from(key);
+    diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .any(|diagnostic| diagnostic.object.as_ref().is_none_or(|object| *object == subject))
+}
+
+/// A digest of what an object says, wherever it stands.
+pub(super) fn content(object: &Object) -> String {
+    let digest = Sha256::digest(object.to_json().to_string());
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A file is itself; a folder is the files in it, in the order of their names.
+fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !std::fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let file = entry?.path();
+        let hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+        if !hidden && SUFFIXES.contains(&suffix) && file.is_file() {
+            files.push(file);
+        }
+        if files.len() > MAX_FILES {
+            return Err(io::Error::other(format!("more than {MAX_FILES} files")));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let size = std::fs::metadata(path)?.len();
+    if size > MAX_TEXT as u64 {
+        return Err(io::Error::other(format!("it has {size} bytes; at most {MAX_TEXT} are read")));
+    }
+    std::fs::read_to_string(path)
+}
+
+pub(super) fn unreadable(path: &Path, reason: &str) -> Diagnostic {
+    Diagnostic {
+        code: code::SYNTAX.to_owned(),
+        severity: Severity::Error,
+        object: None,
+        file: path.display().to_string(),
+        line: 0,
+        column: 0,
+        field: String::new(),
+        message: format!("cannot be read: {reason}"),
+        help: None,
+    }
+}
