@@ -1,13 +1,12 @@
 //! What is wrong is said plainly, and before anything is started where that can be known.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use nix::sched::CloneFlags;
 use serde_json::json;
 
 use crate::host::on_a_host_of_its_own;
-use crate::mesh::{Mesh, client, deployment, eventually, shell, taken_port};
+use crate::mesh::{Mesh, client, deployment, eventually, install, shell, taken_port};
 
 fn refused(mesh: &Mesh, more: &[&str]) -> String {
     let said = mesh.lateen(&mesh.up_arguments(more));
@@ -60,8 +59,8 @@ fn files_that_are_not_there_or_wrong_are_named() {
 #[test]
 fn a_control_plane_that_does_not_start_is_shown_with_its_last_words() {
     let mesh = Mesh::new(&[client()]);
-    fs::write(mesh.path("bin/lateend"), "#!/bin/sh\necho no such option: --mesh >&2\nexit 2\n").unwrap();
-    fs::set_permissions(mesh.path("bin/lateend"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(mesh.path("script"), "#!/bin/sh\necho no such option: --mesh >&2\nexit 2\n").unwrap();
+    install(&mesh.path("script"), &mesh.path("bin/lateend"));
     let text = refused(&mesh, &[]);
     assert!(
         text.contains("the control plane ended with status 2") && text.contains("no such option: --mesh"),

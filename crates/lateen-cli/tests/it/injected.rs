@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::mesh::{Mesh, client, deployment, eventually, service};
+use crate::mesh::{Mesh, client, deployment, eventually, install, service};
 
 /// The init container's program, which belongs to another package; it is built if nobody has yet.
 fn intercept() -> PathBuf {
@@ -26,7 +26,7 @@ fn traffic_goes_through_the_proxy_and_health_checks_do_not() {
     let mut pods = deployment("shop", 1, container);
     pods["spec"]["template"]["metadata"]["labels"]["sidecar.istio.io/inject"] = json!("true");
     let mesh = Mesh::new(&[pods, service("shop", json!("http")), client()]);
-    std::fs::copy(intercept(), mesh.path("bin/lateen-intercept")).unwrap();
+    install(&intercept(), &mesh.path("bin/lateen-intercept"));
     let said = mesh.lateen(&mesh.up_arguments(&["--detach", "--timeout", "20"]));
     assert_eq!(said.code, Some(0), "{}{}", said.output, said.errors);
     // The pod is ready, so its probe reached the app and not the proxy, which would have answered as well.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -48,15 +47,11 @@ impl Mesh {
         let folder = tempfile::tempdir().unwrap();
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        let lateen = Path::new(env!("CARGO_BIN_EXE_lateen"));
         // Programs are looked for beside `lateen`, so it needs a place of its own.
-        if fs::hard_link(lateen, bin.join("lateen")).is_err() {
-            fs::copy(lateen, bin.join("lateen")).unwrap();
-        }
+        install(Path::new(env!("CARGO_BIN_EXE_lateen")), &bin.join("lateen"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
         for (file, name) in [("control_plane.py", "lateend"), ("web.py", "web"), ("proxy.py", "lateen-proxy")] {
-            fs::copy(source.join(file), bin.join(name)).unwrap();
-            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+            install(&source.join(file), &bin.join(name));
         }
         let images =
             "images:\n- {match: 'web:*', command: [web]}\n- {match: sh, command: [sh, -c], appendArgs: true}\n";
@@ -193,6 +188,13 @@ impl Drop for Mesh {
     fn drop(&mut self) {
         let _ = self.lateen(&["down", "--timeout", "5"]);
     }
+}
+
+/// Copies a program. Another program does it: a file that is open for writing here, when another test's thread starts a
+/// process, could not be run until that process is under way (`ETXTBSY`).
+pub(crate) fn install(from: &Path, to: &Path) {
+    let copied = Command::new("install").args(["-m", "755"]).args([from, to]).status().unwrap();
+    assert!(copied.success(), "install {} {}", from.display(), to.display());
 }
 
 /// Waits until `probe` has something to say.
