@@ -10,7 +10,7 @@ use super::Node;
 use crate::runtime::messages::Event;
 
 /// How often the control plane is asked; it is asked over a Unix socket and answers from memory.
-const PERIOD: Duration = Duration::from_millis(300);
+const PERIOD: Duration = Duration::from_millis(200);
 /// Beyond this many lines for one change, the rest is counted.
 const MAX_LINES: usize = 20;
 
@@ -18,13 +18,15 @@ const MAX_LINES: usize = 20;
 pub(super) fn start(node: &Arc<Node>) {
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        let mut known: BTreeSet<String> = BTreeSet::new();
+        let mut told: BTreeSet<String> = BTreeSet::new();
+        let mut before: BTreeSet<String> = BTreeSet::new();
         let mut ticks = tokio::time::interval(PERIOD);
         loop {
             ticks.tick().await;
             let Ok(diagnostics) = node.api.diagnostics().await else { continue };
-            let now: BTreeSet<String> = diagnostics.iter().map(told).collect();
-            let new: Vec<&String> = now.difference(&known).collect();
+            let now: BTreeSet<String> = diagnostics.iter().map(Diagnostic::to_string).collect();
+            // What comes and goes within a moment (a gateway whose pod is being made) is nobody's problem.
+            let new: Vec<&String> = now.iter().filter(|text| before.contains(*text) && !told.contains(*text)).collect();
             for text in new.iter().take(MAX_LINES) {
                 node.tell(Event::Problem { text: (*text).clone() });
             }
@@ -32,14 +34,11 @@ pub(super) fn start(node: &Arc<Node>) {
                 let text = format!("and {} more problems (`lateen analyze` lists all)", new.len() - MAX_LINES);
                 node.tell(Event::Problem { text });
             }
-            for text in known.difference(&now).take(MAX_LINES) {
+            for text in told.difference(&now).take(MAX_LINES) {
                 node.tell(Event::Solved { text: text.lines().next().unwrap_or_default().to_owned() });
             }
-            known = now;
+            told = now.intersection(&told).chain(new).cloned().collect();
+            before = now;
         }
     });
-}
-
-fn told(diagnostic: &Diagnostic) -> String {
-    diagnostic.to_string()
 }

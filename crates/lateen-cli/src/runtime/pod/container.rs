@@ -158,12 +158,13 @@ async fn keep(place: Place, net: Arc<NetNs>, spec: ContainerSpec, mut stopped: w
         }
         let message = match outcome {
             Ok(0) if spec.is_init && !spec.is_sidecar => return,
-            Ok(status) => ended_message(&spec, status),
+            Ok(status) => ended_message(status),
             Err(error) => format!("{error:#}"),
         };
         let (pod, name) = (&place.pod.key.name, &spec.name);
         let seconds = pause.as_secs();
-        let text = format!("pod {pod}, container {name}: {message}; starting it again in {seconds} s");
+        let end = last_words(&spec);
+        let text = format!("pod {pod}, container {name}: {message}; starting it again in {seconds} s{end}");
         place.node.tell(Event::Problem { text });
         place.update(|container| {
             container.attempted = true;
@@ -178,17 +179,17 @@ async fn keep(place: Place, net: Arc<NetNs>, spec: ContainerSpec, mut stopped: w
     }
 }
 
-fn ended_message(spec: &ContainerSpec, status: u8) -> String {
-    let end = log_file::tail(&spec.log, 3).unwrap_or_default();
-    let how = match status.checked_sub(128).and_then(|number| Signal::try_from(i32::from(number)).ok()) {
+fn ended_message(status: u8) -> String {
+    match status.checked_sub(128).and_then(|number| Signal::try_from(i32::from(number)).ok()) {
         Some(signal) => format!("ended by {signal}"),
         None => format!("ended with status {status}"),
-    };
-    if end.is_empty() {
-        how
-    } else {
-        format!("{how}, after writing\n    {}\n ", end.trim_end().replace('\n', "\n    "))
     }
+}
+
+/// What a container wrote last, below the line that says that it ended.
+fn last_words(spec: &ContainerSpec) -> String {
+    let end = log_file::tail(&spec.log, 5).unwrap_or_default();
+    end.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("\n    {line}")).collect()
 }
 
 /// One run; its exit status, or why it could not be started.
