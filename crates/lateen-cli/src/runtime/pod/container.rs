@@ -41,6 +41,8 @@ const EAGER: Duration = Duration::from_millis(100);
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 /// A container about which nothing can be asked is ready after this time; one that fails at once was never ready.
 const SETTLE: Duration = Duration::from_millis(250);
+/// How long to wait for what a container wrote before it ended.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long building a container's view of the file system may take.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -199,7 +201,7 @@ async fn run_once(
     spec: &ContainerSpec,
     stopped: &mut watch::Receiver<Option<Duration>>,
 ) -> anyhow::Result<u8> {
-    let mut child = start(place, net, spec).await?;
+    let (mut child, collecting) = start(place, net, spec).await?;
     place.update(|container| {
         container.pid = Some(child.pid.as_raw());
         container.phase = Phase::Running { since: now() };
@@ -229,6 +231,8 @@ async fn run_once(
             end(place, spec, &mut child, grace).await
         }
     };
+    // Its last words may still be on their way into the log.
+    let _ = timeout(LAST_WORDS, collecting).await;
     let end = End { status, at: now() };
     place.update(|container| {
         container.last_end = Some(end.clone());
@@ -265,7 +269,7 @@ async fn end(place: &Place, spec: &ContainerSpec, child: &mut Child, grace: Dura
     }
 }
 
-async fn start(place: &Place, net: &Arc<NetNs>, spec: &ContainerSpec) -> anyhow::Result<Child> {
+async fn start(place: &Place, net: &Arc<NetNs>, spec: &ContainerSpec) -> anyhow::Result<(Child, JoinHandle<()>)> {
     let (output, write_output) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (report, write_report) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (node, net, plan) = (Arc::clone(&place.node), Arc::clone(net), spec.plan.clone());
@@ -285,12 +289,12 @@ async fn start(place: &Place, net: &Arc<NetNs>, spec: &ContainerSpec) -> anyhow:
         Ok(node.reaper.spawn(|| spawn.start())?)
     });
     let mut child = spawned.await?.context("start the container's first process")?;
-    tokio::spawn(log_file::collect(output, spec.log.clone()));
+    let collecting = tokio::spawn(log_file::collect(output, spec.log.clone()));
     let mut text = Vec::new();
     let mut report = pipe::Receiver::from_owned_fd(report)?;
     let problem = match timeout(START_LIMIT, report.read_to_end(&mut text)).await {
         Ok(Ok(_)) => match serde_json::from_slice::<StartReport>(&text) {
-            Ok(StartReport::Started) => return Ok(child),
+            Ok(StartReport::Started) => return Ok((child, collecting)),
             Ok(StartReport::Failed(problem)) => problem,
             Err(_) => "its first process ended before it started".to_owned(),
         },
