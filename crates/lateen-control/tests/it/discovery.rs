@@ -1,0 +1,222 @@
+//! Discovery: a proxy gets its configuration, and only a proxy that is who it says.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use lateen_xds::client::{
+    Backoff, Connect, ConnectError, Connection, Handler, Interest, Rejection, Status, Update, run,
+};
+use lateen_xds::type_url;
+use serde_json::json;
+use tokio::sync::watch;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::certificates;
+use crate::world::{PATIENCE, SHOP, World};
+
+/// A proxy that takes clusters and listeners, or refuses clusters while it is told to.
+struct FakeProxy {
+    state: watch::Receiver<Seen>,
+    stubborn: Arc<Mutex<bool>>,
+    task: tokio::task::JoinHandle<std::convert::Infallible>,
+}
+
+#[derive(Default, Debug, Clone)]
+struct Seen {
+    names: BTreeSet<String>,
+    disconnected: Option<String>,
+}
+
+struct Channels {
+    channel: Channel,
+    token: Option<String>,
+}
+
+impl Connect for Channels {
+    async fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}").parse().unwrap());
+        Ok(Connection { channel: self.channel.clone(), authorization })
+    }
+}
+
+struct Taker {
+    seen: watch::Sender<Seen>,
+    stubborn: Arc<Mutex<bool>>,
+}
+
+impl Handler for Taker {
+    fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
+        let stubborn = *self.stubborn.lock().unwrap() && update.type_url == type_url::CLUSTER;
+        if stubborn && let Some((name, _)) = update.upserts.first() {
+            return Err(vec![Rejection { resource: name.clone(), reason: "not to my taste".to_owned() }]);
+        }
+        self.seen.send_modify(|seen| {
+            seen.names.extend(update.upserts.into_iter().map(|(name, _)| name));
+            for name in update.removals {
+                seen.names.remove(&name);
+            }
+        });
+        Ok(())
+    }
+
+    fn wanted(&self) -> Vec<(&'static str, Interest)> {
+        let names = &self.seen.borrow().names;
+        let named = |fits: fn(&str) -> bool| {
+            Interest::Named(names.iter().filter(|name| fits(name)).map(|name| name.as_str().into()).collect())
+        };
+        vec![
+            (type_url::CLUSTER, Interest::All),
+            (type_url::ENDPOINT, named(|name| name.starts_with("outbound|"))),
+            (type_url::LISTENER, Interest::All),
+            (type_url::ROUTE, Interest::Named(BTreeSet::from(["80".into()]))),
+        ]
+    }
+
+    fn status(&mut self, status: Status<'_>) {
+        if let Status::Disconnected { reason, .. } = status {
+            self.seen.send_modify(|seen| seen.disconnected = Some(reason.to_owned()));
+        }
+    }
+}
+
+impl FakeProxy {
+    fn start(channel: Channel, token: Option<String>, node: &str) -> Self {
+        let (seen, state) = watch::channel(Seen::default());
+        let stubborn = Arc::new(Mutex::new(false));
+        let node = Node { id: node.to_owned(), ..Node::default() };
+        let taker = Taker { seen, stubborn: Arc::clone(&stubborn) };
+        let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
+        let task = tokio::spawn(run(node, Channels { channel, token }, taker, backoff));
+        Self { state, stubborn, task }
+    }
+
+    async fn until(&mut self, wished: impl Fn(&Seen) -> bool) -> Seen {
+        let found = tokio::time::timeout(PATIENCE, self.state.wait_for(|seen| wished(seen))).await;
+        found.expect("it comes in time").unwrap().clone()
+    }
+
+    /// Why the stream ended.
+    async fn refusal(&mut self) -> String {
+        self.until(|seen| seen.disconnected.is_some()).await.disconnected.unwrap()
+    }
+}
+
+impl Drop for FakeProxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn node(pod: &str, ip: &str) -> String {
+    format!("sidecar~{ip}~{pod}.default~default.svc.cluster.local")
+}
+
+async fn shop() -> World {
+    let world = World::new(&[("shop.yaml", SHOP)]).await;
+    world.run_pod("web-1", "web", "web", "10.244.0.2");
+    world.run_pod("cart-1", "cart", "cart", "10.244.0.3");
+    world
+}
+
+async fn web(world: &World) -> FakeProxy {
+    let token = world.token("web", "web-1").await;
+    FakeProxy::start(certificates::channel(world, None).await, Some(token), &node("web-1", "10.244.0.2"))
+}
+
+const CART: &str = "outbound|80||cart.default.svc.cluster.local";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pods_token_brings_its_configuration_and_then_every_change() {
+    let world = shop().await;
+    let mut proxy = web(&world).await;
+    let seen = proxy.until(|seen| seen.names.contains("80") && seen.names.contains(CART)).await;
+    assert!(seen.names.contains("virtualInbound") && seen.names.contains("inbound|8080||"), "{seen:?}");
+    let (_, answer) = world.post("/api/v1/apply", &SHOP.replace("name: cart}", "name: basket}")).await;
+    let wait = format!("/api/v1/wait?revision={}&timeoutMs=20000", answer["revision"]);
+    let waited = world.get(&wait).await;
+    assert_eq!(
+        (&waited["live"], &waited["total"], &waited["pending"]),
+        (&json!(1), &json!(1), &json!([])),
+        "{waited:#}"
+    );
+    let seen = proxy.until(|_| true).await;
+    assert!(seen.names.contains("outbound|80||basket.default.svc.cluster.local"), "live means that the proxy has it");
+    let status = world.get("/api/v1/proxies").await;
+    assert_eq!(
+        (&status["proxies"][0]["id"], &status["proxies"][0]["state"]),
+        (&json!("web-1.default"), &json!("synced"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_told_at_once_with_the_proxys_words() {
+    let world = shop().await;
+    let mut proxy = web(&world).await;
+    proxy.until(|seen| seen.names.contains("80")).await;
+    world.eventually("/api/v1/proxies", |answer| answer["proxies"][0]["state"] == "synced").await;
+    *proxy.stubborn.lock().unwrap() = true;
+    let (_, answer) = world.post("/api/v1/apply", &SHOP.replace("name: cart}", "name: basket}")).await;
+    let waited = world.get(&format!("/api/v1/wait?revision={}&timeoutMs=20000", answer["revision"])).await;
+    assert!(waited["elapsedMs"].as_u64().unwrap() < 15_000, "{waited:#}");
+    assert_eq!(waited["pending"][0]["proxy"], "web-1.default");
+    assert!(waited["pending"][0]["reason"].as_str().unwrap().contains("not to my taste"), "{waited:#}");
+    let status = world.get("/api/v1/proxies").await;
+    assert_eq!(status["proxies"][0]["state"], "rejected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_as_good_as_a_token() {
+    let world = shop().await;
+    let identity = certificates::identity(&world, "cart", "cart-1").await;
+    let channel = certificates::channel(&world, Some(&identity)).await;
+    let mut proxy = FakeProxy::start(channel, None, &node("cart-1", "10.244.0.3"));
+    proxy.until(|seen| seen.names.contains("virtualInbound")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_the_configuration_of_another() {
+    let world = shop().await;
+    let token = world.token("web", "web-1").await;
+    let elsewhere = "sidecar~10.244.0.2~web-1.kube-system~kube-system.svc.cluster.local".to_owned();
+    for (token, node, why) in [
+        (Some(token.clone()), node("cart-1", "10.244.0.3"), "the token is for pod web-1"),
+        (Some(token.clone()), elsewhere, "may not speak for namespace kube-system"),
+        (Some(token.clone()), node("web-1", "10.244.0.3"), "another address"),
+        (Some(token.clone()), node("web-1", "10.244.0.2").replace("sidecar", "router"), "injected as a sidecar"),
+        (Some(token), "something else".to_owned(), "not of the form"),
+        (Some("nonsense".to_owned()), node("web-1", "10.244.0.2"), "token is not valid"),
+        (None, node("web-1", "10.244.0.2"), "neither a token nor a client certificate"),
+    ] {
+        let mut proxy = FakeProxy::start(certificates::channel(&world, None).await, token, &node);
+        let refusal = proxy.refusal().await;
+        assert!(refusal.contains(why), "{node}: {refusal}");
+    }
+    // With a certificate, too: web's does not open cart's.
+    let identity = certificates::identity(&world, "web", "web-1").await;
+    let channel = certificates::channel(&world, Some(&identity)).await;
+    let mut proxy = FakeProxy::start(channel, None, &node("cart-1", "10.244.0.3"));
+    let refusal = proxy.refusal().await;
+    assert!(refusal.contains("runs as cart"), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plaintext_port_trusts_who_can_reach_loopback_but_no_bad_token() {
+    let world = shop().await;
+    assert!(world.running.xds.ip().is_loopback());
+    let endpoint = Endpoint::from_shared(format!("http://{}", world.running.xds)).unwrap();
+    let channel = endpoint.connect().await.unwrap();
+    let mut proxy = FakeProxy::start(channel.clone(), None, &node("web-1", "10.244.0.2"));
+    proxy.until(|seen| seen.names.contains("80")).await;
+    let mut liar = FakeProxy::start(channel, Some("nonsense".to_owned()), &node("web-1", "10.244.0.2"));
+    assert!(liar.refusal().await.contains("token is not valid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_ends_with_the_time_when_a_proxy_does_not_answer() {
+    let world = shop().await;
+    let waited = world.get("/api/v1/wait?revision=1000&timeoutMs=50").await;
+    assert_eq!(waited["total"], 0);
+    assert!(waited["elapsedMs"].as_u64().unwrap() >= 50);
+}

@@ -1,0 +1,154 @@
+//! A control plane of its own for each test, and the ways to talk to it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use lateen_control::inject::Settings;
+use lateen_control::serve::{self, Options, Running};
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+
+/// Longer than anything takes that works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) running: Running,
+}
+
+/// Two services, a pod each, and the namespace's label.
+pub(crate) const SHOP: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: default, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: cart}
+spec: {selector: {app: cart}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+
+impl World {
+    /// With these files in its input folder.
+    pub(crate) async fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("input")).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join("input").join(name), text).unwrap();
+        }
+        let running = start(folder.path()).await;
+        Self { folder, running }
+    }
+
+    /// Stops and starts again over the same files.
+    pub(crate) async fn restart(self) -> Self {
+        self.running.stop().await;
+        let running = start(self.folder.path()).await;
+        Self { folder: self.folder, running }
+    }
+
+    /// Writes as editors do: beside, then renamed.
+    pub(crate) fn save(&self, name: &str, text: &str) {
+        let input = self.folder.path().join("input");
+        std::fs::write(input.join(".draft"), text).unwrap();
+        std::fs::rename(input.join(".draft"), input.join(name)).unwrap();
+    }
+
+    /// A running pod, as the one who runs pods writes it.
+    pub(crate) fn run_pod(&self, name: &str, account: &str, app: &str, ip: &str) {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"),
+                "labels": {"app": app, "security.istio.io/tlsMode": "istio"},
+                "annotations": {"sidecar.istio.io/status": "{}"}},
+            "spec": {"serviceAccountName": account,
+                "containers": [{"name": "app", "image": "x"}, {"name": "istio-proxy", "image": "lateen/proxy:0"}]},
+            "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        let pods = self.folder.path().join("pods");
+        std::fs::write(pods.join(".draft"), pod.to_string()).unwrap();
+        std::fs::rename(pods.join(".draft"), pods.join(format!("default_{name}.yaml"))).unwrap();
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call(Method::GET, path, String::new()).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &str) -> (StatusCode, Value) {
+        let (status, body) = self.call(Method::POST, path, body.to_owned()).await;
+        (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: String) -> (StatusCode, String) {
+        let stream = UnixStream::connect(&self.running.socket).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "lateend")
+            .header("content-type", "application/json")
+            .body(Full::new(bytes::Bytes::from(body)))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// Asks until the answer is as wished.
+    pub(crate) async fn eventually(&self, path: &str, wished: impl Fn(&Value) -> bool) -> Value {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let answer = self.get(path).await;
+            if wished(&answer) {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < end, "{path} stays at {answer:#}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The names of all objects of a kind.
+    pub(crate) async fn names(&self, kind: &str) -> Vec<String> {
+        let answer = self.get(&format!("/api/v1/objects?kind={kind}")).await;
+        let items = answer["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    pub(crate) async fn token(&self, account: &str, pod: &str) -> String {
+        let body = json!({"namespace": "default", "serviceAccount": account, "pod": pod, "uid": format!("uid-{pod}")});
+        let (status, answer) = self.post("/api/v1/token", &body.to_string()).await;
+        assert_eq!(status, StatusCode::OK);
+        answer["token"].as_str().unwrap().to_owned()
+    }
+}
+
+async fn start(folder: &Path) -> Running {
+    serve::start(Options {
+        paths: vec![folder.join("input")],
+        state_dir: folder.to_owned(),
+        mesh_config: None,
+        address: "127.0.0.1".parse().unwrap(),
+        xds_port: 0,
+        grpc_port: 0,
+        metrics_port: 0,
+        console_port: 0,
+        applied: None,
+        pods: None,
+        socket: None,
+        injection: Settings::default(),
+    })
+    .await
+    .unwrap()
+}
