@@ -93,7 +93,7 @@ pub fn inject(
     if pod.metadata.annotations.contains_key(STATUS) && own_proxy(pod).is_some() {
         return Ok(Injected { pod: pod.clone(), refused: Some(NotInjected::Already) });
     }
-    let template = template(pod).map_err(|problem| vec![problem])?;
+    let template = template(pod)?;
     let redirection = match template {
         Template::Sidecar => traffic::arguments(pod)?,
         Template::Gateway => None,
@@ -112,7 +112,7 @@ fn own_proxy(pod: &Resource<Pod>) -> Option<&Container> {
     spec.containers.iter().chain(&spec.init_containers).find(|container| container.name == PROXY_CONTAINER)
 }
 
-fn template(pod: &Resource<Pod>) -> Result<Template, Diagnostic> {
+fn template(pod: &Resource<Pod>) -> Result<Template, Vec<Diagnostic>> {
     let names = pod.metadata.annotation(TEMPLATES).unwrap_or("sidecar");
     let names: Vec<&str> = names.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     match names.as_slice() {
@@ -120,7 +120,7 @@ fn template(pod: &Resource<Pod>) -> Result<Template, Diagnostic> {
         ["gateway"] => Ok(Template::Gateway),
         _ => {
             let message = format!("`{}` is not a template that there is: one of sidecar and gateway", names.join(","));
-            Err(problem(pod, TEMPLATES, message))
+            Err(vec![problem(pod, TEMPLATES, message)])
         }
     }
 }

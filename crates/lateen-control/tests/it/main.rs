@@ -1,5 +1,7 @@
 //! Tests of the control plane as a whole: files in, answers and resources out.
 
+#![expect(clippy::unwrap_used, reason = "what a test takes for granted may end it")]
+
 mod api;
 mod certificates;
 mod directory;

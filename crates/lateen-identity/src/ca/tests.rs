@@ -1,3 +1,5 @@
+//! What the authority signs, refuses, and keeps on disk.
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};

@@ -1,3 +1,5 @@
+//! Handshakes between members of a mesh, and with others.
+
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::ServerName;

@@ -1,3 +1,5 @@
+//! Tokens: theirs who hold them, for as long as they last.
+
 use super::*;
 
 fn bearer() -> Bearer {
