@@ -1,6 +1,8 @@
 //! The admin port, with Envoy's paths and shapes.
 
 mod dump;
+pub(crate) mod health;
+pub(crate) mod ports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -136,19 +138,35 @@ fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
 
 /// Serves the admin port for as long as the process lives.
 pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    serve_with(listener, move |request| admin.answer(request)).await;
+}
+
+/// This many connections at a time; more wait in the kernel.
+const CONNECTIONS: usize = 64;
+
+async fn serve_with(listener: TcpListener, answer: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static) {
+    let answer = Arc::new(answer);
+    let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
-        let admin = Arc::clone(&admin);
+        let answer = Arc::clone(&answer);
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = admin.answer(&request);
+                let answer = answer(&request);
                 async move { Ok::<_, std::convert::Infallible>(answer) }
             });
-            // A client that breaks off is its own affair.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            // Idle connections are not kept: they would take the place of others. A client that breaks off is its own affair.
+            let mut server = hyper::server::conn::http1::Builder::new();
+            let _ = server
+                .timer(hyper_util::rt::TokioTimer::new())
+                .header_read_timeout(std::time::Duration::from_secs(10))
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
         });
     }
 }

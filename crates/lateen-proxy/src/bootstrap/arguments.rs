@@ -3,30 +3,42 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// A proxy that is configured by Envoy v3 resources.
 #[derive(Debug, Parser)]
-#[command(name = "lateen-proxy", version, about)]
+#[command(name = "lateen-proxy", version, about, subcommand_negates_reqs = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    pub role: Option<Role>,
     /// The bootstrap: an envoy.config.bootstrap.v3.Bootstrap in YAML or JSON.
-    #[arg(short, long, value_name = "FILE")]
-    pub config_path: PathBuf,
-    /// Worker threads; one per processor unless given.
-    #[arg(long, value_name = "N")]
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub config_path: Option<PathBuf>,
+    /// Worker threads; unless given, one per processor with a bootstrap, and two (or one per processor, if that is less)
+    /// in a mesh.
+    #[arg(long, value_name = "N", global = true)]
     pub concurrency: Option<usize>,
     /// Write the address of the admin port into this file once it listens.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub admin_address_path: Option<PathBuf>,
     /// What is logged to standard error.
-    #[arg(short, long, value_enum, default_value = "warn")]
+    #[arg(short, long, value_enum, default_value = "warn", global = true)]
     pub log_level: LogLevel,
     /// Check the configuration and end (validate), or serve it.
     #[arg(long, value_enum, default_value = "serve")]
     pub mode: Mode,
     /// How long connections may take to end when the proxy stops or their listener goes, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = seconds, global = true)]
     pub drain_time_s: Duration,
+}
+
+/// What a proxy is in a mesh; its environment says the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Role {
+    /// Beside a workload, whose traffic is redirected to it.
+    Sidecar,
+    /// A gateway.
+    Router,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

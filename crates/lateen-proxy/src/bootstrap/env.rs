@@ -5,7 +5,26 @@ pub const SOCKET_MARK: &str = "LATEEN_SOCKET_MARK";
 /// The machine's or pod's name, for `%HOSTNAME%`.
 pub const HOSTNAME: &str = "HOSTNAME";
 
-/// A variable by its name: for the two above, and for what a configuration itself names.
+// Of a proxy in a mesh, with Istio's names:
+pub const POD_NAME: &str = "POD_NAME";
+pub const POD_NAMESPACE: &str = "POD_NAMESPACE";
+pub const INSTANCE_IP: &str = "INSTANCE_IP";
+pub const SERVICE_ACCOUNT: &str = "SERVICE_ACCOUNT";
+pub const TRUST_DOMAIN: &str = "TRUST_DOMAIN";
+/// `host:port` of discovery.
+pub const DISCOVERY: &str = "PILOT_DISCOVERY";
+/// `host:port` of the certificate authority; discovery's unless given.
+pub const CA_ADDRESS: &str = "CA_ADDR";
+/// The pod's labels, as a JSON object.
+pub const LABELS: &str = "LATEEN_LABELS";
+/// Variables that start so are the node's metadata, under the rest of their names.
+const METADATA: &str = "ISTIO_META_";
+
+/// A variable by its name: for the above, and for what a configuration itself names.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+pub(super) fn mesh_metadata() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter_map(|(name, value)| Some((name.strip_prefix(METADATA)?.to_owned(), value)))
 }

@@ -1,53 +1,88 @@
 //! From the command line to serving, and to the end.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
+use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
+use envoy_types::pb::envoy::config::core::v3::address::Address as ProtoAddress;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::{Resources, Snapshot};
 use lateen_xds::json::Descriptors;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::arguments::{Arguments, Mode};
+use super::arguments::{Arguments, Mode, Role};
 use super::env;
-use crate::admin::{self, Admin};
+use super::mesh::Membership;
+use super::workers::{Running, tell};
+use crate::admin::{self, ports};
 use crate::cluster::dns::Resolving;
-use crate::listener::{Listeners, ServerFirst, Sockets, bind};
+use crate::config::{Order, Workers};
+use crate::listener::{Sockets, bind};
 use crate::telemetry::access_log::AccessLogs;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::TlsStore;
-use crate::worker::{Shared, Worker};
-
-/// What a worker is told.
-enum Order {
-    /// The snapshot or resolved hosts changed; sockets newly bound for this worker.
-    Refresh(Sockets),
-    Drain(Duration),
-}
+use crate::worker::Shared;
 
 /// Reads, checks and serves the configuration until a signal ends it.
 ///
 /// # Errors
 /// What is wrong with the configuration, and sockets that cannot be had.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let path = arguments.config_path.display().to_string();
-    let text = std::fs::read_to_string(&arguments.config_path).with_context(|| format!("cannot read {path}"))?;
+    match (arguments.role, &arguments.config_path) {
+        (Some(role), None) => join_mesh(arguments, role),
+        (None, Some(path)) => run_bootstrap(arguments, path),
+        (Some(_), Some(_)) => bail!("a proxy of a mesh gets its configuration there: --config-path is not for it"),
+        (None, None) => bail!("either --config-path, or sidecar or router"),
+    }
+}
+
+fn run_bootstrap(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
     let bootstrap: Bootstrap = Descriptors::new()
         .from_yaml("envoy.config.bootstrap.v3.Bootstrap", &text)
-        .map_err(|error| anyhow!("{path}: {error}"))?;
+        .map_err(|error| anyhow!("{shown}: {error}"))?;
     let shared = Arc::new(shared()?);
-    let resources = compile(&bootstrap, &shared, &path)?;
+    let resources = compile(&bootstrap, &shared, &shown)?;
     if arguments.mode == Mode::Validate {
-        println_ok(&path);
+        println_ok(&shown);
         return Ok(());
     }
     shared.snapshot.store(Arc::new(resources.link(&Snapshot::default())));
-    serve(arguments, bootstrap, &shared)
+    serve(arguments, bootstrap, &shared, None)
+}
+
+/// A proxy of a mesh: nothing of its own but an admin port; all else comes from the control plane.
+fn join_mesh(arguments: &Arguments, role: Role) -> anyhow::Result<()> {
+    let membership = Membership::from_environment(role)?;
+    if arguments.mode == Mode::Validate {
+        bail!("a proxy of a mesh has no configuration file to validate");
+    }
+    let bootstrap = Bootstrap {
+        node: Some(membership.node.clone()),
+        admin: Some(Admin {
+            address: Some(proto_address(SocketAddr::from((Ipv4Addr::LOCALHOST, ports::ADMIN)))),
+            ..Admin::default()
+        }),
+        ..Bootstrap::default()
+    };
+    serve(arguments, bootstrap, &Arc::new(shared()?), Some(membership))
+}
+
+fn proto_address(address: SocketAddr) -> Address {
+    let socket = SocketAddress {
+        address: address.ip().to_string(),
+        port_specifier: Some(PortSpecifier::PortValue(address.port().into())),
+        ..SocketAddress::default()
+    };
+    Address { address: Some(ProtoAddress::SocketAddress(socket)) }
 }
 
 #[expect(clippy::print_stdout, reason = "the answer to `--mode validate`")]
@@ -120,9 +155,16 @@ fn unsupported(bootstrap: &Bootstrap) -> Vec<&'static str> {
     found
 }
 
-fn serve(arguments: &Arguments, bootstrap: Bootstrap, shared: &Arc<Shared>) -> anyhow::Result<()> {
+fn serve(
+    arguments: &Arguments,
+    bootstrap: Bootstrap,
+    shared: &Arc<Shared>,
+    membership: Option<Membership>,
+) -> anyhow::Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = arguments.concurrency.filter(|count| *count > 0).unwrap_or(processors);
+    // Istio's default for proxies of a mesh is two.
+    let usual = if membership.is_some() { processors.min(2) } else { processors };
+    let workers = arguments.concurrency.filter(|count| *count > 0).unwrap_or(usual);
     // All sockets first: either everything listens or nothing does.
     let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
     let mut addresses = Vec::new();
@@ -145,28 +187,23 @@ fn serve(arguments: &Arguments, bootstrap: Bootstrap, shared: &Arc<Shared>) -> a
         let address = admin.local_addr()?.to_string();
         std::fs::write(path, address).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let server_first = Arc::new(ServerFirst::default());
-    let mut orders = Vec::new();
-    let mut threads = Vec::new();
-    for (number, sockets) in sockets.into_iter().enumerate() {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let (shared, server_first, drain_time) =
-            (Arc::clone(shared), Arc::clone(&server_first), arguments.drain_time_s);
-        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            work(&shared, number, sockets, receiver, server_first, drain_time);
-        });
-        threads.push(thread.context("cannot start a worker")?);
-        orders.push(sender);
-    }
-    control.block_on(oversee(shared, admin, bootstrap, addresses, &orders, arguments.drain_time_s));
-    drop(orders);
-    for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a worker ended badly");
+    let running = Running::start(shared, sockets, arguments.drain_time_s)?;
+    let (quit, asked) = watch::channel(false);
+    let (changed, changes) = watch::channel(0);
+    let admin = admin.map(|listener| (listener, admin::Admin::new(Arc::clone(shared), bootstrap, addresses, quit)));
+    let overseeing = async {
+        if let Some((listener, admin)) = admin {
+            tokio::spawn(admin::serve(listener, Arc::new(admin)));
         }
-    }
+        if let Some(membership) = membership {
+            membership.start(shared, &running.orders, &changed).await?;
+        }
+        oversee(shared, (asked, changes, &changed), &running.orders, arguments.drain_time_s).await
+    };
+    let result = control.block_on(overseeing);
+    running.join();
     shared.access_logs.flush();
-    Ok(())
+    result
 }
 
 fn admin_listener(
@@ -183,38 +220,32 @@ fn admin_listener(
     listener.map(Some).with_context(|| format!("admin port: cannot listen on {address}"))
 }
 
-/// The control thread: the admin port, DNS, and signals.
+/// Told by the admin port, and by whoever changes the snapshot or the resolved hosts.
+type Events<'a> = (watch::Receiver<bool>, watch::Receiver<u64>, &'a watch::Sender<u64>);
+
+/// The control thread: DNS, and signals.
 async fn oversee(
     shared: &Arc<Shared>,
-    listener: Option<tokio::net::TcpListener>,
-    bootstrap: Bootstrap,
-    addresses: Vec<(Arc<str>, SocketAddr)>,
-    orders: &[mpsc::UnboundedSender<Order>],
+    (mut asked, mut changes, changed): Events<'_>,
+    orders: &Workers,
     drain_time: Duration,
-) {
-    let (quit, mut asked) = watch::channel(false);
-    let (changed, mut changes) = watch::channel(0);
-    let admin = Admin::new(Arc::clone(shared), bootstrap, addresses, quit);
-    if let Some(listener) = listener {
-        tokio::spawn(admin::serve(listener, Arc::new(admin)));
-    }
+) -> anyhow::Result<()> {
     let mut resolving = Resolving::default();
-    resolving.follow(shared, &changed);
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be waited for");
-        return;
-    };
+    resolving.follow(shared, changed);
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be waited for")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be waited for")?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             result = changes.changed() => {
                 if result.is_ok() {
-                    tell(orders, || Order::Refresh(Sockets::default()));
+                    resolving.follow(shared, changed);
+                    tell(orders, || Order::Refresh { sockets: Sockets::default(), done: None });
                 }
             }
-            _ = asked.wait_for(|quit| *quit) => break,
+            // Without an admin port nobody asks.
+            Ok(_) = asked.wait_for(|quit| *quit) => break,
         }
     }
     tracing::info!("draining");
@@ -232,50 +263,5 @@ async fn oversee(
         _ = interrupt.recv() => {}
         () = tokio::time::sleep(drain_time + Duration::from_secs(1)) => {}
     }
-}
-
-fn tell(orders: &[mpsc::UnboundedSender<Order>], order: impl Fn() -> Order) {
-    for worker in orders {
-        // A worker that is gone needs no orders.
-        let _ = worker.send(order());
-    }
-}
-
-/// A worker's thread.
-fn work(
-    shared: &Arc<Shared>,
-    number: usize,
-    sockets: Sockets,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    server_first: Arc<ServerFirst>,
-    drain_time: Duration,
-) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "a worker cannot start");
-            return;
-        }
-    };
-    let seed = std::collections::hash_map::RandomState::new();
-    let seed = std::hash::BuildHasher::hash_one(&seed, number);
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
-        let worker = Worker::new(Arc::clone(shared), seed);
-        let mut listeners = Listeners::new(std::rc::Rc::clone(&worker), server_first, drain_time);
-        listeners.follow(sockets);
-        while let Some(order) = orders.recv().await {
-            match order {
-                Order::Refresh(sockets) => {
-                    worker.refresh();
-                    listeners.follow(sockets);
-                }
-                Order::Drain(time) => {
-                    listeners.drain_all(time);
-                    break;
-                }
-            }
-        }
-        listeners.idle().await;
-    });
+    Ok(())
 }

@@ -7,11 +7,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls};
+use arc_swap::ArcSwapOption;
+use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls, Validation};
 use lateen_engine::filters::rbac::PeerNames;
+use lateen_identity::TrustBundle;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -42,7 +44,23 @@ impl TlsError {
 pub(crate) struct TlsStore {
     clients: Mutex<HashMap<u64, Arc<ClientConfig>>>,
     servers: Mutex<HashMap<u64, Arc<Server>>>,
+    workload: ArcSwapOption<Workload>,
 }
+
+/// What a mesh's contexts name by `default` and `ROOTCA`: the workload's own certificate, and whom the mesh trusts.
+struct Workload {
+    identity: lateen_identity::Identity,
+    roots: Arc<RootCertStore>,
+}
+
+impl fmt::Debug for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workload").field("names", &self.identity.names()).finish_non_exhaustive()
+    }
+}
+
+const WORKLOAD_CERTIFICATE: &str = "default";
+const MESH_ROOTS: &str = "ROOTCA";
 
 #[derive(Debug)]
 struct Server {
@@ -66,15 +84,40 @@ fn versions(common: &Common) -> Vec<&'static SupportedProtocolVersion> {
     versions
 }
 
-fn identity(common: &Common) -> Result<Option<Identity>, TlsError> {
-    match &common.certificates {
-        None => Ok(None),
-        Some(Certificates::Sds(name)) => Err(TlsError::new(format!("the secret {name} is not there"))),
-        Some(Certificates::Static(list)) => list.first().map(Identity::read).transpose(),
-    }
-}
-
 impl TlsStore {
+    /// Takes a new certificate of the workload, and the roots that came with it; new connections use them.
+    pub(crate) fn set_workload(&self, identity: lateen_identity::Identity, trust: &TrustBundle) {
+        self.workload.store(Some(Arc::new(Workload { identity, roots: trust.store() })));
+        // After the store: what is being built with the old one now is dropped here, what is built later has the new one.
+        self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    fn identity(&self, common: &Common) -> Result<Option<Identity>, TlsError> {
+        match &common.certificates {
+            None => Ok(None),
+            Some(Certificates::Static(list)) => list.first().map(Identity::read).transpose(),
+            Some(Certificates::Sds(name)) => match &*self.workload.load() {
+                Some(workload) if name == WORKLOAD_CERTIFICATE => Ok(Some(Identity {
+                    chain: workload.identity.chain().to_vec(),
+                    key: workload.identity.key().clone_key(),
+                })),
+                _ => Err(TlsError::new(format!("the secret {name} is not there"))),
+            },
+        }
+    }
+
+    /// Whom a context trusts; nothing where it checks no chain.
+    fn roots(&self, validation: &Validation) -> Result<Option<Arc<RootCertStore>>, TlsError> {
+        let Some(name) = &validation.sds else {
+            return validation.trusted_ca.as_ref().map(|source| material::roots(source).map(Arc::new)).transpose();
+        };
+        match &*self.workload.load() {
+            Some(workload) if name == MESH_ROOTS => Ok(Some(Arc::clone(&workload.roots))),
+            _ => Err(TlsError::new(format!("the secret {name} is not there"))),
+        }
+    }
+
     /// Checks that a context can be used, so that a configuration that cannot is refused before it serves.
     ///
     /// # Errors
@@ -103,11 +146,13 @@ impl TlsStore {
         // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
         let builder = match &tls.common.validation {
             None => builder.with_custom_certificate_verifier(Arc::new(AnyPeer::new(provider()))),
-            Some(validation) => {
-                builder.with_custom_certificate_verifier(Arc::new(Servers::new(validation, provider())?))
-            }
+            Some(validation) => builder.with_custom_certificate_verifier(Arc::new(Servers::new(
+                validation,
+                self.roots(validation)?,
+                provider(),
+            ))),
         };
-        let mut config = match identity(&tls.common)? {
+        let mut config = match self.identity(&tls.common)? {
             None => builder.with_no_client_auth(),
             Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsError::new)?,
         };
@@ -129,11 +174,12 @@ impl TlsStore {
         let builder = match &tls.common.validation {
             None => builder.with_no_client_auth(),
             Some(validation) => {
-                let clients = Clients::new(validation, tls.require_client_certificate, provider())?;
+                let roots = self.roots(validation)?;
+                let clients = Clients::new(validation, roots, tls.require_client_certificate, provider())?;
                 builder.with_client_cert_verifier(Arc::new(clients))
             }
         };
-        let identity = identity(&tls.common)?.ok_or_else(|| TlsError::new("a server needs a certificate"))?;
+        let identity = self.identity(&tls.common)?.ok_or_else(|| TlsError::new("a server needs a certificate"))?;
         let local_uri_sans = identity.names().uri_sans;
         let mut config = builder.with_single_cert(identity.chain, identity.key).map_err(TlsError::new)?;
         config.alpn_protocols.clone_from(&tls.common.alpn);

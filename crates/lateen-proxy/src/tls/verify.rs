@@ -27,18 +27,19 @@ impl AnyPeer {
 /// Checks servers.
 #[derive(Debug)]
 pub(super) struct Servers {
-    roots: Option<RootCertStore>,
+    roots: Option<Arc<RootCertStore>>,
     sans: Vec<SanMatcher>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Servers {
-    pub(super) fn new(validation: &Validation, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        if let Some(name) = &validation.sds {
-            return Err(TlsError::new(format!("the secret {name} is not there")));
-        }
-        let roots = validation.trusted_ca.as_ref().map(material::roots).transpose()?;
-        Ok(Self { roots, sans: validation.sans.clone(), provider })
+    /// Without roots only the names are checked.
+    pub(super) fn new(
+        validation: &Validation,
+        roots: Option<Arc<RootCertStore>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Self {
+        Self { roots, sans: validation.sans.clone(), provider }
     }
 }
 
@@ -147,14 +148,11 @@ pub(super) struct Clients {
 impl Clients {
     pub(super) fn new(
         validation: &Validation,
+        roots: Option<Arc<RootCertStore>>,
         required: bool,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, TlsError> {
-        let Some(trusted) = &validation.trusted_ca else {
-            let name = validation.sds.as_deref().unwrap_or("trusted_ca");
-            return Err(TlsError::new(format!("clients cannot be checked: {name} is not there")));
-        };
-        let roots = Arc::new(material::roots(trusted)?);
+        let roots = roots.ok_or_else(|| TlsError::new("clients cannot be checked: trusted_ca is not there"))?;
         let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
         let builder = if required { builder } else { builder.allow_unauthenticated() };
         Ok(Self { chain: builder.build().map_err(TlsError::new)?, sans: validation.sans.clone() })

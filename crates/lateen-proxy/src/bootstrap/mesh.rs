@@ -1,0 +1,152 @@
+//! What a proxy of a mesh is told by its environment (Istio's names), and the node it presents itself as.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use lateen_identity::SpiffeId;
+use lateen_xds::client::{self, Backoff};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::arguments::Role;
+use super::env;
+use crate::admin::health::{self, Health};
+use crate::admin::ports;
+use crate::config::{Applier, Progress, Workers};
+use crate::identity::ControlPlane;
+use crate::worker::Shared;
+
+/// A proxy's place in the mesh.
+#[derive(Debug)]
+pub(super) struct Membership {
+    pub id: SpiffeId,
+    pub node: Node,
+    /// Discovery, and the certificate authority.
+    pub discovery: ControlPlane,
+    pub authority: ControlPlane,
+}
+
+impl Membership {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// A variable that is missing or makes no sense, by its name.
+    pub(super) fn from_environment(role: Role) -> anyhow::Result<Self> {
+        let namespace = required(env::POD_NAMESPACE)?;
+        let account = env::variable(env::SERVICE_ACCOUNT).filter(|name| !name.is_empty());
+        let account = account.unwrap_or_else(|| "default".to_owned());
+        let trust_domain = env::variable(env::TRUST_DOMAIN).unwrap_or_else(|| "cluster.local".to_owned());
+        let id = SpiffeId::new(&trust_domain, &namespace, &account)?;
+        let discovery = required(env::DISCOVERY)?;
+        let authority = env::variable(env::CA_ADDRESS).unwrap_or_else(|| discovery.clone());
+        let control_plane = |address: String| ControlPlane {
+            address,
+            token: PathBuf::from("/var/run/secrets/tokens/istio-token"),
+            roots: PathBuf::from("/var/run/secrets/istio/root-cert.pem"),
+        };
+        Ok(Self {
+            node: node(role, &namespace, &account)?,
+            id,
+            discovery: control_plane(discovery),
+            authority: control_plane(authority),
+        })
+    }
+}
+
+impl Membership {
+    /// Serves health and metrics, then gets a certificate, then the configuration, and keeps both up to date. Returns once
+    /// all of it is under way.
+    ///
+    /// # Errors
+    /// Ports that cannot be listened on.
+    pub(super) async fn start(
+        self,
+        shared: &Arc<Shared>,
+        workers: &Workers,
+        changed: &watch::Sender<u64>,
+    ) -> anyhow::Result<()> {
+        let (certified, mut certificate) = watch::channel(false);
+        let (progress, seen) = watch::channel(Progress::default());
+        let health = Arc::new(Health::new(Arc::clone(shared), certificate.clone(), seen));
+        for port in [ports::HEALTH, ports::METRICS, ports::AGENT] {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+            tokio::spawn(health::serve(listener, Arc::clone(&health)));
+        }
+        tokio::spawn(crate::identity::keep(self.id, self.authority, Arc::clone(shared), certified));
+        let applier = Applier::new(Arc::clone(shared), workers.clone(), progress, changed.clone());
+        let (node, discovery) = (self.node, self.discovery);
+        tokio::spawn(async move {
+            // Listeners need the certificate: without it they could only refuse.
+            if certificate.wait_for(|there| *there).await.is_ok() {
+                let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+                client::run(node, discovery, applier, backoff).await;
+            }
+        });
+        Ok(())
+    }
+}
+
+fn required(name: &str) -> anyhow::Result<String> {
+    env::variable(name)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| anyhow!("the environment variable {name} is not set"))
+}
+
+/// Istio's form of a node: `kind~address~pod.namespace~namespace.svc.cluster.local`, and what is known of the workload.
+fn node(role: Role, namespace: &str, account: &str) -> anyhow::Result<Node> {
+    let (pod, address) = (required(env::POD_NAME)?, required(env::INSTANCE_IP)?);
+    let kind = match role {
+        Role::Sidecar => "sidecar",
+        Role::Router => "router",
+    };
+    let mut metadata = HashMap::from([
+        ("NAME".to_owned(), text(&pod)),
+        ("NAMESPACE".to_owned(), text(namespace)),
+        ("SERVICE_ACCOUNT".to_owned(), text(account)),
+        ("INSTANCE_IPS".to_owned(), text(&address)),
+        // Istio's bootstrap tells so too: ports below 1024 cannot be listened on.
+        ("UNPRIVILEGED_POD".to_owned(), text(if is_root() { "false" } else { "true" })),
+    ]);
+    metadata.extend(env::mesh_metadata().map(|(name, value)| (name, text(&value))));
+    if let Some(labels) = env::variable(env::LABELS) {
+        let labels: HashMap<String, String> =
+            serde_json::from_str(&labels).with_context(|| format!("{} is no JSON object of texts", env::LABELS))?;
+        let fields = labels.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        metadata.insert("LABELS".to_owned(), value(Kind::StructValue(Struct { fields })));
+    }
+    let workload = metadata.get("WORKLOAD_NAME").and_then(|value| match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text.clone()),
+        _ => None,
+    });
+    Ok(Node {
+        id: format!("{kind}~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
+        cluster: format!("{}.{namespace}", workload.unwrap_or(pod)),
+        metadata: Some(Struct { fields: metadata }),
+        user_agent_name: "lateen-proxy".to_owned(),
+        user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned())),
+        ..Node::default()
+    })
+}
+
+/// A process owns its entry in /proc as its effective user.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
+}
+
+fn value(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
+}
+
+fn text(text: &str) -> Value {
+    value(Kind::StringValue(text.to_owned()))
+}

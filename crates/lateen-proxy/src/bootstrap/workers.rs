@@ -1,0 +1,96 @@
+//! The workers' threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use crate::config::{Order, Workers};
+use crate::listener::{Listeners, ServerFirst, Sockets};
+use crate::worker::{Shared, Worker};
+
+/// The threads, and what they take orders by.
+pub(super) struct Running {
+    pub orders: Workers,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts one worker for each of `sockets`.
+    ///
+    /// # Errors
+    /// A thread that cannot be had.
+    pub(super) fn start(shared: &Arc<Shared>, sockets: Vec<Sockets>, drain_time: Duration) -> anyhow::Result<Self> {
+        let server_first = Arc::new(ServerFirst::default());
+        let mut running = Self { orders: Vec::new(), threads: Vec::new() };
+        for (number, sockets) in sockets.into_iter().enumerate() {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let (shared, server_first) = (Arc::clone(shared), Arc::clone(&server_first));
+            let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                work(&shared, number, sockets, receiver, server_first, drain_time);
+            });
+            running.threads.push(thread.context("cannot start a worker")?);
+            running.orders.push(sender);
+        }
+        Ok(running)
+    }
+
+    /// Waits until all have ended, as they were told to.
+    pub(super) fn join(self) {
+        drop(self.orders);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended badly");
+            }
+        }
+    }
+}
+
+/// Gives every worker an order of its own.
+pub(super) fn tell(orders: &Workers, order: impl Fn() -> Order) {
+    for worker in orders {
+        // A worker that is gone needs no orders.
+        let _ = worker.send(order());
+    }
+}
+
+/// A worker's thread.
+fn work(
+    shared: &Arc<Shared>,
+    number: usize,
+    sockets: Sockets,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    server_first: Arc<ServerFirst>,
+    drain_time: Duration,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot start");
+            return;
+        }
+    };
+    let seed = std::collections::hash_map::RandomState::new();
+    let seed = std::hash::BuildHasher::hash_one(&seed, number);
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let worker = Worker::new(Arc::clone(shared), seed);
+        let mut listeners = Listeners::new(std::rc::Rc::clone(&worker), server_first, drain_time);
+        listeners.follow(sockets);
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Refresh { sockets, done } => {
+                    worker.refresh();
+                    listeners.follow(sockets);
+                    drop(done);
+                }
+                Order::Drain(time) => {
+                    listeners.drain_all(time);
+                    break;
+                }
+            }
+        }
+        listeners.idle().await;
+    });
+}

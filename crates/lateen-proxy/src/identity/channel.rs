@@ -1,0 +1,98 @@
+//! Connections to the control plane: TLS to the name it was asked for by, checked against the roots that the pod was given.
+
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use lateen_identity::TrustBundle;
+use lateen_identity::tls::{Roots, web_client};
+use lateen_xds::client::{Connect, ConnectError, Connection};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+/// Where the control plane is, and what is shown to it.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlPlane {
+    /// `host:port`.
+    pub address: String,
+    pub token: PathBuf,
+    pub roots: PathBuf,
+}
+
+impl ControlPlane {
+    /// A new connection. Roots are read each time: they change when the authority does.
+    pub(super) async fn connect(&self) -> anyhow::Result<Channel> {
+        let (host, _) = self.address.rsplit_once(':').ok_or_else(|| anyhow!("{} has no port", self.address))?;
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let pem =
+            tokio::fs::read(&self.roots).await.with_context(|| format!("cannot read {}", self.roots.display()))?;
+        let roots = TrustBundle::from_pem(&pem).with_context(|| self.roots.display().to_string())?;
+        let dial = Dial {
+            tls: TlsConnector::from(Arc::new(web_client(Roots::Given(&roots), None, &[b"h2"])?)),
+            name: ServerName::try_from(host.clone()).with_context(|| format!("{host} is no host name"))?,
+            address: self.address.clone(),
+        };
+        Endpoint::try_from(format!("https://{}", self.address))?
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .keep_alive_while_idle(true)
+            .connect_timeout(Duration::from_secs(10))
+            .connect_with_connector(dial)
+            .await
+            .map_err(|error| anyhow!("{}: {}", self.address, ConnectError::from(error)))
+    }
+
+    /// The pod's token, which is renewed in place.
+    pub(super) fn authorization(&self) -> anyhow::Result<MetadataValue<Ascii>> {
+        let token = std::fs::read_to_string(&self.token);
+        let token = token.with_context(|| format!("cannot read {}", self.token.display()))?;
+        Ok(MetadataValue::try_from(format!("Bearer {}", token.trim()))?)
+    }
+}
+
+impl Connect for ControlPlane {
+    async fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let text = |error: anyhow::Error| ConnectError(format!("{error:#}"));
+        let channel = Self::connect(self).await.map_err(text)?;
+        let authorization = Some(self.authorization().map_err(text)?);
+        Ok(Connection { channel, authorization })
+    }
+}
+
+/// Makes the connection below HTTP/2.
+#[derive(Clone)]
+struct Dial {
+    tls: TlsConnector,
+    name: ServerName<'static>,
+    address: String,
+}
+
+impl tower_service::Service<Uri> for Dial {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let Self { tls, name, address } = self.clone();
+        Box::pin(async move {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            tls.connect(name, tcp).await.map(TokioIo::new)
+        })
+    }
+}

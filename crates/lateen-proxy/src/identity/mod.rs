@@ -1,0 +1,87 @@
+//! Who this proxy is: its certificate, asked for at the start and renewed in time, and the way to the control plane, on which
+//! it proves itself by its pod's token. Keys stay in memory.
+
+mod channel;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use lateen_identity::csr::Request;
+use lateen_identity::rotation::Schedule;
+use lateen_identity::{Identity, SpiffeId, TrustBundle};
+use tokio::sync::watch;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic_prost::ProstCodec;
+
+pub(crate) use channel::ControlPlane;
+
+use crate::worker::Shared;
+
+/// `istio.v1.auth.IstioCertificateService/CreateCertificate`.
+const METHOD: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+
+/// `IstioCertificateRequest`, as far as it is used.
+#[derive(Clone, PartialEq, prost::Message)]
+struct CertificateRequest {
+    #[prost(string, tag = "1")]
+    csr: String,
+    /// Seconds.
+    #[prost(int64, tag = "3")]
+    validity_duration: i64,
+}
+
+/// `IstioCertificateResponse`: leaf first, root last.
+#[derive(Clone, PartialEq, prost::Message)]
+struct CertificateResponse {
+    #[prost(string, repeated, tag = "1")]
+    cert_chain: Vec<String>,
+}
+
+/// How long a certificate is asked for (Istio: `SECRET_TTL`).
+const VALIDITY_SECONDS: i64 = 24 * 3600;
+
+/// Keeps the workload's certificate fresh for ever; `ready` becomes true with the first one. While none can be had, the
+/// last one serves for as long as it is valid.
+pub(crate) async fn keep(
+    id: SpiffeId,
+    control_plane: ControlPlane,
+    shared: Arc<Shared>,
+    ready: watch::Sender<bool>,
+) -> std::convert::Infallible {
+    let mut schedule = Schedule::default();
+    let mut ends = None;
+    loop {
+        let due = match obtain(&id, &control_plane).await {
+            Ok((identity, trust)) => {
+                let (from, to) = (identity.not_before(), identity.not_after());
+                shared.tls.set_workload(identity, &trust);
+                ready.send_replace(true);
+                ends = Some(to);
+                schedule.issued(from, to, rand::random())
+            }
+            Err(error) => {
+                tracing::warn!(%id, "no certificate: {error:#}");
+                schedule.failed(SystemTime::now(), ends, rand::random())
+            }
+        };
+        tokio::time::sleep(due.duration_since(SystemTime::now()).unwrap_or_default()).await;
+    }
+}
+
+async fn obtain(id: &SpiffeId, control_plane: &ControlPlane) -> anyhow::Result<(Identity, TrustBundle)> {
+    let request = Request::new(id)?;
+    let channel = control_plane.connect().await?;
+    let mut message =
+        tonic::Request::new(CertificateRequest { csr: request.pem().to_owned(), validity_duration: VALIDITY_SECONDS });
+    message.metadata_mut().insert("authorization", control_plane.authorization()?);
+    let mut client = Grpc::new(channel);
+    client.ready().await.context("the certificate authority is not there")?;
+    let codec = ProstCodec::<CertificateRequest, CertificateResponse>::default();
+    let answer = client
+        .unary(message, PathAndQuery::from_static(METHOD), codec)
+        .await
+        .map_err(|status| anyhow::anyhow!("{:?}: {}", status.code(), status.message()))?;
+    Ok(request.complete(id, &answer.into_inner().cert_chain)?)
+}
