@@ -142,8 +142,20 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         renewal,
         stop.clone(),
     ));
+    tasks.spawn(follow_source(api.store.clone(), stop.clone()));
     let running = listeners.spawn(&mut tasks, &stop, &grpc, &api, tls)?;
     Ok(Running { stop, tasks, ..running })
+}
+
+/// A control plane whose source has ended would serve the same for ever without a word; ending is better, since whoever
+/// started it starts it again.
+async fn follow_source(store: store::Store, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut contents = store.watch();
+    let ended = async { while contents.changed().await.is_ok() {} };
+    tokio::select! {
+        () = ended => anyhow::bail!("the source of objects has ended"),
+        () = stop.cancelled() => Ok(()),
+    }
 }
 
 /// What is read before anything is served.

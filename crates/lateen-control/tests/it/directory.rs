@@ -133,3 +133,14 @@ async fn addresses_of_services_survive_a_restart() {
     let world = world.restart().await;
     assert_eq!(addresses(&world.get("/api/v1/objects?kind=Service").await), before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_runs_is_not_deleted_by_deleting_the_news_of_it() {
+    let world = World::new(&[("shop.yaml", SHOP)]).await;
+    world.run_pod("web-1", "web", "web", "10.244.0.2");
+    world.eventually("/api/v1/objects?kind=Pod", |answer| answer["items"][0]["metadata"]["name"] == "web-1").await;
+    let body = json!({"objects": [{"kind": "Pod", "namespace": "default", "name": "web-1"}]}).to_string();
+    let (status, answer) = world.post("/api/v1/delete", &body).await;
+    assert_eq!(status.as_u16(), 422);
+    assert!(answer["diagnostics"][0]["help"].as_str().unwrap().contains("Deployment"));
+}

@@ -297,6 +297,11 @@ impl Reader {
     }
 
     fn delete(&mut self, keys: Vec<ObjectKey>) -> Result<Written, WriteError> {
+        let running: Vec<Diagnostic> =
+            self.pods.objects().filter(|pod| keys.contains(&pod.key())).map(is_run).collect();
+        if !running.is_empty() {
+            return Err(WriteError::Invalid(running));
+        }
         let mut results = Vec::new();
         for key in keys {
             let action = if self.merged.get(&key).is_some() { "deleted" } else { "not found" };
@@ -324,8 +329,18 @@ fn settle(queue: &mpsc::Receiver<Command>) -> Option<Command> {
     }
 }
 
+/// A pod is there because somebody runs it; deleting the news of it would not end it.
+fn is_run(pod: &Object) -> Diagnostic {
+    let help = Some("delete its Deployment, or set `replicas: 0` there".to_owned());
+    Diagnostic { help, ..refusal(pod, "", "the pod is running, and whoever runs it decides about it") }
+}
+
 fn unusable_name(object: &Object) -> Diagnostic {
-    let (line, column) = object.position_of("metadata.name");
+    refusal(object, "metadata.name", "the name or the namespace is not one of Kubernetes")
+}
+
+fn refusal(object: &Object, field: &str, message: &str) -> Diagnostic {
+    let (line, column) = object.position_of(field);
     Diagnostic {
         code: code::INVALID.to_owned(),
         severity: Severity::Error,
@@ -333,8 +348,8 @@ fn unusable_name(object: &Object) -> Diagnostic {
         file: object.origin().file.to_string(),
         line,
         column,
-        field: "metadata.name".to_owned(),
-        message: "the name or the namespace is not one of Kubernetes".to_owned(),
+        field: field.to_owned(),
+        message: message.to_owned(),
         help: None,
     }
 }
