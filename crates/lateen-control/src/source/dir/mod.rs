@@ -108,9 +108,11 @@ impl Source {
         std::fs::create_dir_all(&options.pods)?;
         let (commands, queue) = mpsc::channel();
         let signal = commands.clone();
-        let watcher = notify::recommended_watcher(move |_: notify::Result<notify::Event>| {
-            // The source has ended: nobody wants to know.
-            let _ = signal.send(Command::Changed);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if event.as_ref().map_or(true, tells_of_change) {
+                // The source has ended: nobody wants to know.
+                let _ = signal.send(Command::Changed);
+            }
         });
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(%error, "changes of files are noticed late: the file system cannot be watched");
@@ -316,6 +318,17 @@ impl Reader {
     }
 }
 
+/// Reading a file is an event too, and ours would make us read for ever.
+fn tells_of_change(event: &notify::Event) -> bool {
+    use notify::EventKind;
+    use notify::event::{AccessKind, AccessMode};
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
+    }
+}
+
 /// Waits for quiet; gives the first command that is not a sign of change.
 fn settle(queue: &mpsc::Receiver<Command>) -> Option<Command> {
     let end = Instant::now() + AT_MOST;
@@ -353,3 +366,6 @@ fn refusal(object: &Object, field: &str, message: &str) -> Diagnostic {
         help: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

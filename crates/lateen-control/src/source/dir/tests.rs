@@ -1,0 +1,29 @@
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+
+/// A watcher of a folder whose file is read and then written: what it sends.
+#[test]
+fn reading_is_no_change_and_writing_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    std::fs::write(&file, "one").unwrap();
+    let (sender, events) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let _ = sender.send(event.unwrap());
+    })
+    .unwrap();
+    watcher.watch(folder.path(), RecursiveMode::NonRecursive).unwrap();
+    std::fs::read(&file).unwrap();
+    std::fs::read_dir(folder.path()).unwrap().count();
+    // Events come in order: all that come before this file's are of reading.
+    std::fs::write(folder.path().join("end"), "").unwrap();
+    let next = || events.recv_timeout(Duration::from_secs(10)).expect("the file system tells");
+    let mut event = next();
+    while !event.paths.iter().any(|path| path.ends_with("end")) {
+        assert!(!tells_of_change(&event), "{event:?}");
+        event = next();
+    }
+    assert!(tells_of_change(&event), "{event:?}");
+}
