@@ -40,17 +40,12 @@ fn table(proxies: &[Value]) {
     table.load_style(presets::NOTHING).set_header(["NAME", "TYPE", "STATE", "REVISION"]);
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     for proxy in proxies {
-        table.add_row([
-            word(&proxy["proxy"]),
-            word(&proxy["kind"]),
-            word(&proxy["state"]),
-            word(&proxy["liveRevision"]),
-        ]);
+        table.add_row([word(&proxy["id"]), word(&proxy["type"]), word(&proxy["state"]), word(&proxy["revision"])]);
     }
     anstream::println!("{}", table.trim_fmt());
     for proxy in proxies {
-        for rejection in proxy["rejections"].as_array().into_iter().flatten() {
-            anstream::println!("{}: {}", word(&proxy["proxy"]), word(rejection));
+        for error in proxy["errors"].as_array().into_iter().flatten() {
+            anstream::println!("{}: {}", word(&proxy["id"]), word(&error["message"]));
         }
     }
 }

@@ -7,10 +7,6 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as proto;
-use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
-use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
-use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
-use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
@@ -22,6 +18,8 @@ use super::access_log::{AccessLog, access_logs};
 use super::endpoint::{HostAddress, host_address};
 use super::error::{At, refuse};
 use super::http::{HttpConnectionManager, RouteSource};
+use super::inspect::inspect;
+pub use super::inspect::{Inspect, When};
 use super::metadata::Origin;
 use super::scalar::{bool_or, duration, is, open, type_name};
 use super::tcp::TcpProxy;
@@ -50,25 +48,6 @@ pub enum Direction {
     Unspecified,
     Inbound,
     Outbound,
-}
-
-/// What is read of a connection before its filter chain is chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Inspect {
-    pub original_dst: bool,
-    pub tls: bool,
-    pub http: bool,
-    pub proxy_protocol: bool,
-    /// None: without limit.
-    pub timeout: Option<Duration>,
-    /// Go on with what is known when the time is over, instead of closing.
-    pub continue_on_timeout: bool,
-}
-
-impl Inspect {
-    pub fn reads(&self) -> bool {
-        self.tls || self.http || self.proxy_protocol
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -290,41 +269,6 @@ impl Listener {
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.chains.iter().filter_map(|chain| chain.tls.as_deref()).flat_map(|tls| tls.common.secrets())
     }
-}
-
-fn inspect(listener: &proto::Listener, at: &At) -> Inspect {
-    let timeout = duration(listener.listener_filters_timeout.as_ref(), &at.field("listener_filters_timeout"));
-    let mut inspect = Inspect {
-        original_dst: bool_or(listener.use_original_dst.as_ref(), false),
-        tls: false,
-        http: false,
-        proxy_protocol: false,
-        timeout: Some(timeout.unwrap_or(Duration::from_secs(15))).filter(|timeout| !timeout.is_zero()),
-        continue_on_timeout: listener.continue_on_listener_filters_timeout,
-    };
-    for (index, filter) in listener.listener_filters.iter().enumerate() {
-        let at = at.index("listener_filters", index);
-        refuse!(at, filter; filter_disabled);
-        let Some(proto::listener_filter::ConfigType::TypedConfig(any)) = filter.config_type.as_ref() else {
-            at.field("typed_config").error("is required");
-            continue;
-        };
-        if is::<OriginalDst>(any) {
-            inspect.original_dst = true;
-        } else if is::<TlsInspector>(any) {
-            inspect.tls = true;
-        } else if is::<HttpInspector>(any) {
-            inspect.http = true;
-        } else if is::<ProxyProtocol>(any) {
-            inspect.proxy_protocol = true;
-            if let Some(config) = open::<ProxyProtocol>(any, &at) {
-                refuse!(at.field("typed_config"), config; rules, allow_requests_without_proxy_protocol, pass_through_tlvs, disallowed_versions);
-            }
-        } else {
-            at.field("typed_config").error(format!("listener filter {} is not supported", type_name(any)));
-        }
-    }
-    inspect
 }
 
 impl FilterChain {

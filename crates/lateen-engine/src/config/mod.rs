@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod endpoint;
 pub mod error;
 pub mod http;
+pub mod inspect;
 pub mod listener;
 pub mod metadata;
 pub mod resources;

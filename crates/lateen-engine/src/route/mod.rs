@@ -43,6 +43,8 @@ pub struct Route {
     pub request_headers: Mutations,
     pub response_headers: Mutations,
     pub per_filter: PerFilter,
+    /// Upstreams are told which attempt it is: `x-envoy-attempt-count`.
+    pub tells_attempts: bool,
     pub virtual_host: Arc<str>,
     pub origin: Origin,
 }

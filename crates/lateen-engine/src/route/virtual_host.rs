@@ -62,7 +62,7 @@ impl VirtualHost {
 
     pub(super) fn from_xds(host: &proto::VirtualHost, inherited: &Inherited<'_>, at: &At) -> Option<Self> {
         refuse!(at, host;
-            matcher, virtual_clusters, rate_limits, include_request_attempt_count, include_attempt_count_in_response,
+            matcher, virtual_clusters, rate_limits, include_attempt_count_in_response,
             retry_policy, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header, request_mirror_policies);
         let request = Mutations::from_xds(&host.request_headers_to_add, &host.request_headers_to_remove, at);
         let response = Mutations::from_xds(&host.response_headers_to_add, &host.response_headers_to_remove, at);
@@ -96,6 +96,7 @@ impl VirtualHost {
                 request_headers: order(own_request, &request, inherited.request),
                 response_headers: order(own_response, &response, inherited.response),
                 per_filter: own_filters.over(&per_filter),
+                tells_attempts: host.include_request_attempt_count,
                 virtual_host: Arc::clone(&name),
                 origin: Origin::from_xds(route.metadata.as_ref()),
             }));

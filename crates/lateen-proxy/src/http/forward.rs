@@ -18,8 +18,8 @@ use lateen_engine::route::{Action, Route};
 
 use super::body::{Body, BodyError, Frame, Reader};
 use super::headers::{
-    EXPECTED_TIMEOUT, FORWARDED_HOST, MAX_RETRIES, ORIGINAL_HOST, ORIGINAL_PATH, PER_TRY_TIMEOUT, RETRY_GRPC_ON,
-    RETRY_ON, SERVICE_TIME, UPSTREAM_TIMEOUT, grpc_timeout, millis,
+    ATTEMPT_COUNT, EXPECTED_TIMEOUT, FORWARDED_HOST, MAX_RETRIES, ORIGINAL_HOST, ORIGINAL_PATH, PER_TRY_TIMEOUT,
+    RETRY_GRPC_ON, RETRY_ON, SERVICE_TIME, UPSTREAM_TIMEOUT, grpc_timeout, millis,
 };
 use super::request::{After, Exchange, date};
 use super::respond::{self, Responder};
@@ -84,6 +84,7 @@ pub(super) async fn forward(
         policy: policy.as_ref(),
         outgoing: Outgoing { head: &outgoing, body: Rc::clone(&body), length, upgrade: incoming.upgrade.as_deref() },
         hash,
+        tells_attempts: route.tells_attempts,
     };
     let cookie = attempts.hash.set_cookie.take();
     let result = until_gone(attempts.run(timeout), incoming.reader.as_ref(), &body, &mut responder).await;
@@ -234,6 +235,8 @@ struct Attempts<'e, 'x, 'r> {
     policy: Option<&'r RetryPolicy>,
     outgoing: Outgoing<'r>,
     hash: lateen_engine::route::RequestHash,
+    /// `x-envoy-attempt-count` goes up.
+    tells_attempts: bool,
 }
 
 impl Attempts<'_, '_, '_> {
@@ -348,16 +351,16 @@ impl Attempts<'_, '_, '_> {
         self.state.stats.rq_total.inc();
         let _active = host.hold();
         let _gauge = self.state.stats.rq_active.hold();
-        let rewritten;
-        let head = match (&self.action.host, &host.endpoint.address) {
-            (HostRewrite::Auto, address) => {
-                rewritten = auto_host(self.outgoing.head, &host.endpoint.hostname, address);
-                &rewritten
-            }
-            _ => self.outgoing.head,
-        };
+        let auto = matches!(self.action.host, HostRewrite::Auto);
+        let mut head = std::borrow::Cow::Borrowed(self.outgoing.head);
+        if auto {
+            head = std::borrow::Cow::Owned(auto_host(&head, &host.endpoint.hostname, &host.endpoint.address));
+        }
+        if self.tells_attempts {
+            head.to_mut().headers.set(ATTEMPT_COUNT, HeaderValue::from(self.exchange.info.attempts));
+        }
         let outgoing = Outgoing {
-            head,
+            head: &head,
             body: Rc::clone(&self.outgoing.body),
             length: self.outgoing.length,
             upgrade: self.outgoing.upgrade,

@@ -33,6 +33,7 @@ names! {
     RETRY_GRPC_ON = "x-envoy-retry-grpc-on";
     MAX_RETRIES = "x-envoy-max-retries";
     SERVICE_TIME = "x-envoy-upstream-service-time";
+    ATTEMPT_COUNT = "x-envoy-attempt-count";
     GRPC_TIMEOUT = "grpc-timeout";
     GRPC_STATUS = "grpc-status";
     GRPC_MESSAGE = "grpc-message";

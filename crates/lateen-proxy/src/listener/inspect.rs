@@ -67,10 +67,11 @@ pub(super) async fn inspect(
     prefix: &mut BytesMut,
 ) -> Option<Seen> {
     let mut seen = Seen::default();
-    if !inspect.reads() {
+    let wants = Wants { tls: inspect.tls.holds(destination.port()), http: inspect.http.holds(destination.port()) };
+    if !(wants.tls || wants.http || inspect.proxy_protocol) {
         return Some(seen);
     }
-    let known = (inspect.tls || inspect.http) && inspect.continue_on_timeout && server_first.knows(destination);
+    let known = (wants.tls || wants.http) && inspect.continue_on_timeout && server_first.knows(destination);
     let patience = if known { Some(KNOWN_WAIT) } else { inspect.timeout };
     let deadline = patience.map(|patience| Instant::now() + patience);
     let mut proxied = !inspect.proxy_protocol;
@@ -86,7 +87,7 @@ pub(super) async fn inspect(
                 }
             }
         }
-        if proxied && (decide(prefix, inspect, &mut seen) || prefix.len() >= MOST) {
+        if proxied && (decide(prefix, wants, &mut seen) || prefix.len() >= MOST) {
             if known {
                 server_first.forget(destination);
             }
@@ -133,12 +134,19 @@ async fn more(stream: &TcpStream, prefix: &mut BytesMut, deadline: Option<Instan
     }
 }
 
+/// What the inspectors that run for a connection look for.
+#[derive(Clone, Copy)]
+struct Wants {
+    tls: bool,
+    http: bool,
+}
+
 /// True once the bytes tell what the chains ask for.
-fn decide(bytes: &[u8], inspect: &Inspect, seen: &mut Seen) -> bool {
+fn decide(bytes: &[u8], wants: Wants, seen: &mut Seen) -> bool {
     if bytes.is_empty() {
         return false;
     }
-    if inspect.tls && bytes[0] == 0x16 {
+    if wants.tls && bytes[0] == 0x16 {
         return match client_hello(bytes) {
             Look::More => false,
             // Something that starts like TLS and is not: let TLS say so.
@@ -154,7 +162,7 @@ fn decide(bytes: &[u8], inspect: &Inspect, seen: &mut Seen) -> bool {
             }
         };
     }
-    if !inspect.http {
+    if !wants.http {
         return true;
     }
     match http(bytes) {
