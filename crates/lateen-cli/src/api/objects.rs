@@ -83,6 +83,11 @@ impl ControlPlane {
         self.get(&format!("/api/v1/wait?revision={revision}&timeoutMs={}", limit.as_millis())).await
     }
 
+    /// The same for whatever is newest.
+    pub(crate) async fn wait_for_newest(&self, limit: std::time::Duration) -> anyhow::Result<Waited> {
+        self.get(&format!("/api/v1/wait?timeoutMs={}", limit.as_millis())).await
+    }
+
     /// Objects of a kind, as JSON.
     pub(crate) async fn objects(
         &self,

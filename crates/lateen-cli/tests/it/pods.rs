@@ -119,7 +119,11 @@ fn a_container_that_ends_is_started_again_and_again_more_slowly() {
     let mesh = Mesh::new(&[shell("crash", "echo about to fail >&2; exit 3")]);
     let said = mesh.lateen(&mesh.up_arguments(&["--detach", "--timeout", "3"]));
     assert_eq!(said.code, Some(1));
-    assert!(said.output.contains("container sh: ended with status 3; starting it again in 1 s\n    about to fail"), "{}", said.output);
+    assert!(
+        said.output.contains("container sh: ended with status 3; starting it again in 1 s\n    about to fail"),
+        "{}",
+        said.output
+    );
     assert!(
         said.output.contains("about to fail") && said.output.contains("starting it again in 1 s"),
         "{}",

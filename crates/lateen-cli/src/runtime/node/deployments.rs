@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use lateen_api::Kind;
 use lateen_api::kubernetes::Deployment;
 use tokio::sync::watch;
 
@@ -158,16 +160,52 @@ fn tell_who_is_ready(node: &Node, told: &mut BTreeSet<String>) {
 }
 
 /// Tells once that everything asked for at the start is ready; returns whether it has.
-fn tell_when_all_are_ready(node: &Node, cluster: &Cluster) -> bool {
+fn tell_when_all_are_ready(node: &Arc<Node>, cluster: &Cluster) -> bool {
     let pods = node.pods.all();
     let complete = cluster.deployments.iter().all(|(name, deployment)| {
         let ready = pods.iter().filter(|pod| pod.deployment == *name && pod.is_ready()).count();
         ready >= deployment.spec.replicas.unwrap_or(1) as usize
     });
     if complete {
-        node.tell(Event::AllReady { pods: pods.len(), millis: millis_since(node.started) });
+        let node = Arc::clone(node);
+        tokio::spawn(async move {
+            known_to_proxies(&node).await;
+            node.tell(Event::AllReady { pods: pods.len(), millis: millis_since(node.started) });
+        });
     }
     complete
+}
+
+/// How long the news of the last pod may take to reach all proxies before the mesh is called ready without.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// Waits until the control plane knows every pod as ready, and every proxy runs what follows from it: a gateway that has not
+/// heard of a pod would answer that there is none.
+async fn known_to_proxies(node: &Node) {
+    let ready: BTreeSet<String> =
+        node.pods.all().iter().filter(|pod| pod.is_ready()).map(|pod| pod.key.name.clone()).collect();
+    let settled = async {
+        loop {
+            // A control plane that does not answer is told of elsewhere.
+            let Ok(known) = node.api.objects(Kind::Pod, None, None).await else { return };
+            let known: BTreeSet<&str> = known.iter().filter(|pod| says_ready(pod)).filter_map(name_of).collect();
+            if ready.iter().all(|name| known.contains(name.as_str())) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let _ = node.api.wait_for_newest(SETTLING).await;
+    };
+    let _ = tokio::time::timeout(SETTLING, settled).await;
+}
+
+fn name_of(pod: &serde_json::Value) -> Option<&str> {
+    pod["metadata"]["name"].as_str()
+}
+
+fn says_ready(pod: &serde_json::Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|one| one["type"] == "Ready" && one["status"] == "True")
 }
 
 #[cfg(test)]

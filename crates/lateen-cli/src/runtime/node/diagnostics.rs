@@ -1,6 +1,6 @@
 //! Problems of the configuration, told when they come and when they go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,10 @@ use crate::runtime::messages::Event;
 
 /// How often the control plane is asked; it is asked over a Unix socket and answers from memory.
 const PERIOD: Duration = Duration::from_millis(200);
+/// So many times in a row a problem must be there before it is told: what comes and goes within a moment is nobody's.
+const LASTING: u32 = 2;
+/// The same for a selector without pods (IST0101, IST0173): pods that are being made are not there yet.
+const LASTING_WITHOUT_PODS: u32 = 25;
 /// Beyond this many lines for one change, the rest is counted.
 const MAX_LINES: usize = 20;
 
@@ -19,14 +23,15 @@ pub(super) fn start(node: &Arc<Node>) {
     let node = Arc::clone(node);
     tokio::spawn(async move {
         let mut told: BTreeSet<String> = BTreeSet::new();
-        let mut before: BTreeSet<String> = BTreeSet::new();
+        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         let mut ticks = tokio::time::interval(PERIOD);
         loop {
             ticks.tick().await;
             let Ok(diagnostics) = node.api.diagnostics().await else { continue };
             let now: BTreeSet<String> = diagnostics.iter().map(Diagnostic::to_string).collect();
-            // What comes and goes within a moment (a gateway whose pod is being made) is nobody's problem.
-            let new: Vec<&String> = now.iter().filter(|text| before.contains(*text) && !told.contains(*text)).collect();
+            seen = now.iter().map(|text| (text.clone(), seen.get(text).map_or(1, |times| times + 1))).collect();
+            let lasting = |text: &String| seen[text] >= patience(text);
+            let new: Vec<&String> = now.iter().filter(|text| lasting(text) && !told.contains(*text)).collect();
             for text in new.iter().take(MAX_LINES) {
                 node.tell(Event::Problem { text: (*text).clone() });
             }
@@ -38,7 +43,11 @@ pub(super) fn start(node: &Arc<Node>) {
                 node.tell(Event::Solved { text: text.lines().next().unwrap_or_default().to_owned() });
             }
             told = now.intersection(&told).chain(new).cloned().collect();
-            before = now;
         }
     });
+}
+
+fn patience(text: &str) -> u32 {
+    let waits_for_pods = ["[IST0101]", "[IST0173]"].iter().any(|code| text.contains(code));
+    if waits_for_pods { LASTING_WITHOUT_PODS } else { LASTING }
 }

@@ -1,0 +1,82 @@
+//! The sample in a whole mesh: `lateen up`, the control plane, injected proxies and the gateway, each as users run them, in
+//! network namespaces of its own. Needs root or user namespaces.
+
+mod running;
+
+use running::Mesh;
+
+/// One mesh for all steps: each step leaves it as it found it.
+#[test]
+fn the_sample_runs_in_a_mesh_and_is_steered_by_istios_kinds() {
+    let mesh = Mesh::up();
+    the_page_comes_through_the_gateway_and_four_services(&mesh);
+    weights_split_requests(&mesh);
+    a_header_steers_a_user(&mesh);
+    strict_mtls_refuses_plaintext_and_serves_the_mesh(&mesh);
+    a_policy_admits_one_principal(&mesh);
+    what_is_wrong_is_refused_with_its_place(&mesh);
+    no_proxy_has_refused_anything(&mesh);
+}
+
+fn the_page_comes_through_the_gateway_and_four_services(mesh: &Mesh) {
+    let page = mesh.get("/productpage");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    for part in ["Book details", "Reviews served by", "ISBN-10"] {
+        assert!(page.contains(part), "{part} is missing:\n{page}");
+    }
+}
+
+/// 90/10 over 300 requests: with binomial spread, fewer than 10 or more than 60 of 300 happen less than once in 10⁴ runs.
+fn weights_split_requests(mesh: &Mesh) {
+    mesh.apply("samples/bookinfo/routing/reviews-90-10.yaml");
+    let served = |version: &str| format!("<b>{version}</b>");
+    let pages: Vec<String> = (0..300).map(|_| mesh.get("/productpage")).collect();
+    let count = |version| pages.iter().filter(|page| page.contains(&served(version))).count();
+    let (first, third) = (count("v1"), count("v3"));
+    assert_eq!(first + third, 300, "nothing goes to v2, and nothing fails");
+    assert!((10..=60).contains(&third), "{third} of 300 went to v3");
+    mesh.run(&["delete", "virtualservice", "reviews", "--wait"]);
+}
+
+fn a_header_steers_a_user(mesh: &Mesh) {
+    mesh.apply("samples/bookinfo/routing/reviews-v3.yaml");
+    assert!((0..20).all(|_| mesh.get("/productpage").contains("<b>v3</b>")), "everybody sees v3");
+    mesh.run(&["delete", "virtualservice", "reviews", "--wait"]);
+}
+
+fn strict_mtls_refuses_plaintext_and_serves_the_mesh(mesh: &Mesh) {
+    let address = mesh.address_of("details-v1");
+    let plain = || mesh.ask("deploy/outsider", &address, 9080, "/details/0");
+    assert!(plain().starts_with("HTTP/1.1 200"), "PERMISSIVE is the default: {}", plain());
+    mesh.apply("samples/bookinfo/routing/strict-mtls.yaml");
+    assert_eq!(plain(), "", "STRICT closes plaintext connections");
+    assert!(mesh.get("/productpage").contains("ISBN-10"), "the mesh itself goes on");
+    mesh.run(&["delete", "peerauthentication", "default", "--wait"]);
+}
+
+fn a_policy_admits_one_principal(mesh: &Mesh) {
+    mesh.apply("samples/bookinfo/routing/ratings-only-reviews.yaml");
+    let ask = |from: &str| mesh.ask(from, "ratings", 9080, "/ratings/0");
+    let (reviews, details) = (ask("deploy/reviews-v2"), ask("deploy/details-v1"));
+    assert!(reviews.starts_with("HTTP/1.1 200"), "reviews may: {reviews}");
+    assert!(
+        details.starts_with("HTTP/1.1 403") && details.contains("RBAC: access denied"),
+        "others may not: {details}"
+    );
+    mesh.run(&["delete", "authorizationpolicy", "ratings", "--wait"]);
+}
+
+fn what_is_wrong_is_refused_with_its_place(mesh: &Mesh) {
+    let file = mesh.write(
+        "wrong.yaml",
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: wrong\nspec:\n  hosts: [reviews]\n  htttp: []\n",
+    );
+    let said = mesh.fails(&["apply", "-f", &file]);
+    assert!(said.contains("wrong.yaml:7:3") && said.contains("htttp"), "{said}");
+    assert!(mesh.get("/productpage").contains("ISBN-10"));
+}
+
+fn no_proxy_has_refused_anything(mesh: &Mesh) {
+    let status = mesh.run(&["proxy-status"]);
+    assert_eq!(status.matches("synced").count(), 7, "{status}");
+}
