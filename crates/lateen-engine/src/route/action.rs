@@ -9,7 +9,6 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source};
 use envoy_types::pb::envoy::config::route::v3 as proto;
 use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
-use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use http::{HeaderName, StatusCode};
 use proto::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use regex::Regex;
@@ -54,7 +53,6 @@ pub struct Forward {
     pub path: PathRewrite,
     pub host: HostRewrite,
     pub append_x_forwarded_host: bool,
-    pub mirrors: Vec<Mirror>,
     /// Upgrades allowed or forbidden here, in lower case, over what the connection manager says.
     pub upgrades: Vec<(String, bool)>,
     pub high_priority: bool,
@@ -101,14 +99,6 @@ pub enum HostRewrite {
 pub struct RegexRewrite {
     pattern: Regex,
     substitution: String,
-}
-
-#[derive(Debug)]
-pub struct Mirror {
-    pub cluster: Arc<str>,
-    /// Of a million.
-    pub share: u32,
-    pub append_shadow: bool,
 }
 
 #[derive(Debug)]
@@ -198,7 +188,7 @@ impl Forward {
     fn from_xds(route: &proto::RouteAction, at: &At) -> Option<Self> {
         refuse!(at, route;
             metadata_match, retry_policy_typed_config, rate_limits, hedge_policy, internal_redirect_policy,
-            max_stream_duration, early_data_policy, path_rewrite_policy, path_rewrite);
+            max_stream_duration, request_mirror_policies, early_data_policy, path_rewrite_policy, path_rewrite);
         let refused = route.regex_rewrite.is_some() && !route.prefix_rewrite.is_empty();
         if refused {
             at.error("prefix_rewrite and regex_rewrite exclude each other");
@@ -230,7 +220,6 @@ impl Forward {
             path,
             host: host_rewrite(route, at)?,
             append_x_forwarded_host: route.append_x_forwarded_host,
-            mirrors: mirrors(&route.request_mirror_policies, at),
             upgrades: route.upgrade_configs.iter().map(upgrade).collect(),
             high_priority: route.priority == 1,
         })
@@ -377,27 +366,6 @@ fn host_rewrite(route: &proto::RouteAction, at: &At) -> Option<HostRewrite> {
             return None;
         }
     })
-}
-
-fn mirrors(policies: &[proto::route_action::RequestMirrorPolicy], at: &At) -> Vec<Mirror> {
-    let mirror = |(index, policy): (usize, &proto::route_action::RequestMirrorPolicy)| {
-        let at = at.index("request_mirror_policies", index);
-        refuse!(at, policy; cluster_header, request_headers_mutations, host_rewrite_literal);
-        let percent = policy.runtime_fraction.as_ref().and_then(|fraction| fraction.default_value.as_ref());
-        let share = percent.map_or(1_000_000, |percent| {
-            percent.numerator.saturating_mul(match percent.denominator() {
-                DenominatorType::Hundred => 10_000,
-                DenominatorType::TenThousand => 100,
-                DenominatorType::Million => 1,
-            })
-        });
-        Mirror {
-            cluster: policy.cluster.as_str().into(),
-            share,
-            append_shadow: !policy.disable_shadow_host_suffix_append,
-        }
-    };
-    policies.iter().enumerate().map(mirror).collect()
 }
 
 impl RegexRewrite {

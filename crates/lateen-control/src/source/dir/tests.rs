@@ -1,3 +1,5 @@
+//! The watcher of the directory source: what it takes for a change.
+
 use std::sync::mpsc;
 use std::time::Duration;
 
