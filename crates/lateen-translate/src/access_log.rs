@@ -18,23 +18,13 @@ const TEXT_FORMAT: &str = concat!(
     "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n",
 );
 
-/// One line per request or per connection; empty when the mesh keeps no log.
+/// One line per request or per connection that a filter chain took; empty when the mesh keeps no log. Connections that no
+/// chain takes are counted by the listener (`no_filter_chain_match`).
 pub(crate) fn all(config: &MeshConfig) -> Vec<accesslog::AccessLog> {
-    config.access_log_file.as_deref().map(|path| to_file(path, config, None)).into_iter().collect()
+    config.access_log_file.as_deref().map(|path| to_file(path, config)).into_iter().collect()
 }
 
-/// For listeners: only connections that no filter chain took (flag `NR`), since everything else is logged further in.
-pub(crate) fn unmatched(config: &MeshConfig) -> Vec<accesslog::AccessLog> {
-    use accesslog::access_log_filter::FilterSpecifier;
-    let filter = accesslog::AccessLogFilter {
-        filter_specifier: Some(FilterSpecifier::ResponseFlagFilter(accesslog::ResponseFlagFilter {
-            flags: vec!["NR".to_owned()],
-        })),
-    };
-    config.access_log_file.as_deref().map(|path| to_file(path, config, Some(filter))).into_iter().collect()
-}
-
-fn to_file(path: &str, config: &MeshConfig, filter: Option<accesslog::AccessLogFilter>) -> accesslog::AccessLog {
+fn to_file(path: &str, config: &MeshConfig) -> accesslog::AccessLog {
     use core::substitution_format_string::Format;
     let mut format = config.access_log_format.clone().unwrap_or_else(|| TEXT_FORMAT.to_owned());
     if !format.ends_with('\n') {
@@ -52,7 +42,7 @@ fn to_file(path: &str, config: &MeshConfig, filter: Option<accesslog::AccessLogF
     };
     accesslog::AccessLog {
         name: "envoy.access_loggers.file".to_owned(),
-        filter,
         config_type: Some(accesslog::access_log::ConfigType::TypedConfig(wire::pack(&file))),
+        ..accesslog::AccessLog::default()
     }
 }

@@ -4,7 +4,6 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use lateen_mesh::{GatewayListener, GatewayServer, passes_through};
 
-use crate::access_log;
 use crate::filters::http_connection_manager::{self as http, Class, Routes};
 use crate::filters::inspectors;
 use crate::filters::rbac::Authorization;
@@ -67,7 +66,6 @@ fn build(view: &View<'_>, place: &GatewayListener, authorization: &Authorization
         address: Some(socket_address(address, place.port)),
         traffic_direction: core::TrafficDirection::Outbound as i32,
         metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
-        access_log: access_log::unmatched(view.mesh.config()),
         listener_filters: if needs_tls { vec![inspectors::tls()] } else { Vec::new() },
         filter_chains: chains,
         bind_to_port: Some(boolean(true)),

@@ -5,7 +5,6 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use lateen_mesh::{InboundPort, MtlsMode, Protocol};
 
-use crate::access_log;
 use crate::filters::http_connection_manager::{self as http, Class, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
 use crate::filters::rbac::Authorization;
@@ -70,7 +69,6 @@ pub(crate) fn listener(view: &View<'_>) -> listener::Listener {
         address: Some(socket_address("0.0.0.0", INBOUND_PORT)),
         traffic_direction: core::TrafficDirection::Inbound as i32,
         metadata: origin::stable([&view.proxy.workload.origin]),
-        access_log: access_log::unmatched(view.mesh.config()),
         listener_filters,
         listener_filters_timeout: Some(duration(view.mesh.config().inbound_detection_timeout())),
         continue_on_listener_filters_timeout: true,

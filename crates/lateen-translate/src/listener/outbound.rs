@@ -9,7 +9,6 @@ use envoy_types::pb::envoy::config::listener::v3 as listener;
 use ipnet::IpNet;
 use lateen_mesh::{Origin, OutboundMode, Protocol, Resolution, Service, ServicePort};
 
-use crate::access_log;
 use crate::filters::http_connection_manager::{self as http, Class, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
 use crate::filters::tcp_proxy::{self, TcpOptions};
@@ -167,7 +166,6 @@ impl Entry {
             address: Some(socket_address(address, *port)),
             traffic_direction: core::TrafficDirection::Outbound as i32,
             metadata: origin::stable(&self.origins),
-            access_log: access_log::unmatched(view.mesh.config()),
             bind_to_port: Some(boolean(false)),
             listener_filters,
             listener_filters_timeout: Some(duration(timeout)),
@@ -238,7 +236,6 @@ fn virtual_outbound(view: &View<'_>) -> listener::Listener {
         traffic_direction: core::TrafficDirection::Outbound as i32,
         use_original_dst: Some(boolean(true)),
         metadata: origin::stable(view.scope.sidecar_origin()),
-        access_log: access_log::unmatched(view.mesh.config()),
         filter_chains: vec![black_hole, unknown_destination(view, "virtualOutbound-catchall-tcp")],
         ..listener::Listener::default()
     }

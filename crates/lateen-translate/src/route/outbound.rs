@@ -61,7 +61,7 @@ struct VirtualHosts<'a> {
     port: u16,
     /// Services with this port that may be HTTP, by host; those that a VirtualService speaks for are taken out.
     services: BTreeMap<&'a str, &'a Arc<Service>>,
-    /// Full names, which beat short forms of other services.
+    /// Full names of all services with this port, which beat short forms of other services.
     known: HashSet<&'a str>,
     taken_domains: HashSet<String>,
     out: Vec<route::VirtualHost>,
@@ -76,7 +76,8 @@ impl<'a> VirtualHosts<'a> {
             .filter(|service| service.port(port).is_some_and(|port| port.protocol.may_be_http()))
             .map(|service| (&*service.host, service))
             .collect();
-        let known = services.keys().copied().collect();
+        let with_port = view.scope.services().iter().filter(|service| service.port(port).is_some());
+        let known = with_port.map(|service| &*service.host).collect();
         let mut hosts = Self { view, port, services, known, taken_domains: HashSet::new(), out: Vec::new() };
         for rule in view.scope.virtual_services() {
             hosts.add_rule(rule);
