@@ -69,6 +69,15 @@ impl Snapshot {
         self.routes.values()
     }
 
+    /// Puts back the listener that `previous` has, or none: the new one cannot be listened on.
+    pub fn revert_listener(&mut self, name: &str, previous: &Self) {
+        match previous.listeners.get(name) {
+            Some(old) => drop(self.listeners.insert(Arc::clone(&old.name), Arc::clone(old))),
+            None => drop(self.listeners.remove(name)),
+        }
+        self.index();
+    }
+
     pub fn warming(&self) -> &[Arc<str>] {
         &self.warming
     }

@@ -45,7 +45,7 @@ impl Membership {
         let account = account.unwrap_or_else(|| "default".to_owned());
         let trust_domain = env::variable(env::TRUST_DOMAIN).unwrap_or_else(|| "cluster.local".to_owned());
         let id = SpiffeId::new(&trust_domain, &namespace, &account)?;
-        let discovery = required(env::DISCOVERY)?;
+        let discovery = env::variable(env::DISCOVERY).unwrap_or_else(|| "lateend.istio-system.svc:15012".to_owned());
         let authority = env::variable(env::CA_ADDRESS).unwrap_or_else(|| discovery.clone());
         let control_plane = |address: String| ControlPlane {
             address,

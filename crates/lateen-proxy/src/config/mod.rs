@@ -14,6 +14,7 @@ use lateen_xds::client::{self, Handler, Interest, Rejection, Status};
 use tokio::sync::{mpsc, watch};
 
 use crate::listener::{Sockets, bind};
+use crate::tls::TlsError;
 use crate::worker::Shared;
 
 /// What a worker is told.
@@ -60,15 +61,16 @@ impl Applier {
         Self { shared, resources: Resources::default(), workers, bound: HashMap::new(), progress, changed }
     }
 
-    /// Sockets for listeners that are new or have moved, one for each worker.
-    fn bind(&mut self, snapshot: &Snapshot, rejections: &mut Vec<Rejection>) -> Vec<Sockets> {
+    /// Sockets for listeners that are new or have moved, one for each worker. Where there are none to be had, the listener
+    /// stays what it was.
+    fn bind(&mut self, snapshot: &mut Snapshot, previous: &Snapshot) -> (Vec<Sockets>, Vec<Rejection>) {
         let mut sockets: Vec<Sockets> = self.workers.iter().map(|_| Sockets::default()).collect();
+        let mut failed = Vec::new();
         self.bound.retain(|name, _| snapshot.listener(name).is_some_and(|listener| listener.bind));
-        for listener in snapshot.listeners().filter(|listener| listener.bind) {
-            if self.is_bound(listener) {
-                continue;
-            }
-            match bind(listener, self.workers.len()) {
+        let wanted: Vec<Arc<Listener>> =
+            snapshot.listeners().filter(|listener| listener.bind && !self.is_bound(listener)).cloned().collect();
+        for listener in wanted {
+            match bind(&listener, self.workers.len()) {
                 Ok(bound) => {
                     if let HostAddress::Socket(address) = listener.address {
                         self.bound.insert(Arc::clone(&listener.name), address);
@@ -77,10 +79,39 @@ impl Applier {
                         worker.insert(Arc::clone(&listener.name), socket);
                     }
                 }
-                Err(reason) => rejections.push(Rejection { resource: listener.name.to_string(), reason }),
+                Err(reason) => {
+                    snapshot.revert_listener(&listener.name, previous);
+                    failed.push(Rejection { resource: listener.name.to_string(), reason });
+                }
             }
         }
-        sockets
+        (sockets, failed)
+    }
+
+    /// TLS contexts of the type that has come whose material is bad. What secrets name is left out: it may come later.
+    fn bad_tls(&self, snapshot: &Snapshot, type_url: &str) -> Vec<Rejection> {
+        let tls = &self.shared.tls;
+        let complaint = |name: &Arc<str>, result: Result<(), TlsError>| {
+            let reason = format!("transport_socket: {}", result.err()?);
+            Some(Rejection { resource: name.to_string(), reason })
+        };
+        match type_url {
+            LISTENER => {
+                let chains =
+                    snapshot.listeners().flat_map(|listener| listener.chains.iter().map(move |it| (listener, it)));
+                let contexts = chains.filter_map(|(listener, chain)| Some((&listener.name, chain.tls.as_deref()?)));
+                let own = contexts.filter(|(_, context)| context.common.secrets().next().is_none());
+                own.filter_map(|(name, context)| complaint(name, tls.check_server(context))).collect()
+            }
+            CLUSTER => {
+                let contexts = snapshot
+                    .clusters()
+                    .flat_map(|cluster| cluster.transport.contexts().map(move |context| (&cluster.name, context)));
+                let own = contexts.filter(|(_, context)| context.common.secrets().next().is_none());
+                own.filter_map(|(name, context)| complaint(name, tls.check_client(context))).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn is_bound(&self, listener: &Listener) -> bool {
@@ -109,8 +140,14 @@ impl Handler for Applier {
         let update = Update { type_url, upserts, removals };
         let mut rejections: Vec<Rejection> =
             self.resources.apply(&update).err().unwrap_or_default().iter().map(rejection).collect();
-        let snapshot = self.resources.link(&self.shared.snapshot.load());
-        let sockets = self.bind(&snapshot, &mut rejections);
+        let previous = self.shared.snapshot.load_full();
+        let mut snapshot = self.resources.link(&previous);
+        let (sockets, failed) = self.bind(&mut snapshot, &previous);
+        if update.type_url == LISTENER {
+            rejections.extend(failed);
+        }
+        rejections.extend(self.bad_tls(&snapshot, &update.type_url));
+        self.shared.tls.keep_only(&snapshot);
         let warm = snapshot.warming().is_empty();
         self.shared.snapshot.store(Arc::new(snapshot));
         self.put_in_force(sockets);
@@ -151,5 +188,8 @@ impl Handler for Applier {
 }
 
 fn rejection(error: &ConfigError) -> Rejection {
-    Rejection { resource: error.resource.clone(), reason: error.to_string() }
+    Rejection { resource: error.resource.clone(), reason: format!("{}: {}", error.field, error.reason) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 mod channel;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use lateen_identity::csr::Request;
@@ -42,6 +42,9 @@ struct CertificateResponse {
 /// How long a certificate is asked for (Istio: `SECRET_TTL`).
 const VALIDITY_SECONDS: i64 = 24 * 3600;
 
+/// An authority that has not answered by then is asked again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Keeps the workload's certificate fresh for ever; `ready` becomes true with the first one. While none can be had, the
 /// last one serves for as long as it is valid.
 pub(crate) async fn keep(
@@ -53,7 +56,9 @@ pub(crate) async fn keep(
     let mut schedule = Schedule::default();
     let mut ends = None;
     loop {
-        let due = match obtain(&id, &control_plane).await {
+        let obtained = tokio::time::timeout(PATIENCE, obtain(&id, &control_plane)).await;
+        let obtained = obtained.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())));
+        let due = match obtained {
             Ok((identity, trust)) => {
                 let (from, to) = (identity.not_before(), identity.not_after());
                 shared.tls.set_workload(identity, &trust);

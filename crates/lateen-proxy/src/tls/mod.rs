@@ -3,11 +3,12 @@
 mod material;
 mod verify;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
+use lateen_engine::config::Snapshot;
 use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls, Validation};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
@@ -91,6 +92,22 @@ impl TlsStore {
         // After the store: what is being built with the old one now is dropped here, what is built later has the new one.
         self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    /// Forgets what was built for contexts that are no more.
+    pub(crate) fn keep_only(&self, snapshot: &Snapshot) {
+        let upstream: HashSet<u64> =
+            snapshot.clusters().flat_map(|cluster| cluster.transport.contexts()).map(|tls| tls.fingerprint).collect();
+        let chains = snapshot.listeners().flat_map(|listener| listener.chains.iter());
+        let downstream: HashSet<u64> = chains.filter_map(|chain| Some(chain.tls.as_ref()?.fingerprint)).collect();
+        self.clients
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|fingerprint, _| upstream.contains(fingerprint));
+        self.servers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retain(|fingerprint, _| downstream.contains(fingerprint));
     }
 
     fn identity(&self, common: &Common) -> Result<Option<Identity>, TlsError> {

@@ -30,7 +30,7 @@ fn a_head_is_taken_and_the_rest_left() {
     let request = request::parse(&mut buffer, &RULES).expect("right").expect("whole");
     assert_eq!((request.head.target(), request.head.host(), request.framing), ("/a?b", "h:80", Framing::Length(3)));
     assert_eq!(&buffer[..], b"abcGET");
-    assert!(request.keep_alive && request.head.headers.contains(&http::HeaderName::from_static("x-a")));
+    assert!(request.keep_alive && request.head.headers.contains(&HeaderName::from_static("x-a")));
 }
 
 #[test]
