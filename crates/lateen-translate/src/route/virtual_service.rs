@@ -11,7 +11,6 @@ use envoy_types::pb::google::protobuf::Any;
 use lateen_api::networking::virtual_service::{
     DerivePort, Destination, DirectBody, DirectResponse, HttpMatch, HttpRouteDestination, Redirect, Rewrite,
 };
-use lateen_api::scalar::Percent;
 use lateen_mesh::{HttpRule, VirtualService};
 use route::route::Action;
 use route::route_action::{ClusterSpecifier, HostRewriteSpecifier};
@@ -19,7 +18,7 @@ use route::weighted_cluster::{self, ClusterWeight};
 
 use crate::filters::http_connection_manager::{CORS, FAULT};
 use crate::filters::{cors, fault};
-use crate::proto::{boolean, strings, uint32};
+use crate::proto::{strings, uint32};
 use crate::route::destination::Target;
 use crate::route::headers::{self, Operations};
 use crate::route::route_match::{self, Asker};
@@ -125,7 +124,6 @@ fn forward(site: &Site<'_>, rule: &HttpRule, authority: Option<String>, out: &mu
         }
     }
     action.host_rewrite_specifier = authority.map(HostRewriteSpecifier::HostRewriteLiteral);
-    action.request_mirror_policies = mirrors(site, rule);
     let mut hashed = false;
     if let [destination] = rule.route.route.as_slice() {
         hashed = single(site, rule, destination, &mut action, out);
@@ -200,48 +198,6 @@ fn apply_rewrite(rewrite: &Rewrite, action: &mut route::RouteAction) {
         // On a route that matches one path exactly, this replaces the whole path.
         action.prefix_rewrite.clone_from(&rewrite.uri);
     }
-}
-
-/// `mirror` and `mirrors`: everything unless a percentage says less; nothing at zero.
-fn mirrors(site: &Site<'_>, rule: &HttpRule) -> Vec<route::route_action::RequestMirrorPolicy> {
-    let mut out = Vec::new();
-    if let Some(destination) = &rule.route.mirror {
-        let share = match (rule.route.mirror_percentage, rule.route.mirror_percent) {
-            (Some(percentage), _) => Share::Exact(percentage),
-            (None, Some(percent)) => Share::Whole(i32::try_from(percent).unwrap_or(100)),
-            (None, None) => Share::Whole(100),
-        };
-        out.extend(mirror(&target(site, rule, destination), share));
-    }
-    for policy in &rule.route.mirrors {
-        let share = policy.percentage.map_or(Share::Whole(100), Share::Exact);
-        out.extend(mirror(&target(site, rule, &policy.destination), share));
-    }
-    out
-}
-
-#[derive(Clone, Copy)]
-enum Share {
-    Exact(Percent),
-    Whole(i32),
-}
-
-fn mirror(target: &Target, share: Share) -> Option<route::route_action::RequestMirrorPolicy> {
-    let share = match share {
-        Share::Exact(percent) => fault::millionths(percent),
-        Share::Whole(percent) => fault::whole(percent),
-    };
-    (share.numerator > 0).then(|| route::route_action::RequestMirrorPolicy {
-        cluster: target.cluster(),
-        runtime_fraction: Some(core::RuntimeFractionalPercent {
-            default_value: Some(share),
-            ..core::RuntimeFractionalPercent::default()
-        }),
-        trace_sampled: Some(boolean(false)),
-        // The mirror sees the host that the original has.
-        disable_shadow_host_suffix_append: true,
-        ..route::route_action::RequestMirrorPolicy::default()
-    })
 }
 
 /// `None` for codes that no redirect has.
