@@ -18,6 +18,14 @@ fn the_sample_runs_in_a_mesh_and_is_steered_by_istios_kinds() {
     no_proxy_has_refused_anything(&mesh);
 }
 
+#[test]
+fn a_mistake_in_a_file_is_told_before_the_mesh_is_called_ready() {
+    let text = "apiVersion: networking.istio.io/v1\nkind: VirtualServce\nmetadata: {name: x}\n";
+    let (_mesh, said) = Mesh::start(("mistaken.yaml", text), &[]);
+    assert!(said.contains("mistaken.yaml:2:1: error: kind VirtualServce"), "{said}");
+    assert!(said.contains("did you mean `VirtualService`?"), "{said}");
+}
+
 fn the_page_comes_through_the_gateway_and_four_services(mesh: &Mesh) {
     let page = mesh.get("/productpage");
     assert!(page.starts_with("HTTP/1.1 200"), "{page}");

@@ -30,31 +30,26 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// Starts the sample; returns when all pods are ready.
     pub(crate) fn up() -> Self {
+        let mut arguments = Vec::new();
+        for file in ["bookinfo", "gateway", "destination-rules"] {
+            arguments.extend(["-f".to_owned(), format!("samples/bookinfo/{file}.yaml")]);
+        }
+        arguments.extend(["--images".to_owned(), "samples/bookinfo/images.yaml".to_owned()]);
+        Self::start(("outsider.yaml", OUTSIDER), &arguments).0
+    }
+
+    /// Starts a mesh of a file with this name and text, and more; gives what is said meanwhile, too.
+    pub(crate) fn start((name, text): (&str, &str), more: &[String]) -> (Self, String) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut mesh = Self { folder, gateway: String::new() };
-        let outsider = mesh.write("outsider.yaml", OUTSIDER);
-        let said = mesh.run(&[
-            "up",
-            "--detach",
-            "-f",
-            "samples/bookinfo/bookinfo.yaml",
-            "-f",
-            "samples/bookinfo/gateway.yaml",
-            "-f",
-            "samples/bookinfo/destination-rules.yaml",
-            "-f",
-            &outsider,
-            "--images",
-            "samples/bookinfo/images.yaml",
-            "--publish",
-            "0:8080",
-            "--console-port",
-            "0",
-        ]);
+        let file = mesh.write(name, text);
+        let mut arguments = vec!["up", "--detach", "-f", &file, "--publish", "0:8080", "--console-port", "0"];
+        arguments.extend(more.iter().map(String::as_str));
+        let said = mesh.run(&arguments);
         let app = said.lines().find_map(|line| line.trim().strip_prefix("app"));
         let app = app.unwrap_or_else(|| panic!("no address of the gateway in:\n{said}"));
         mesh.gateway = app.trim().trim_start_matches("http://").trim_end_matches('/').to_owned();
-        mesh
+        (mesh, said)
     }
 
     fn command(&self, arguments: &[&str]) -> Output {

@@ -8,10 +8,10 @@ use lateen_api::Kind;
 use lateen_api::kubernetes::Deployment;
 use tokio::sync::watch;
 
-use super::Node;
 use super::cluster::{Cluster, Name, Stored};
 use super::millis_since;
 use super::registry::{NewPod, PodHandle, PodKey};
+use super::{Node, diagnostics};
 use crate::runtime::messages::Event;
 use crate::runtime::pod;
 
@@ -195,6 +195,7 @@ async fn known_to_proxies(node: &Node) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let _ = node.api.wait_for_newest(SETTLING).await;
+        diagnostics::all_told(node).await;
     };
     let _ = tokio::time::timeout(SETTLING, settled).await;
 }

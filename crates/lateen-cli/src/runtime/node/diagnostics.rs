@@ -10,11 +10,13 @@ use super::Node;
 use crate::runtime::messages::Event;
 
 /// How often the control plane is asked; it is asked over a Unix socket and answers from memory.
-const PERIOD: Duration = Duration::from_millis(200);
+const PERIOD: Duration = Duration::from_millis(100);
 /// So many times in a row a problem must be there before it is told: what comes and goes within a moment is nobody's.
 const LASTING: u32 = 2;
+/// A file that cannot be read as it stands is told at once.
+const AT_ONCE: u32 = 1;
 /// The same for a selector without pods (IST0101, IST0173): pods that are being made are not there yet.
-const LASTING_WITHOUT_PODS: u32 = 25;
+const LASTING_WITHOUT_PODS: u32 = 50;
 /// Beyond this many lines for one change, the rest is counted.
 const MAX_LINES: usize = 20;
 
@@ -43,11 +45,24 @@ pub(super) fn start(node: &Arc<Node>) {
                 node.tell(Event::Solved { text: text.lines().next().unwrap_or_default().to_owned() });
             }
             told = now.intersection(&told).chain(new).cloned().collect();
+            node.told.send_modify(|rounds| *rounds += 1);
         }
     });
 }
 
 fn patience(text: &str) -> u32 {
     let waits_for_pods = ["[IST0101]", "[IST0173]"].iter().any(|code| text.contains(code));
-    if waits_for_pods { LASTING_WITHOUT_PODS } else { LASTING }
+    match text.contains("[IST") {
+        _ if waits_for_pods => LASTING_WITHOUT_PODS,
+        true => LASTING,
+        false => AT_ONCE,
+    }
+}
+
+/// Waits until everything that is wrong now has been told.
+pub(super) async fn all_told(node: &Node) {
+    let mut rounds = node.told.subscribe();
+    let wanted = *rounds.borrow() + u64::from(LASTING);
+    // The sender is in the node: it is there for as long as we are.
+    let _ = rounds.wait_for(|rounds| *rounds >= wanted).await;
 }

@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) outside: Outside,
     pub(crate) pods: Registry,
     pub(crate) started: Instant,
+    /// Counts how often problems have been asked for and told.
+    pub(crate) told: watch::Sender<u64>,
     /// Opens for writing the null device of the node, handed to processes without input.
     pub(crate) null: File,
 }
@@ -101,6 +103,7 @@ async fn run(plan: NodePlan, sockets: Vec<OwnedFd>, channel: OwnedFd, started: I
         outside,
         pods: Registry::new(),
         started,
+        told: watch::Sender::new(0),
         null: File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?,
         plan,
         state,
