@@ -1,6 +1,1 @@
-//! For tests only: scripted peers, fake upstreams and waiting on conditions.
-
-pub mod eventually;
-pub mod http2;
-pub mod peer;
-pub mod upstream;
+//! For tests only: scripted peers, fake upstreams, namespaces and waiting on conditions.
