@@ -1,1 +1,6 @@
-//! For tests only: scripted peers, fake upstreams, namespaces and waiting on conditions.
+//! For tests only: scripted peers, fake upstreams and waiting on conditions.
+
+pub mod eventually;
+pub mod http2;
+pub mod peer;
+pub mod upstream;
