@@ -16,15 +16,15 @@ pub(super) enum HashTable {
 }
 
 impl HashTable {
-    /// None if the policy needs no table, or there is no host.
-    pub(super) fn new(policy: &LbPolicy, members: &[usize], hosts: &[Arc<Endpoint>]) -> Option<Self> {
+    /// None if the policy needs no table, or there is no host. `shares` are the members' parts of one.
+    pub(super) fn new(policy: LbPolicy, members: &[usize], shares: &[f64], hosts: &[Arc<Endpoint>]) -> Option<Self> {
         if members.is_empty() {
             return None;
         }
         match policy {
-            LbPolicy::RingHash { minimum, maximum } => Some(Self::Ring(ring(members, hosts, *minimum, *maximum))),
-            LbPolicy::Maglev { table_size } => Some(Self::Maglev(maglev(members, hosts, *table_size))),
-            _ => None,
+            LbPolicy::RingHash { minimum, maximum } => Some(Self::Ring(ring(members, shares, hosts, minimum, maximum))),
+            LbPolicy::Maglev { table_size } => Some(Self::Maglev(maglev(members, shares, hosts, table_size))),
+            LbPolicy::RoundRobin | LbPolicy::Random | LbPolicy::LeastRequest { .. } | LbPolicy::ClusterProvided => None,
         }
     }
 
@@ -40,23 +40,17 @@ impl HashTable {
     }
 }
 
-fn normalized(members: &[usize], hosts: &[Arc<Endpoint>]) -> Vec<f64> {
-    let total: f64 = members.iter().map(|host| f64::from(hosts[*host].weight)).sum();
-    members.iter().map(|host| f64::from(hosts[*host].weight) / total).collect()
-}
-
 /// As many points as make the lightest host's share a whole number, within the bounds; `address_0`, `address_1`, … are
 /// hashed to the points of a host.
 #[expect(clippy::cast_precision_loss, reason = "ring sizes are far below 2^52")]
-fn ring(members: &[usize], hosts: &[Arc<Endpoint>], minimum: u64, maximum: u64) -> Vec<(u64, usize)> {
-    let weights = normalized(members, hosts);
-    let lightest = weights.iter().copied().fold(f64::INFINITY, f64::min);
+fn ring(members: &[usize], shares: &[f64], hosts: &[Arc<Endpoint>], minimum: u64, maximum: u64) -> Vec<(u64, usize)> {
+    let lightest = shares.iter().copied().fold(f64::INFINITY, f64::min);
     let scale = ((lightest * minimum as f64).ceil() / lightest).min(maximum as f64);
     let (mut current, mut target) = (0.0, 0.0);
     let mut points = Vec::new();
-    for (host, weight) in members.iter().zip(weights) {
+    for (host, share) in members.iter().zip(shares) {
         let address = hosts[*host].address.to_string();
-        target += scale * weight;
+        target += scale * share;
         let mut number = 0;
         while current < target {
             points.push((xxh64(format!("{address}_{number}").as_bytes(), 0), *host));
@@ -70,7 +64,7 @@ fn ring(members: &[usize], hosts: &[Arc<Endpoint>], minimum: u64, maximum: u64) 
 
 /// Each host fills free places of the table in an order of its own, in turn, by weight.
 #[expect(clippy::cast_possible_truncation, reason = "places are below the table's size")]
-fn maglev(members: &[usize], hosts: &[Arc<Endpoint>], size: u64) -> Vec<usize> {
+fn maglev(members: &[usize], shares: &[f64], hosts: &[Arc<Endpoint>], size: u64) -> Vec<usize> {
     struct Filling {
         host: usize,
         offset: u64,
@@ -79,16 +73,15 @@ fn maglev(members: &[usize], hosts: &[Arc<Endpoint>], size: u64) -> Vec<usize> {
         weight: f64,
         target: f64,
     }
-    let weights = normalized(members, hosts);
-    let heaviest = weights.iter().copied().fold(0.0, f64::max);
+    let heaviest = shares.iter().copied().fold(0.0, f64::max);
     let mut filling: Vec<Filling> = members
         .iter()
-        .zip(weights)
+        .zip(shares)
         .map(|(host, weight)| {
             let address = hosts[*host].address.to_string();
             let offset = xxh64(address.as_bytes(), 0) % size;
             let skip = xxh64(address.as_bytes(), 1) % (size - 1) + 1;
-            Filling { host: *host, offset, skip, next: 0, weight, target: 0.0 }
+            Filling { host: *host, offset, skip, next: 0, weight: *weight, target: 0.0 }
         })
         .collect();
     let mut table = vec![usize::MAX; size as usize];

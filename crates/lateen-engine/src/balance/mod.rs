@@ -4,6 +4,7 @@
 //! requests, ejections) is kept by the worker, by address, and read through [`HostState`].
 
 pub mod breaker;
+mod group;
 mod hashing;
 pub mod outlier;
 mod priority;
@@ -13,9 +14,8 @@ use std::sync::Arc;
 
 use crate::config::cluster::{Cluster, LbPolicy};
 use crate::config::endpoint::{Endpoint, EndpointSet, Health};
-use hashing::HashTable;
-use priority::Loads;
-use round_robin::RoundRobin;
+use group::{Draw, Group, Weighted};
+use priority::{Count, Loads, Share};
 
 /// What a worker knows of hosts, by their index in [`Balancer::hosts`].
 pub trait HostState {
@@ -31,10 +31,13 @@ pub struct Pick<'a> {
     pub random: u64,
     /// From the route's hash policies.
     pub hash: Option<u64>,
-    /// Hosts that were tried already.
-    pub avoid: &'a [usize],
-    /// How often another host is looked for when one to avoid is drawn.
+    /// Hosts that were tried already, in order.
+    pub tried: &'a [usize],
+    /// How often another host is looked for when one that was tried is drawn; zero: not at all.
     pub attempts: u32,
+    /// After so many tries, and again after as many more, the priorities that were tried are left out (Envoy's
+    /// `previous_priorities`).
+    pub priorities_every: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -52,12 +55,12 @@ pub struct Balancer {
 struct Level {
     /// All its hosts.
     all: Vec<usize>,
-    /// Those that may get requests: the healthy ones, or all of them in panic.
-    usable: Vec<usize>,
-    order: RoundRobin,
-    table: Option<HashTable>,
     /// Localities with their weights, where the cluster weights them.
     localities: Vec<(u32, Vec<usize>)>,
+    count: Count,
+    /// Those that get requests: the healthy ones, or all of them in panic.
+    usable: Group,
+    degraded: Group,
 }
 
 impl Balancer {
@@ -95,29 +98,60 @@ impl Balancer {
 
     /// To be called when a host was ejected or let in again.
     pub fn refresh(&mut self, ejected: impl Fn(usize) -> bool) {
-        let available = |host: &usize| self.hosts[*host].health != Health::Unhealthy && !ejected(*host);
-        let healthy: Vec<Vec<usize>> = self
-            .levels
-            .iter()
-            .map(|level| level.all.iter().copied().filter(|host| available(host)).collect())
+        let health: Vec<Health> = (self.hosts.iter().enumerate())
+            .map(|(index, host)| if ejected(index) { Health::Unhealthy } else { host.health })
             .collect();
-        let counts: Vec<(usize, usize)> =
-            self.levels.iter().zip(&healthy).map(|(level, up)| (up.len(), level.all.len())).collect();
+        let of = |members: &[usize], wanted: Health| -> Vec<usize> {
+            members.iter().copied().filter(|host| health[*host] == wanted).collect()
+        };
+        for level in &mut self.levels {
+            level.count = Count {
+                healthy: of(&level.all, Health::Healthy).len(),
+                degraded: of(&level.all, Health::Degraded).len(),
+                all: level.all.len(),
+            };
+        }
+        let counts: Vec<Count> = self.levels.iter().map(|level| level.count).collect();
         self.loads = Loads::new(&counts, self.overprovisioning, self.panic_threshold);
-        for (index, (level, up)) in self.levels.iter_mut().zip(healthy).enumerate() {
-            level.usable = if self.loads.in_panic(index) { level.all.clone() } else { up };
-            let weights = |members: &[usize]| members.iter().map(|host| self.hosts[*host].weight).collect::<Vec<_>>();
-            level.order = RoundRobin::new(&weights(&level.usable));
-            level.table = HashTable::new(&self.policy, &level.usable, &self.hosts);
+        for (index, level) in self.levels.iter_mut().enumerate() {
+            let group = |wanted: Health| {
+                let locality = |(weight, members): &(u32, Vec<usize>)| {
+                    let hosts = of(members, wanted);
+                    let share = hosts.len() * self.overprovisioning as usize / members.len().max(1);
+                    let availability = u32::try_from(share).unwrap_or(100).min(100);
+                    Weighted { hosts, weight: *weight, availability }
+                };
+                let localities = level.localities.iter().map(locality).collect();
+                Group::new(self.policy, of(&level.all, wanted), localities, &self.hosts)
+            };
+            (level.usable, level.degraded) = if self.loads.in_panic(index) {
+                // In panic neither health nor locality counts.
+                (Group::new(self.policy, level.all.clone(), Vec::new(), &self.hosts), Group::default())
+            } else {
+                (group(Health::Healthy), group(Health::Degraded))
+            };
         }
     }
 
     /// Draws a host; none if the cluster has none that may get a request.
     pub fn pick(&mut self, pick: &Pick<'_>, state: &impl HostState) -> Option<usize> {
+        // Without a hash a hashing policy draws at random, as Envoy does.
+        let hash = pick.hash.unwrap_or(pick.random);
+        let left = pick.priorities_every.and_then(|every| self.without_tried(pick.tried, every));
         let mut random = pick.random;
-        for attempt in 0..=pick.attempts {
-            let host = self.draw(pick, random, state)?;
-            if attempt == pick.attempts || !pick.avoid.contains(&host) {
+        for attempt in 0..=u64::from(pick.attempts) {
+            // Where the hash leads to a host that was tried, the next attempts look elsewhere, always in the same order.
+            let turned = if attempt == 0 { hash } else { hash ^ (u64::MAX - attempt + 1) };
+            let number = if self.policy.hashes() { hash } else { random };
+            let share = left.as_ref().unwrap_or(&self.loads).choose(number)?;
+            let by = Draw { policy: self.policy, random, hash: turned };
+            let host = match share {
+                Share::Healthy(level) => self.levels[level].usable.draw(&by, state)?,
+                // In panic the one group has all.
+                Share::Degraded(level) if self.loads.in_panic(level) => self.levels[level].usable.draw(&by, state)?,
+                Share::Degraded(level) => self.levels[level].degraded.draw(&by, state)?,
+            };
+            if attempt == u64::from(pick.attempts) || !pick.tried.contains(&host) {
                 return Some(host);
             }
             random = next(random);
@@ -125,66 +159,15 @@ impl Balancer {
         None
     }
 
-    fn draw(&mut self, pick: &Pick<'_>, random: u64, state: &impl HostState) -> Option<usize> {
-        // Without a hash a hashing policy draws at random, as Envoy does.
-        let hash = pick.hash.unwrap_or(random);
-        let level = self.loads.level(hash_or_random(&self.policy, hash, random))?;
-        let level = &mut self.levels[level];
-        if level.usable.is_empty() {
-            return None;
-        }
-        let local = locality(level, random);
-        let among = local.as_deref().unwrap_or(&level.usable);
-        Some(match self.policy {
-            LbPolicy::Random => among[below(random, among.len())],
-            LbPolicy::LeastRequest { choices } => least_request(among, &self.hosts, choices, random, state),
-            LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. } => match &level.table {
-                Some(table) => table.find(hash),
-                None => among[below(hash, among.len())],
-            },
-            LbPolicy::RoundRobin | LbPolicy::ClusterProvided => match &local {
-                Some(local) => local[below(random, local.len())],
-                None => level.usable[level.order.next()],
-            },
-        })
+    /// Loads without the priorities of hosts that were tried; none while those are too few, or nothing else is left.
+    fn without_tried(&self, tried: &[usize], every: u32) -> Option<Loads> {
+        let counted = tried.len() - tried.len() % (every.max(1) as usize);
+        let gone = |level: &Level| tried[..counted].iter().any(|host| level.all.contains(host));
+        let counts: Vec<Count> =
+            self.levels.iter().map(|level| if gone(level) { Count::default() } else { level.count }).collect();
+        let some = counts.iter().any(|count| count.healthy + count.degraded > 0);
+        (counted > 0 && some).then(|| Loads::new(&counts, self.overprovisioning, self.panic_threshold))
     }
-}
-
-fn hash_or_random(policy: &LbPolicy, hash: u64, random: u64) -> u64 {
-    if matches!(policy, LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. }) { hash } else { random }
-}
-
-/// The usable hosts of a locality drawn by weight.
-fn locality(level: &Level, random: u64) -> Option<Vec<usize>> {
-    let total: u64 = level.localities.iter().map(|(weight, _)| u64::from(*weight)).sum();
-    if total == 0 {
-        return None;
-    }
-    let mut left = next(random) % total;
-    let drawn = level.localities.iter().find(|(weight, _)| {
-        let weight = u64::from(*weight);
-        let hit = left < weight;
-        left = left.saturating_sub(weight);
-        hit
-    })?;
-    let usable: Vec<usize> = drawn.1.iter().copied().filter(|host| level.usable.contains(host)).collect();
-    (!usable.is_empty()).then_some(usable)
-}
-
-/// The one with the fewest requests in flight, for its weight, of a few drawn at random.
-fn least_request(among: &[usize], hosts: &[Arc<Endpoint>], choices: u32, random: u64, state: &impl HostState) -> usize {
-    let mut random = random;
-    let mut best = among[below(random, among.len())];
-    for _ in 1..choices {
-        random = next(random);
-        let other = among[below(random, among.len())];
-        let load = |host: usize| u64::from(state.active(host)) + 1;
-        let weight = |host: usize| u64::from(hosts[host].weight);
-        if load(other) * weight(best) < load(best) * weight(other) {
-            best = other;
-        }
-    }
-    best
 }
 
 /// An index below `length`, which is not zero.

@@ -1,66 +1,99 @@
 //! How load is spread over priorities, and when a priority panics: Envoy's rules, in percent.
 
+/// Hosts of one priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) healthy: usize,
+    pub(super) degraded: usize,
+    pub(super) all: usize,
+}
+
+/// Which hosts of a priority a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    Healthy(usize),
+    /// Degraded hosts get what healthy ones of all priorities cannot bear.
+    Degraded(usize),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Loads {
-    /// Percent of requests for each priority; they add up to 100 unless nothing is there.
-    percent: Vec<u32>,
+    /// Percent of requests for the healthy hosts of each priority; with `degraded` they add up to 100 unless nothing is there.
+    healthy: Vec<u32>,
+    degraded: Vec<u32>,
     panic: Vec<bool>,
 }
 
 impl Loads {
-    /// `counts`: healthy and all hosts of each priority.
-    pub(super) fn new(counts: &[(usize, usize)], overprovisioning: u32, panic_threshold: u32) -> Self {
-        let health: Vec<u32> = counts.iter().map(|(up, all)| health(*up, *all, overprovisioning)).collect();
-        let total = health.iter().sum::<u32>().min(100);
-        let mut percent = vec![0; counts.len()];
-        let mut left = 100;
-        if total > 0 {
-            for (index, health) in health.iter().enumerate() {
-                // When not everything is healthy, what is there is scaled up to 100.
-                percent[index] = (health * 100 / total).min(left);
-                left -= percent[index];
-            }
-            // What rounding left goes to the first priority that has any.
-            if let Some(first) = percent.iter().position(|share| *share > 0) {
-                percent[first] += left;
-            }
-        }
+    pub(super) fn new(counts: &[Count], overprovisioning: u32, panic_threshold: u32) -> Self {
+        let bears = |hosts: fn(&Count) -> usize| -> Vec<u32> {
+            counts.iter().map(|count| availability(hosts(count), count.all, overprovisioning)).collect()
+        };
+        let (healthy, degraded) = (bears(|count| count.healthy), bears(|count| count.degraded));
+        let total = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         // While the priorities together are healthy enough, none panics.
-        let panic = |(up, all): &(usize, usize)| total < 100 && *all > 0 && *up * 100 < *all * panic_threshold as usize;
-        let panic: Vec<bool> = counts.iter().map(panic).collect();
+        let panics = |count: &Count| {
+            let up = count.healthy + count.degraded;
+            total < 100 && count.all > 0 && up * 100 < count.all * panic_threshold as usize
+        };
+        let panic: Vec<bool> = counts.iter().map(panics).collect();
+        let mut loads = Self { healthy: vec![0; counts.len()], degraded: vec![0; counts.len()], panic };
         if total == 0 {
-            // Nothing is healthy: priorities in panic share the load by their hosts.
-            let hosts: usize = counts.iter().zip(&panic).filter(|(_, panic)| **panic).map(|((_, all), _)| all).sum();
-            let mut left = 100;
-            for (index, (_, all)) in counts.iter().enumerate().filter(|(index, _)| panic[*index]) {
-                percent[index] = u32::try_from(all * 100 / hosts.max(1)).unwrap_or(100).min(left);
-                left -= percent[index];
-            }
-            if let Some(first) = percent.iter().position(|share| *share > 0) {
-                percent[first] += left;
-            }
+            loads.share_by_hosts(counts);
+            return loads;
         }
-        Self { percent, panic }
+        let mut left = 100;
+        for (load, bears) in loads.healthy.iter_mut().zip(&healthy).chain(loads.degraded.iter_mut().zip(&degraded)) {
+            // When not everything is available, what is there is scaled up to 100.
+            *load = (bears * 100 / total).min(left);
+            left -= *load;
+        }
+        loads.give_rest(left);
+        loads
+    }
+
+    /// Nothing is available: priorities in panic share the load by their hosts.
+    fn share_by_hosts(&mut self, counts: &[Count]) {
+        let in_panic = || counts.iter().enumerate().filter(|(index, _)| self.panic[*index]);
+        let hosts: usize = in_panic().map(|(_, count)| count.all).sum();
+        let shares: Vec<(usize, usize)> =
+            in_panic().map(|(index, count)| (index, count.all * 100 / hosts.max(1))).collect();
+        let mut left = 100;
+        for (index, share) in shares {
+            self.healthy[index] = u32::try_from(share).unwrap_or(100).min(left);
+            left -= self.healthy[index];
+        }
+        self.give_rest(left);
+    }
+
+    /// What rounding left goes to the first that has any.
+    fn give_rest(&mut self, left: u32) {
+        if let Some(first) = self.healthy.iter_mut().chain(&mut self.degraded).find(|load| **load > 0) {
+            *first += left;
+        }
     }
 
     pub(super) fn in_panic(&self, priority: usize) -> bool {
         self.panic[priority]
     }
 
-    /// The priority for a number.
-    pub(super) fn level(&self, number: u64) -> Option<usize> {
+    /// Who gets the request that drew a number.
+    pub(super) fn choose(&self, number: u64) -> Option<Share> {
         let mut left = u32::try_from(number % 100).ok()?;
-        self.percent.iter().position(|share| {
-            let hit = left < *share;
-            left = left.saturating_sub(*share);
-            hit
+        let healthy = self.healthy.iter().enumerate().map(|(index, load)| (Share::Healthy(index), *load));
+        let degraded = self.degraded.iter().enumerate().map(|(index, load)| (Share::Degraded(index), *load));
+        healthy.chain(degraded).find_map(|(share, load)| {
+            let hit = left < load;
+            left = left.saturating_sub(load);
+            hit.then_some(share)
         })
     }
 }
 
-fn health(up: usize, all: usize, overprovisioning: u32) -> u32 {
+/// How much of all load hosts can bear, in percent.
+fn availability(hosts: usize, all: usize, overprovisioning: u32) -> u32 {
     if all == 0 {
         return 0;
     }
-    u32::try_from(up * overprovisioning as usize / all).unwrap_or(100).min(100)
+    u32::try_from(hosts * overprovisioning as usize / all).unwrap_or(100).min(100)
 }

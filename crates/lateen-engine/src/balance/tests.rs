@@ -130,7 +130,7 @@ fn tried_hosts_are_avoided() {
     let mut random = 7;
     for _ in 0..1000 {
         random = next(random);
-        let pick = Pick { random, avoid: &[0], attempts: 20, hash: None };
+        let pick = Pick { random, tried: &[0], attempts: 20, ..Pick::default() };
         assert_eq!(balancer.pick(&pick, &Idle), Some(1));
     }
 }

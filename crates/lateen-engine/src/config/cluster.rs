@@ -8,13 +8,14 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::cluster::v3 as proto;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options};
+use envoy_types::pb::google::protobuf::UInt32Value;
 use prost::Message;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
 
 use super::endpoint::{Endpoint, EndpointSet};
 use super::error::{At, refuse};
 use super::metadata::{self, Origin, Value};
-use super::scalar::{bool_or, duration, is, open, type_name, u32_or};
+use super::scalar::{self, bool_or, duration, is, open, type_name, u32_or};
 use super::tls::{self, UpstreamTls};
 
 #[derive(Clone, Debug)]
@@ -91,6 +92,13 @@ pub enum LbPolicy {
     },
     /// The original destination.
     ClusterProvided,
+}
+
+impl LbPolicy {
+    /// Whether a host is chosen by the request's hash.
+    pub fn hashes(self) -> bool {
+        matches!(self, Self::RingHash { .. } | Self::Maglev { .. })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,13 +234,19 @@ impl Cluster {
         refuse!(at, cluster;
             transport_socket_matcher, health_checks, lb_subset_config, filters, queuing_policies, load_balancing_policy,
             lrs_server, upstream_config, preconnect_policy, connection_pool_per_downstream_connection,
-            dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config);
+            dns_resolvers, use_tcp_for_dns_lookups, dns_resolution_config, typed_dns_resolver_config, protocol_selection,
+            close_connections_on_host_health_failure, upstream_http_protocol_options);
         let discovery = discovery(cluster, at)?;
         let names = matches!(discovery, Discovery::StrictDns(_) | Discovery::LogicalDns(_));
         let endpoints = match &cluster.load_assignment {
             Some(assignment) => EndpointSet::from_xds(assignment, names, &at.field("load_assignment"))?,
             None => EndpointSet::empty(),
         };
+        if let Discovery::LogicalDns(_) = discovery
+            && endpoints.endpoints().count() != 1
+        {
+            at.field("load_assignment").error("a LOGICAL_DNS cluster has one endpoint");
+        }
         let http = HttpSettings::from_xds(cluster, at);
         let (panic_threshold, locality_weighted) =
             common_lb(cluster.common_lb_config.as_ref(), &at.field("common_lb_config"));
@@ -301,6 +315,8 @@ fn discovery(cluster: &proto::Cluster, at: &At) -> Option<Discovery> {
                 .as_ref()
                 .map(|eds| eds.service_name.as_str())
                 .filter(|name| !name.is_empty());
+            let source = cluster.eds_cluster_config.as_ref().and_then(|eds| eds.eds_config.as_ref());
+            scalar::discovered(source, &at.field("eds_cluster_config.eds_config"));
             Discovery::Eds(name.unwrap_or(&cluster.name).into())
         }
         DiscoveryType::OriginalDst => {
@@ -342,16 +358,19 @@ fn lb_policy(cluster: &proto::Cluster, discovery: &Discovery, at: &At) -> Option
             if let Some(LbConfig::RingHashLbConfig(config)) = config {
                 refuse!(at.field("ring_hash_lb_config"), config; hash_function);
                 minimum = config.minimum_ring_size.as_ref().map_or(minimum, |size| size.value);
-                maximum = config.maximum_ring_size.as_ref().map_or(maximum, |size| size.value).min(8 << 20);
+                maximum = config.maximum_ring_size.as_ref().map_or(maximum, |size| size.value);
             }
-            LbPolicy::RingHash { minimum: minimum.min(maximum), maximum }
+            if minimum > maximum || maximum > 8 << 20 {
+                at.field("ring_hash_lb_config").error("the sizes must be in order, and at most 8388608");
+            }
+            LbPolicy::RingHash { minimum: minimum.clamp(1, 8 << 20), maximum: maximum.clamp(1, 8 << 20) }
         }
         (Policy::Maglev, config) => {
             let mut table_size = 65_537;
             if let Some(LbConfig::MaglevLbConfig(config)) = config {
                 table_size = config.table_size.as_ref().map_or(table_size, |size| size.value);
             }
-            if !(2..=5_000_011).contains(&table_size) {
+            if table_size > 5_000_011 || !is_prime(table_size) {
                 at.field("maglev_lb_config.table_size").error("must be a prime of at most 5000011");
                 table_size = 65_537;
             }
@@ -363,6 +382,11 @@ fn lb_policy(cluster: &proto::Cluster, discovery: &Discovery, at: &At) -> Option
             return None;
         }
     })
+}
+
+/// Only in a table of prime length does every step through it come by every place.
+fn is_prime(number: u64) -> bool {
+    number > 1 && (2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
 }
 
 /// What `HttpProtocolOptions` (or the older fields of the cluster itself) say.
@@ -396,7 +420,9 @@ impl HttpSettings {
         };
         let common = match &typed {
             Some(typed) => {
-                refuse!(at_options, typed; upstream_http_protocol_options, http_filters, header_validation_config, outlier_detection);
+                refuse!(at_options, typed;
+                    upstream_http_protocol_options, http_filters, header_validation_config, outlier_detection,
+                    request_mirror_policies, hash_policy, retry_policy);
                 settings.protocol(typed, &at_options);
                 typed.common_http_protocol_options.as_ref()
             }
@@ -411,7 +437,7 @@ impl HttpSettings {
             }
         };
         if let Some(common) = common {
-            refuse!(at_options, common; max_stream_duration);
+            refuse!(at_options, common; max_stream_duration, headers_with_underscores_action);
             if let Some(idle) = duration(common.idle_timeout.as_ref(), &at_options) {
                 settings.idle_timeout = idle;
             }
@@ -459,6 +485,7 @@ fn breakers(breakers: Option<&proto::CircuitBreakers>, at: &At) -> [Breakers; 2]
     refuse!(at, breakers; per_host_thresholds);
     for (index, threshold) in breakers.thresholds.iter().enumerate() {
         let at = at.index("thresholds", index);
+        refuse!(at, threshold; max_connection_pools);
         let default = Breakers::default();
         let slot = usize::from(threshold.priority() == core::RoutingPriority::High);
         result[slot] = Breakers {
@@ -484,7 +511,13 @@ fn breakers(breakers: Option<&proto::CircuitBreakers>, at: &At) -> [Breakers; 2]
 fn outlier_detection(outlier: &proto::OutlierDetection, at: &At) -> OutlierDetection {
     refuse!(at, outlier; monitors, detect_degraded_hosts, max_ejection_time_jitter);
     // Success-rate and failure-percentage ejection are on by default in Envoy; Istio switches them off.
-    let enforced = |value: Option<u32>, enforcing: u32| value.filter(|_| enforcing > 0);
+    let enforced = |value: Option<u32>, percent: Option<&UInt32Value>, default: u32, name: &str| {
+        let percent = u32_or(percent, default);
+        if !matches!(percent, 0 | 100) {
+            at.field(name).error("must be 0 or 100");
+        }
+        value.filter(|count| percent > 0 && *count > 0)
+    };
     let base = duration(outlier.base_ejection_time.as_ref(), at).unwrap_or(Duration::from_secs(30));
     let gateway = outlier.consecutive_gateway_failure.as_ref().map(|value| value.value);
     let local = u32_or(outlier.consecutive_local_origin_failure.as_ref(), 5);
@@ -492,18 +525,26 @@ fn outlier_detection(outlier: &proto::OutlierDetection, at: &At) -> OutlierDetec
         at.field("enforcing_success_rate").error("success-rate ejection is not supported; set it to 0");
     }
     at.refuse_if("enforcing_failure_percentage", u32_or(outlier.enforcing_failure_percentage.as_ref(), 0) > 0);
+    let local_percentage = u32_or(outlier.enforcing_failure_percentage_local_origin.as_ref(), 0);
+    at.refuse_if("enforcing_failure_percentage_local_origin", local_percentage > 0);
     OutlierDetection {
         consecutive_5xx: enforced(
-            Some(u32_or(outlier.consecutive_5xx.as_ref(), 5)).filter(|count| *count > 0),
-            u32_or(outlier.enforcing_consecutive_5xx.as_ref(), 100),
+            Some(u32_or(outlier.consecutive_5xx.as_ref(), 5)),
+            outlier.enforcing_consecutive_5xx.as_ref(),
+            100,
+            "enforcing_consecutive_5xx",
         ),
         consecutive_gateway_failure: enforced(
-            Some(gateway.unwrap_or(5)).filter(|count| *count > 0),
-            u32_or(outlier.enforcing_consecutive_gateway_failure.as_ref(), 0),
+            Some(gateway.unwrap_or(5)),
+            outlier.enforcing_consecutive_gateway_failure.as_ref(),
+            0,
+            "enforcing_consecutive_gateway_failure",
         ),
         consecutive_local_origin_failure: enforced(
-            Some(local).filter(|count| *count > 0),
-            u32_or(outlier.enforcing_consecutive_local_origin_failure.as_ref(), 100),
+            Some(local),
+            outlier.enforcing_consecutive_local_origin_failure.as_ref(),
+            100,
+            "enforcing_consecutive_local_origin_failure",
         ),
         split_local_origin: outlier.split_external_local_origin_errors,
         interval: duration(outlier.interval.as_ref(), at).unwrap_or(Duration::from_secs(10)),
@@ -520,7 +561,7 @@ fn outlier_detection(outlier: &proto::OutlierDetection, at: &At) -> OutlierDetec
 fn common_lb(common: Option<&proto::cluster::CommonLbConfig>, at: &At) -> (u32, bool) {
     use proto::cluster::common_lb_config::LocalityConfigSpecifier;
     let Some(common) = common else { return (50, false) };
-    refuse!(at, common; consistent_hashing_lb_config, override_host_status);
+    refuse!(at, common; consistent_hashing_lb_config, override_host_status, close_connections_on_host_set_change);
     let weighted = match &common.locality_config_specifier {
         None => false,
         Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
@@ -550,8 +591,12 @@ fn transport(cluster: &proto::Cluster, at: &At) -> Option<UpstreamTransport> {
 
 fn bind_source(bind: Option<&core::BindConfig>, at: &At) -> Option<IpAddr> {
     let bind = bind?;
-    refuse!(at, bind; socket_options, additional_source_addresses, local_address_selector);
+    refuse!(at, bind;
+        socket_options, additional_source_addresses, extra_source_addresses, local_address_selector, freebind);
     let source = bind.source_address.as_ref()?;
+    if !matches!(source.port_specifier, None | Some(core::socket_address::PortSpecifier::PortValue(0))) {
+        at.field("source_address.port_value").error("must be 0");
+    }
     match source.address.parse() {
         Ok(address) => Some(address),
         Err(_) => {

@@ -13,7 +13,7 @@ use proto::http_connection_manager::{
 use super::access_log::{AccessLog, access_logs};
 use super::cluster::Http2Options;
 use super::error::{At, refuse};
-use super::scalar::{bool_or, duration, u32_or};
+use super::scalar::{self, bool_or, duration, u32_or};
 use crate::filters::http::HttpFilter;
 use crate::matching::paths::{EscapedSlashes, Normalization};
 use crate::route::RouteTable;
@@ -38,15 +38,11 @@ pub struct HttpConnectionManager {
     pub via: Option<http::HeaderValue>,
     pub generate_request_id: bool,
     pub preserve_external_request_id: bool,
-    pub always_set_request_id_in_response: bool,
-    pub proxy_100_continue: bool,
-    pub strip_port: bool,
     pub suppress_envoy_headers: bool,
     pub timeouts: HttpTimeouts,
     pub max_request_headers_bytes: usize,
     pub max_headers_count: u32,
     pub max_requests_per_connection: Option<u32>,
-    pub underscores: Underscores,
     pub http1: Http1Options,
     pub http2: Http2Options,
     pub access_logs: Vec<AccessLog>,
@@ -93,13 +89,6 @@ pub struct ClientCertDetails {
     pub uri: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Underscores {
-    Allow,
-    Reject,
-    Drop,
-}
-
 /// `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HttpTimeouts {
@@ -107,12 +96,8 @@ pub struct HttpTimeouts {
     pub idle: Option<Duration>,
     /// Without activity on a stream; default five minutes.
     pub stream_idle: Option<Duration>,
-    /// For the whole request to arrive.
-    pub request: Option<Duration>,
     /// For the head of a request to arrive.
     pub request_headers: Option<Duration>,
-    pub max_connection_duration: Option<Duration>,
-    pub max_stream_duration: Option<Duration>,
     pub drain: Duration,
 }
 
@@ -124,13 +109,28 @@ pub struct Http1Options {
 }
 
 impl HttpConnectionManager {
+    /// Passed over without a word, as they change nothing here: `proxy_100_continue` (an upstream's 100 always passes, and a
+    /// client's wish for one always goes up), `delayed_close_timeout`, `stream_flush_timeout`, `drain_timeout_jitter` (the
+    /// moment of a close that comes anyway), `append_local_overload` (there is no overload manager),
+    /// `stream_error_on_invalid_http_message` (a bad message always ends its connection).
     pub(crate) fn from_xds(config: &proto::HttpConnectionManager, at: &At) -> Option<Self> {
         refuse!(at, config;
             tracing, http3_protocol_options, original_ip_detection_extensions, early_header_mutation_extensions,
             local_reply_config, request_id_extension, path_normalization_options, typed_header_validation_config,
-            proxy_status_config, add_proxy_protocol_connection_state);
+            proxy_status_config, add_proxy_protocol_connection_state, always_set_request_id_in_response,
+            strip_matching_host_port, strip_port_mode, strip_trailing_host_dot, scheme_header_transformation,
+            forward_proto_config, internal_address_config, forward_client_cert_matcher,
+            represent_ipv4_remote_address_as_ipv4_mapped_ipv6, access_log_flush_interval,
+            flush_access_log_on_new_request, access_log_options);
+        let limit = |value: Option<&_>, name: &str| {
+            at.refuse_if(name, duration(value, &at.field(name)).is_some_and(|limit| !limit.is_zero()));
+        };
+        limit(config.request_timeout.as_ref(), "request_timeout");
+        at.refuse_if("add_user_agent", bool_or(config.add_user_agent.as_ref(), false));
         let empty = HttpProtocolOptions::default();
         let common = config.common_http_protocol_options.as_ref().unwrap_or(&empty);
+        refuse!(at.field("common_http_protocol_options"), common;
+            max_connection_duration, max_stream_duration, headers_with_underscores_action);
         let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
         Some(Self {
             stat_prefix: config.stat_prefix.as_str().into(),
@@ -154,9 +154,6 @@ impl HttpConnectionManager {
             via: if config.via.is_empty() { None } else { header_value(&config.via, &at.field("via")) },
             generate_request_id: bool_or(config.generate_request_id.as_ref(), true),
             preserve_external_request_id: config.preserve_external_request_id,
-            always_set_request_id_in_response: config.always_set_request_id_in_response,
-            proxy_100_continue: config.proxy_100_continue,
-            strip_port: config.strip_matching_host_port || config.strip_port_mode.is_some(),
             suppress_envoy_headers: false,
             timeouts: timeouts(config, common, at),
             max_request_headers_bytes: u32_or(config.max_request_headers_kb.as_ref(), 60) as usize * 1024,
@@ -166,11 +163,6 @@ impl HttpConnectionManager {
                 .as_ref()
                 .map(|max| max.value)
                 .filter(|max| *max > 0),
-            underscores: match common.headers_with_underscores_action {
-                1 => Underscores::Reject,
-                2 => Underscores::Drop,
-                _ => Underscores::Allow,
-            },
             http1: http1(config, at),
             http2: Http2Options::from_xds(config.http2_protocol_options.as_ref(), &at.field("http2_protocol_options")),
             access_logs: access_logs(&config.access_log, at),
@@ -199,7 +191,14 @@ fn routes(config: &proto::HttpConnectionManager, at: &At) -> Option<RouteSource>
         Some(RouteSpecifier::RouteConfig(routes)) => {
             RouteTable::compile(routes, &at.field("route_config")).map(|table| RouteSource::Inline(Arc::new(table)))
         }
-        Some(RouteSpecifier::Rds(rds)) => Some(RouteSource::Rds(rds.route_config_name.as_str().into())),
+        Some(RouteSpecifier::Rds(rds)) => {
+            let at = at.field("rds");
+            scalar::discovered(rds.config_source.as_ref(), &at.field("config_source"));
+            if rds.route_config_name.is_empty() {
+                at.field("route_config_name").error("is required");
+            }
+            Some(RouteSource::Rds(rds.route_config_name.as_str().into()))
+        }
         Some(RouteSpecifier::ScopedRoutes(_)) => {
             at.refuse_if("scoped_routes", true);
             None
@@ -271,10 +270,7 @@ fn timeouts(config: &proto::HttpConnectionManager, common: &HttpProtocolOptions,
         stream_idle: limit(Some(
             read(config.stream_idle_timeout.as_ref(), "stream_idle_timeout").unwrap_or(Duration::from_secs(300)),
         )),
-        request: limit(read(config.request_timeout.as_ref(), "request_timeout")),
         request_headers: limit(read(config.request_headers_timeout.as_ref(), "request_headers_timeout")),
-        max_connection_duration: limit(duration(common.max_connection_duration.as_ref(), &at_common)),
-        max_stream_duration: limit(duration(common.max_stream_duration.as_ref(), &at_common)),
         drain: read(config.drain_timeout.as_ref(), "drain_timeout").unwrap_or(Duration::from_secs(5)),
     }
 }
@@ -283,6 +279,7 @@ fn http1(config: &proto::HttpConnectionManager, at: &At) -> Http1Options {
     let Some(http1) = &config.http_protocol_options else { return Http1Options::default() };
     let at = at.field("http_protocol_options");
     refuse!(at, http1; header_key_format, allow_chunked_length, send_fully_qualified_url, ignore_http_11_upgrade, default_host_for_http_10);
+    at.refuse_if("allow_absolute_url", !bool_or(http1.allow_absolute_url.as_ref(), true));
     Http1Options {
         accept_http_10: http1.accept_http_10,
         enable_trailers: http1.enable_trailers,

@@ -14,7 +14,6 @@ use envoy_types::pb::google::protobuf::Any;
 use ipnet::IpNet;
 use prost::Message;
 
-use super::access_log::{AccessLog, access_logs};
 use super::endpoint::{HostAddress, host_address};
 use super::error::{At, refuse};
 use super::http::{HttpConnectionManager, RouteSource};
@@ -38,7 +37,6 @@ pub struct Listener {
     pub chains: ChainTable,
     pub transparent: bool,
     pub direction: Direction,
-    pub access_logs: Vec<AccessLog>,
     pub origin: Origin,
     pub fingerprint: u64,
 }
@@ -215,7 +213,7 @@ impl Listener {
     fn compile(listener: &proto::Listener, at: &At) -> Option<Self> {
         refuse!(at, listener;
             additional_addresses, fcds_config, filter_chain_matcher, freebind, socket_options, udp_listener_config,
-            api_listener, enable_mptcp, tcp_keepalive, listener_specifier);
+            api_listener, enable_mptcp, tcp_keepalive, listener_specifier, access_log);
         let mut chains = ChainTable::default();
         let mut seen: HashMap<String, usize> = HashMap::new();
         for (index, chain) in listener.filter_chains.iter().enumerate() {
@@ -248,7 +246,6 @@ impl Listener {
                 TrafficDirection::Inbound => Direction::Inbound,
                 TrafficDirection::Outbound => Direction::Outbound,
             },
-            access_logs: access_logs(&listener.access_log, at),
             origin: Origin::from_xds(listener.metadata.as_ref()),
             fingerprint: xxhash_rust::xxh64::xxh64(&listener.encode_to_vec(), 0),
         })
@@ -341,6 +338,13 @@ impl Conditions {
                 .filter_map(|(index, range)| addresses::network(range, &at.index(name, index)))
                 .collect()
         };
+        let port = |port: u32, at: At| match u16::try_from(port) {
+            Ok(port) if port > 0 => Some(port),
+            _ => {
+                at.error(format!("{port} is no port"));
+                None
+            }
+        };
         let server_name = |name: &String| {
             if name.contains('*') && !(name.starts_with("*.") && !name[1..].contains('*')) {
                 at.field("server_names").error(format!("`{name}`: a wildcard is `*.` in front of a name"));
@@ -348,7 +352,10 @@ impl Conditions {
             name.to_ascii_lowercase()
         };
         Self {
-            port: conditions.destination_port.as_ref().and_then(|port| u16::try_from(port.value).ok()),
+            port: conditions
+                .destination_port
+                .as_ref()
+                .and_then(|wanted| port(wanted.value, at.field("destination_port"))),
             destinations: networks("prefix_ranges", &conditions.prefix_ranges),
             server_names: conditions.server_names.iter().map(server_name).collect(),
             transport: match conditions.transport_protocol.as_str() {
@@ -368,7 +375,9 @@ impl Conditions {
                 Source::External => SourceType::External,
             },
             sources: networks("source_prefix_ranges", &conditions.source_prefix_ranges),
-            source_ports: conditions.source_ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect(),
+            source_ports: (conditions.source_ports.iter().enumerate())
+                .filter_map(|(index, wanted)| port(*wanted, at.index("source_ports", index)))
+                .collect(),
         }
     }
 }

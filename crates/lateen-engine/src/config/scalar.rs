@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::{ConfigSource, config_source::ConfigSourceSpecifier};
 use envoy_types::pb::google::protobuf;
 use prost::{Message, Name};
 
@@ -38,4 +39,12 @@ pub(crate) fn is<M: Name>(any: &protobuf::Any) -> bool {
 /// Opens a packed message whose type was checked.
 pub(crate) fn open<M: Message + Default>(any: &protobuf::Any, at: &At) -> Option<M> {
     M::decode(any.value.as_slice()).map_err(|error| at.error(format!("cannot be decoded: {error}"))).ok()
+}
+
+/// Refuses a source of resources other than the one discovery stream there is.
+pub(crate) fn discovered(source: Option<&ConfigSource>, at: &At) {
+    let specifier = source.and_then(|source| source.config_source_specifier.as_ref());
+    if !matches!(specifier, None | Some(ConfigSourceSpecifier::Ads(_) | ConfigSourceSpecifier::Self_(_))) {
+        at.error("must be ads or self");
+    }
 }

@@ -48,11 +48,15 @@ impl TcpProxy {
     pub(crate) fn from_xds(config: &proto::TcpProxy, at: &At) -> Option<Self> {
         refuse!(at, config;
             metadata_match, hash_policy, tunneling_config, on_demand, backoff_options, proxy_protocol_tlvs,
-            upstream_connect_mode, max_early_data_bytes);
+            upstream_connect_mode, max_early_data_bytes, downstream_idle_timeout, upstream_idle_timeout,
+            access_log_flush_interval, flush_access_log_on_connected, access_log_options);
         let target = match config.cluster_specifier.as_ref() {
             Some(ClusterSpecifier::Cluster(name)) => TcpTarget::Single(name.as_str().into()),
             Some(ClusterSpecifier::WeightedClusters(weighted)) => {
                 let at = at.field("weighted_clusters");
+                for (index, cluster) in weighted.clusters.iter().enumerate() {
+                    refuse!(at.index("clusters", index), cluster; metadata_match);
+                }
                 let clusters: Vec<(Arc<str>, u32)> =
                     weighted.clusters.iter().map(|cluster| (cluster.name.as_str().into(), cluster.weight)).collect();
                 let total = clusters.iter().map(|(_, weight)| u64::from(*weight)).sum();

@@ -101,7 +101,8 @@ impl Common {
 
     fn from_xds(common: &proto::CommonTlsContext, at: &At) -> Option<Self> {
         refuse!(at, common;
-            tls_certificate_provider_instance, custom_handshaker, key_log, custom_tls_certificate_selector);
+            tls_certificate_provider_instance, tls_certificate_certificate_provider,
+            tls_certificate_certificate_provider_instance, custom_handshaker, key_log, custom_tls_certificate_selector);
         let (minimum, maximum) = versions(common.tls_params.as_ref(), &at.field("tls_params"));
         Some(Self {
             certificates: certificates(common, at),
@@ -150,7 +151,7 @@ impl UpstreamTls {
 fn versions(parameters: Option<&proto::TlsParameters>, at: &At) -> (TlsVersion, TlsVersion) {
     use proto::tls_parameters::TlsProtocol;
     let Some(parameters) = parameters else { return (TlsVersion::V1_2, TlsVersion::V1_3) };
-    refuse!(at, parameters; signature_algorithms);
+    refuse!(at, parameters; signature_algorithms, compliance_policies);
     let minimum = match parameters.tls_minimum_protocol_version() {
         TlsProtocol::TlsAuto | TlsProtocol::TlSv12 => TlsVersion::V1_2,
         TlsProtocol::TlSv13 => TlsVersion::V1_3,
@@ -199,7 +200,15 @@ fn certificates(common: &proto::CommonTlsContext, at: &At) -> Option<Certificate
 
 fn validation(common: &proto::CommonTlsContext, at: &At) -> Option<Validation> {
     match common.validation_context_type.as_ref()? {
-        ValidationContextType::ValidationContext(context) => Some(context_of(context, &at.field("validation_context"))),
+        ValidationContextType::ValidationContext(context) => {
+            let at = at.field("validation_context");
+            let validation = context_of(context, &at);
+            // Anybody can sign a certificate with any name: Envoy refuses this, too.
+            if !validation.sans.is_empty() && validation.trusted_ca.is_none() {
+                at.field("trusted_ca").error("is required where names are to match");
+            }
+            Some(validation)
+        }
         ValidationContextType::ValidationContextSdsSecretConfig(sds) => {
             Some(Validation { sds: Some(sds.name.clone()), ..Validation::default() })
         }
@@ -209,6 +218,9 @@ fn validation(common: &proto::CommonTlsContext, at: &At) -> Option<Validation> {
             let mut validation =
                 default.map(|context| context_of(context, &at.field("default_validation_context"))).unwrap_or_default();
             validation.sds = combined.validation_context_sds_secret_config.as_ref().map(|sds| sds.name.clone());
+            if validation.sds.is_none() {
+                at.field("validation_context_sds_secret_config").error("is required");
+            }
             Some(validation)
         }
         _ => {
@@ -252,9 +264,6 @@ fn context_of(context: &proto::CertificateValidationContext, at: &At) -> Validat
         }
     }
     let trusted_ca = context.trusted_ca.as_ref().and_then(|ca| source(Some(ca), &at.field("trusted_ca")));
-    if !sans.is_empty() && trusted_ca.is_none() && context.trusted_ca.is_some() {
-        at.error("names are checked only against trusted roots");
-    }
     Validation { trusted_ca, sds: None, sans }
 }
 

@@ -3,3 +3,6 @@
 pub mod http;
 pub mod network;
 pub mod rbac;
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use proto::principal::Identifier;
 
 use crate::config::error::{At, refuse};
 use crate::matching::{HeaderMatcher, StringMatcher, addresses};
-use crate::message::RequestHead;
+use crate::message::{Headers, RequestHead};
 
 /// The names in a client's certificate, proven by TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,9 +101,10 @@ enum Permission {
     Path(StringMatcher),
     DestinationIp(IpNet),
     DestinationPort(u16),
-    DestinationPortRange(u16, u16),
+    /// From the first to before the last.
+    DestinationPortRange(i32, i32),
     Sni(StringMatcher),
-    /// A condition on what no request of ours has: it never holds.
+    /// A condition on dynamic metadata, which no filter of ours writes: nothing ever matches it.
     Never,
 }
 
@@ -188,15 +189,29 @@ impl Permission {
             Some(Rule::DestinationIp(range)) => {
                 Self::DestinationIp(addresses::network(range, &at.field("destination_ip"))?)
             }
-            Some(Rule::DestinationPort(port)) => Self::DestinationPort(u16::try_from(*port).ok()?),
-            Some(Rule::DestinationPortRange(range)) => Self::DestinationPortRange(
-                u16::try_from(range.start).ok()?,
-                u16::try_from(range.end).unwrap_or(u16::MAX),
-            ),
+            Some(Rule::DestinationPort(port)) => match u16::try_from(*port) {
+                Ok(port) => Self::DestinationPort(port),
+                Err(_) => {
+                    at.field("destination_port").error("must be a port number");
+                    return None;
+                }
+            },
+            Some(Rule::DestinationPortRange(range)) => {
+                if range.start < 0 || range.start >= range.end || range.end > 65_536 {
+                    at.field("destination_port_range").error("must start below its end, within the port numbers");
+                }
+                Self::DestinationPortRange(range.start, range.end)
+            }
             Some(Rule::RequestedServerName(name)) => {
                 Self::Sni(StringMatcher::from_xds(name, &at.field("requested_server_name"))?)
             }
-            Some(Rule::Metadata(_)) => Self::Never,
+            Some(Rule::Metadata(metadata)) => {
+                if metadata.invert {
+                    Self::Any
+                } else {
+                    Self::Never
+                }
+            }
             Some(Rule::SourcedMetadata(_) | Rule::Matcher(_) | Rule::UriTemplate(_)) => {
                 at.error("this kind of permission is not supported");
                 return None;
@@ -215,11 +230,11 @@ impl Permission {
             Self::And(rules) => rules.iter().all(|rule| rule.matches(subject)),
             Self::Or(rules) => rules.iter().any(|rule| rule.matches(subject)),
             Self::Not(rule) => !rule.matches(subject),
-            Self::Header(matcher) => subject.head.is_some_and(|head| matcher.matches(head)),
+            Self::Header(matcher) => header_matches(matcher, subject),
             Self::Path(matcher) => subject.head.is_some_and(|head| matcher.matches(head.path_only())),
             Self::DestinationIp(network) => addresses::holds(network, subject.destination.ip()),
             Self::DestinationPort(port) => subject.destination.port() == *port,
-            Self::DestinationPortRange(start, end) => (*start..*end).contains(&subject.destination.port()),
+            Self::DestinationPortRange(start, end) => (*start..*end).contains(&i32::from(subject.destination.port())),
             Self::Sni(matcher) => matcher.matches(subject.sni.unwrap_or_default()),
         }
     }
@@ -252,7 +267,13 @@ impl Principal {
             Some(Identifier::RemoteIp(range)) => Self::RemoteIp(addresses::network(range, &at.field("remote_ip"))?),
             Some(Identifier::Header(header)) => Self::Header(HeaderMatcher::from_xds(header, &at.field("header"))?),
             Some(Identifier::UrlPath(path)) => Self::Path(url_path(path, &at.field("url_path"))?),
-            Some(Identifier::Metadata(_)) => Self::Never,
+            Some(Identifier::Metadata(metadata)) => {
+                if metadata.invert {
+                    Self::Any
+                } else {
+                    Self::Never
+                }
+            }
             Some(_) => {
                 at.error("this kind of principal is not supported");
                 return None;
@@ -276,9 +297,17 @@ impl Principal {
             }
             Self::DirectRemoteIp(network) => addresses::holds(network, subject.direct_remote),
             Self::RemoteIp(network) => addresses::holds(network, subject.remote),
-            Self::Header(matcher) => subject.head.is_some_and(|head| matcher.matches(head)),
+            Self::Header(matcher) => header_matches(matcher, subject),
             Self::Path(matcher) => subject.head.is_some_and(|head| matcher.matches(head.path_only())),
         }
+    }
+}
+
+/// On a TCP connection no header is there, which a condition may be on, too.
+fn header_matches(matcher: &HeaderMatcher, subject: &Subject<'_>) -> bool {
+    match subject.head {
+        Some(head) => matcher.matches(head),
+        None => matcher.matches_response(&Headers::default()),
     }
 }
 

@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::config::route::v3 as proto;
 use http::HeaderName;
 use proto::header_matcher::HeaderMatchSpecifier;
 
-use super::StringMatcher;
+use super::{StringMatcher, strings};
 use crate::config::error::At;
 use crate::message::{Headers, RequestHead};
 
@@ -52,6 +52,14 @@ impl HeaderMatcher {
                 }
             },
         };
+        if let Some(
+            HeaderMatchSpecifier::PrefixMatch(text)
+            | HeaderMatchSpecifier::SuffixMatch(text)
+            | HeaderMatchSpecifier::ContainsMatch(text),
+        ) = matcher.header_match_specifier.as_ref()
+        {
+            strings::not_empty(text, at);
+        }
         let condition = match matcher.header_match_specifier.as_ref() {
             None => Condition::Present(true),
             Some(HeaderMatchSpecifier::PresentMatch(present)) => Condition::Present(*present),
@@ -85,7 +93,7 @@ impl HeaderMatcher {
         }
     }
 
-    /// For a response's headers; a pseudo header is never there.
+    /// For a response's headers, or where there are none; a pseudo header is never there.
     pub fn matches_response(&self, headers: &Headers) -> bool {
         match &self.field {
             Field::Name(name) => self.matches_headers(name, headers),

@@ -7,3 +7,6 @@ pub mod strings;
 
 pub use headers::HeaderMatcher;
 pub use strings::StringMatcher;
+
+#[cfg(test)]
+mod tests;

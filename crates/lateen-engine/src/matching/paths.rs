@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Normalization {
-    /// RFC 3986 section 6: dot segments, escapes of unreserved characters; backslashes become slashes.
+    /// RFC 3986 section 6: dot segments (also with parameters, `..;a`), escapes of unreserved characters; backslashes
+    /// become slashes, and what may not stand in a path is escaped.
     pub dot_segments: bool,
     pub merge_slashes: bool,
     pub escaped_slashes: EscapedSlashes,
@@ -34,10 +35,13 @@ pub enum Normalized<'a> {
 }
 
 impl Normalization {
-    /// Normalises path and query (`target`); the query is left alone.
+    /// Normalises path and query (`target`); the query is left alone. A fragment is none of a server's business (RFC 9112
+    /// section 3.2): Envoy rejects it whatever the rules.
     pub fn apply<'a>(&self, target: &'a str) -> Normalized<'a> {
-        let end = target.find(['?', '#']).unwrap_or(target.len());
-        let (path, rest) = target.split_at(end);
+        if target.contains('#') {
+            return Normalized::Rejected;
+        }
+        let (path, rest) = target.split_at(target.find('?').unwrap_or(target.len()));
         if !path.starts_with('/') {
             return Normalized::Path(Cow::Borrowed(target));
         }
@@ -103,32 +107,41 @@ fn unescape_slashes(path: &str) -> String {
     result + rest
 }
 
-/// Backslashes turned, unreserved escapes opened, dot segments resolved. None for a broken escape.
+/// Backslashes turned, unreserved escapes opened, dot segments resolved. A broken escape stays as it is. None for an escaped
+/// NUL, and where opening an escape would make a good one of a broken one before it (`%%32e`): what is behind would open that.
 fn canonical(path: &str) -> Option<String> {
     let mut opened = String::with_capacity(path.len());
-    let bytes = path.as_bytes();
-    let mut index = 0;
-    while index < bytes.len() {
-        match bytes[index] {
-            b'\\' => opened.push('/'),
-            b'%' => {
-                let Some(byte) = hex_pair(bytes.get(index + 1..index + 3)?) else { return None };
-                if is_unreserved(byte) {
+    let mut broken = Vec::new();
+    let mut rest = path.chars();
+    while let Some(character) = rest.next() {
+        match character {
+            '\\' => opened.push('/'),
+            '%' => match hex_pair(rest.as_str()) {
+                Some(0) => return None,
+                Some(byte) if is_unreserved(byte) => {
                     opened.push(char::from(byte));
-                } else {
-                    opened.push_str(&path[index..index + 3]);
+                    rest.nth(1);
                 }
-                index += 2;
-            }
-            byte => opened.push(char::from(byte)),
+                Some(_) => opened.push('%'),
+                None => {
+                    broken.push(opened.len() + 1);
+                    opened.push('%');
+                }
+            },
+            '"' | '<' | '>' | '^' | '`' | '{' | '|' | '}' => opened.push_str(&format!("%{:02X}", u32::from(character))),
+            other => opened.push(other),
         }
-        index += 1;
+    }
+    if broken.iter().any(|behind| hex_pair(&opened[*behind..]).is_some()) {
+        return None;
     }
     Some(without_dot_segments(&opened))
 }
 
-fn hex_pair(pair: &[u8]) -> Option<u8> {
+/// The byte that two hexadecimal digits at the start stand for.
+fn hex_pair(text: &str) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let pair = text.as_bytes().get(..2)?;
     Some(digit(pair[0])? * 16 + digit(pair[1])?)
 }
 
@@ -136,15 +149,16 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// RFC 3986 section 5.2.4. Empty segments stay.
+/// RFC 3986 section 5.2.4. Empty segments stay. A dot segment is one with parameters, too: some servers take `..;a` for
+/// `..`, and would serve another path than policies saw.
 fn without_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
-        match segment {
+        match segment.split(';').next().unwrap_or_default() {
             "." | ".." => {
-                if segment == ".." {
+                if segment.starts_with("..") {
                     kept.pop();
                 }
                 // A dot segment at the end leaves its slash.
@@ -152,7 +166,7 @@ fn without_dot_segments(path: &str) -> String {
                     kept.push("");
                 }
             }
-            other => kept.push(other),
+            _ => kept.push(segment),
         }
     }
     let mut result = String::with_capacity(path.len());
@@ -201,14 +215,37 @@ mod tests {
             ("/%41%7e%2d?%41=/../", "/A~-?%41=/../"),
             ("/a/..", "/"),
             ("/a/.", "/a/"),
+            ("/a//../b", "/a/b"),
+            ("/a/..;/b", "/b"),
+            ("/a/.;x=1/b", "/a/b"),
+            ("/..;a", "/"),
+            ("/a/%2e%2e;/b", "/b"),
+            ("/a/.\\..;\\b", "/b"),
+            ("/a;x/../b;c", "/b;c"),
+            ("/a/...;/b", "/a/...;/b"),
+            ("/a%zz/%4", "/a%zz/%4"),
+            ("/%252e", "/%252e"),
+            ("/a{b}|\"^`<>", "/a%7Bb%7D%7C%22%5E%60%3C%3E"),
+            ("/a!$&'()*+,;=:@b", "/a!$&'()*+,;=:@b"),
+            ("/a?{b}/../%zz", "/a?{b}/../%zz"),
             ("/", "/"),
             ("*", "*"),
         ];
         for (from, to) in cases {
             assert_eq!(path(BASE, from), to, "{from}");
         }
-        assert_eq!(BASE.apply("/a%zz"), Normalized::Rejected);
-        assert_eq!(BASE.apply("/a%4"), Normalized::Rejected);
+        for bad in ["/a%00", "/a/%%32e/b", "/a/%2%65", "/%%35c"] {
+            assert_eq!(BASE.apply(bad), Normalized::Rejected, "{bad}");
+        }
+    }
+
+    #[test]
+    fn fragments_are_rejected_whatever_the_rules() {
+        for rule in [BASE, Normalization::default()] {
+            assert_eq!(rule.apply("/a#b"), Normalized::Rejected);
+            assert_eq!(rule.apply("/a?b#c"), Normalized::Rejected);
+        }
+        assert_eq!(path(Normalization::default(), "/a/../%2e{"), "/a/../%2e{");
     }
 
     #[test]
@@ -222,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn normal_paths_stay(target in "/[a-z%0-9./\\\\?-]{0,40}") {
+        fn normal_paths_stay(target in "/[a-f%0-9./\\\\?;{-]{0,40}") {
             let rule = Normalization { merge_slashes: true, ..BASE };
             if let Normalized::Path(once) = rule.apply(&target) {
                 prop_assert_eq!(path(rule, &once), once.into_owned());

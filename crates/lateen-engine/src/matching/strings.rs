@@ -47,11 +47,15 @@ impl StringMatcher {
 
     pub fn from_xds(matcher: &proto::StringMatcher, at: &At) -> Option<Self> {
         let fold = |text: &str| if matcher.ignore_case { text.to_ascii_lowercase() } else { text.to_owned() };
+        let part = |text: &str, name: &str| {
+            not_empty(text, &at.field(name));
+            fold(text)
+        };
         let pattern = match matcher.match_pattern.as_ref() {
             Some(MatchPattern::Exact(text)) => Pattern::Exact(fold(text)),
-            Some(MatchPattern::Prefix(text)) => Pattern::Prefix(fold(text)),
-            Some(MatchPattern::Suffix(text)) => Pattern::Suffix(fold(text)),
-            Some(MatchPattern::Contains(text)) => Pattern::Contains(fold(text)),
+            Some(MatchPattern::Prefix(text)) => Pattern::Prefix(part(text, "prefix")),
+            Some(MatchPattern::Suffix(text)) => Pattern::Suffix(part(text, "suffix")),
+            Some(MatchPattern::Contains(text)) => Pattern::Contains(part(text, "contains")),
             // Envoy ignores ignore_case here: an expression says `(?i)` itself.
             Some(MatchPattern::SafeRegex(regex)) => return Self::regex(regex, &at.field("safe_regex")),
             Some(MatchPattern::Custom(_)) => {
@@ -83,9 +87,21 @@ impl Pattern {
     }
 }
 
+/// Refuses an empty prefix, suffix or part, as Envoy does: it would match everything.
+pub(crate) fn not_empty(text: &str, at: &At) {
+    if text.is_empty() {
+        at.error("must not be empty");
+    }
+}
+
 /// An expression that must match the whole text, as Envoy's matchers do.
 pub fn whole(text: &str, at: &At) -> Option<Regex> {
-    compile(&format!("^(?s:{text})$"), text, at)
+    // A parenthesis too many would end the group around the expression and with it the demand for the whole text; alone,
+    // such an expression does not compile.
+    if text.contains(')') {
+        compile(text, text, at)?;
+    }
+    compile(&format!("^(?:{text})$"), text, at)
 }
 
 /// An expression that is searched for, as Envoy's substitutions do.

@@ -188,7 +188,8 @@ impl Forward {
     fn from_xds(route: &proto::RouteAction, at: &At) -> Option<Self> {
         refuse!(at, route;
             metadata_match, retry_policy_typed_config, rate_limits, hedge_policy, internal_redirect_policy,
-            max_stream_duration, request_mirror_policies, early_data_policy, path_rewrite_policy, path_rewrite);
+            internal_redirect_action, max_internal_redirects, max_stream_duration, request_mirror_policies,
+            early_data_policy, path_rewrite_policy, path_rewrite, cors, flush_timeout);
         let refused = route.regex_rewrite.is_some() && !route.prefix_rewrite.is_empty();
         if refused {
             at.error("prefix_rewrite and regex_rewrite exclude each other");
@@ -220,7 +221,7 @@ impl Forward {
             path,
             host: host_rewrite(route, at)?,
             append_x_forwarded_host: route.append_x_forwarded_host,
-            upgrades: route.upgrade_configs.iter().map(upgrade).collect(),
+            upgrades: upgrades(&route.upgrade_configs, at),
             high_priority: route.priority == 1,
         })
     }
@@ -273,8 +274,17 @@ impl Forward {
     }
 }
 
-fn upgrade(config: &proto::route_action::UpgradeConfig) -> (String, bool) {
-    (config.upgrade_type.to_ascii_lowercase(), bool_or(config.enabled.as_ref(), true))
+fn upgrades(configs: &[proto::route_action::UpgradeConfig], at: &At) -> Vec<(String, bool)> {
+    let read = |(index, config): (usize, &proto::route_action::UpgradeConfig)| {
+        let at = at.index("upgrade_configs", index);
+        refuse!(at, config; connect_config);
+        let (kind, enabled) = (config.upgrade_type.to_ascii_lowercase(), bool_or(config.enabled.as_ref(), true));
+        if enabled && kind.starts_with("connect") {
+            at.field("upgrade_type").error(format!("{} is not supported", config.upgrade_type));
+        }
+        (kind, enabled)
+    };
+    configs.iter().enumerate().map(read).collect()
 }
 
 fn target(route: &proto::RouteAction, at: &At) -> Option<ClusterTarget> {
@@ -315,12 +325,12 @@ fn weighted_clusters(weighted: &proto::WeightedCluster, at: &At) -> Option<Clust
         clusters.push(WeightedCluster {
             name: cluster.name.as_str().into(),
             weight: cluster.weight.as_ref().map_or(0, |weight| weight.value),
-            request_headers: Mutations::from_xds(
+            request_headers: Mutations::of_request(
                 &cluster.request_headers_to_add,
                 &cluster.request_headers_to_remove,
                 &at,
             ),
-            response_headers: Mutations::from_xds(
+            response_headers: Mutations::of_response(
                 &cluster.response_headers_to_add,
                 &cluster.response_headers_to_remove,
                 &at,
@@ -380,7 +390,13 @@ impl RegexRewrite {
         let mut characters = rewrite.substitution.chars();
         while let Some(character) = characters.next() {
             match (character, if character == '\\' { characters.next() } else { None }) {
-                ('\\', Some(digit)) if digit.is_ascii_digit() => substitution.push_str(&format!("${{{digit}}}")),
+                ('\\', Some(digit)) if digit.is_ascii_digit() => {
+                    if digit.to_digit(10).is_none_or(|group| group as usize >= pattern.captures_len()) {
+                        at.field("substitution").error(format!("the pattern has no group {digit}"));
+                        return None;
+                    }
+                    substitution.push_str(&format!("${{{digit}}}"));
+                }
                 ('\\', Some('\\')) => substitution.push('\\'),
                 ('\\', _) => {
                     at.field("substitution").error("a backslash stands before a digit or another backslash");
@@ -400,30 +416,49 @@ impl RegexRewrite {
 }
 
 fn hash_policies(policies: &[proto::route_action::HashPolicy], at: &At) -> Vec<HashPolicy> {
-    use proto::route_action::hash_policy::PolicySpecifier;
     let read = |(index, policy): (usize, &proto::route_action::HashPolicy)| {
-        let at = at.index("hash_policy", index);
-        let source = match policy.policy_specifier.as_ref()? {
-            PolicySpecifier::Header(header) => {
-                refuse!(at.field("header"), header; regex_rewrite);
-                HashSource::Header(HeaderName::try_from(header.header_name.as_str()).ok()?)
-            }
-            PolicySpecifier::Cookie(cookie) => HashSource::Cookie {
-                name: cookie.name.clone(),
-                ttl: duration(cookie.ttl.as_ref(), &at.field("cookie.ttl")),
-                path: cookie.path.clone(),
-                attributes: cookie.attributes.iter().map(|a| (a.name.clone(), a.value.clone())).collect(),
-            },
-            PolicySpecifier::ConnectionProperties(_) => HashSource::SourceIp,
-            PolicySpecifier::QueryParameter(parameter) => HashSource::Query(parameter.name.clone()),
-            PolicySpecifier::FilterState(_) => {
-                at.refuse_if("filter_state", true);
-                return None;
-            }
-        };
+        let source = hash_source(policy, &at.index("hash_policy", index))?;
         Some(HashPolicy { source, terminal: policy.terminal })
     };
     policies.iter().enumerate().filter_map(read).collect()
+}
+
+fn hash_source(policy: &proto::route_action::HashPolicy, at: &At) -> Option<HashSource> {
+    use proto::route_action::hash_policy::PolicySpecifier;
+    Some(match policy.policy_specifier.as_ref() {
+        Some(PolicySpecifier::Header(header)) => {
+            let at = at.field("header");
+            refuse!(at, header; regex_rewrite);
+            match HeaderName::try_from(header.header_name.as_str()) {
+                Ok(name) => HashSource::Header(name),
+                Err(_) => {
+                    at.field("header_name").error(format!("`{}` is no header name", header.header_name));
+                    return None;
+                }
+            }
+        }
+        Some(PolicySpecifier::Cookie(cookie)) => HashSource::Cookie {
+            name: cookie.name.clone(),
+            ttl: duration(cookie.ttl.as_ref(), &at.field("cookie.ttl")),
+            path: cookie.path.clone(),
+            attributes: cookie.attributes.iter().map(|a| (a.name.clone(), a.value.clone())).collect(),
+        },
+        Some(PolicySpecifier::ConnectionProperties(properties)) => {
+            if !properties.source_ip {
+                at.field("connection_properties.source_ip").error("must be true");
+            }
+            HashSource::SourceIp
+        }
+        Some(PolicySpecifier::QueryParameter(parameter)) => HashSource::Query(parameter.name.clone()),
+        Some(PolicySpecifier::FilterState(_)) => {
+            at.refuse_if("filter_state", true);
+            return None;
+        }
+        None => {
+            at.error("is empty");
+            return None;
+        }
+    })
 }
 
 impl HashPolicy {
@@ -447,9 +482,11 @@ impl HashPolicy {
                 if let Some(value) = cookie(head, name) {
                     return Some(hash(value.as_bytes()));
                 }
+                // Only a policy with a lifetime, be it zero, hands out cookies.
+                let ttl = (*ttl)?;
                 let value = format!("{random:016x}");
                 let mut text = format!("{name}=\"{value}\"");
-                if let Some(ttl) = Some((*ttl)?).filter(|ttl| !ttl.is_zero()) {
+                if !ttl.is_zero() {
                     text.push_str(&format!("; Max-Age={}", ttl.as_secs()));
                 }
                 if !path.is_empty() {

@@ -67,10 +67,12 @@ impl RouteTable {
 
     pub(crate) fn compile(config: &proto::RouteConfiguration, at: &At) -> Option<Self> {
         refuse!(at, config;
-            vhds, cluster_specifier_plugins, request_mirror_policies, typed_per_filter_config, ignore_path_parameters_in_path_matching);
-        let table_request = Mutations::from_xds(&config.request_headers_to_add, &config.request_headers_to_remove, at);
+            vhds, cluster_specifier_plugins, request_mirror_policies, typed_per_filter_config, internal_only_headers,
+            ignore_path_parameters_in_path_matching, vhost_header, route_specifiers);
+        let table_request =
+            Mutations::of_request(&config.request_headers_to_add, &config.request_headers_to_remove, at);
         let table_response =
-            Mutations::from_xds(&config.response_headers_to_add, &config.response_headers_to_remove, at);
+            Mutations::of_response(&config.response_headers_to_add, &config.response_headers_to_remove, at);
         let specific_wins = config.most_specific_header_mutations_wins;
         let max_body = u32_or(config.max_direct_response_body_size_bytes.as_ref(), 4096) as usize;
         let mut hosts = HostIndex::default();
@@ -112,3 +114,6 @@ impl RouteTable {
         self.hosts.iter()
     }
 }
+
+#[cfg(test)]
+mod tests;

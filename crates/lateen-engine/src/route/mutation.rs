@@ -8,9 +8,12 @@ use super::format::{Format, Operator};
 use crate::config::error::At;
 use crate::message::Headers;
 
-/// Mutations in the order in which they are applied.
+/// Mutations of the levels that say any (route, virtual host, table), one level after the other.
 #[derive(Clone, Debug, Default)]
-pub struct Mutations {
+pub struct Mutations(Vec<Level>);
+
+#[derive(Clone, Debug)]
+struct Level {
     remove: Vec<HeaderName>,
     add: Vec<Addition>,
 }
@@ -37,32 +40,37 @@ enum Value {
 }
 
 impl Mutations {
-    pub(crate) fn from_xds(add: &[HeaderValueOption], remove: &[String], at: &At) -> Self {
-        let mut mutations = Self::default();
-        for name in remove {
+    /// `request_headers_to_add` and `request_headers_to_remove`.
+    pub(crate) fn of_request(add: &[HeaderValueOption], remove: &[String], at: &At) -> Self {
+        Self::from_xds(add, remove, ("request_headers_to_add", "request_headers_to_remove"), at)
+    }
+
+    /// `response_headers_to_add` and `response_headers_to_remove`.
+    pub(crate) fn of_response(add: &[HeaderValueOption], remove: &[String], at: &At) -> Self {
+        Self::from_xds(add, remove, ("response_headers_to_add", "response_headers_to_remove"), at)
+    }
+
+    fn from_xds(add: &[HeaderValueOption], remove: &[String], names: (&str, &str), at: &At) -> Self {
+        let mut level = Level { remove: Vec::with_capacity(remove.len()), add: Vec::with_capacity(add.len()) };
+        for (index, name) in remove.iter().enumerate() {
             match HeaderName::try_from(name.as_str()) {
-                Ok(name) if name != http::header::HOST => mutations.remove.push(name),
-                _ => at.field("headers_to_remove").error(format!("`{name}` cannot be removed")),
+                Ok(name) if name != http::header::HOST => level.remove.push(name),
+                _ => at.index(names.1, index).error(format!("`{name}` cannot be removed")),
             }
         }
-        for option in add {
-            mutations.add.extend(Addition::from_xds(option, &at.field("headers_to_add")));
+        for (index, option) in add.iter().enumerate() {
+            level.add.extend(Addition::from_xds(option, &at.index(names.0, index)));
         }
-        mutations
+        Self(if level.remove.is_empty() && level.add.is_empty() { Vec::new() } else { vec![level] })
     }
 
     /// One after the other.
-    pub(crate) fn chain(parts: [&Self; 3]) -> Self {
-        let mut whole = Self::default();
-        for part in parts {
-            whole.remove.extend(part.remove.iter().cloned());
-            whole.add.extend(part.add.iter().cloned());
-        }
-        whole
+    pub(crate) fn chain(parts: &[&Self]) -> Self {
+        Self(parts.iter().flat_map(|part| part.0.iter().cloned()).collect())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.add.is_empty()
+        self.0.is_empty()
     }
 
     /// Applies them; `value` appends what an operator stands for. For a request, `authority` is its host.
@@ -72,23 +80,49 @@ impl Mutations {
         mut authority: Option<&mut Bytes>,
         mut value: impl FnMut(&Operator, &mut Vec<u8>),
     ) {
-        // Values are computed before anything changes, as an operator may read what is removed.
-        let mut line = Vec::new();
-        let mut computed =
-            self.add.iter().map(|addition| addition.value.compute(&mut line, &mut value)).collect::<Vec<_>>();
+        for level in &self.0 {
+            level.apply(headers, authority.as_deref_mut(), &mut value);
+        }
+    }
+}
+
+impl Level {
+    /// Envoy's order within a level: what is removed goes first; then whether a header is there is looked up for all
+    /// additions; then what overwrites is set, and last what is appended is appended, whatever the order of the list.
+    fn apply(
+        &self,
+        headers: &mut Headers,
+        mut authority: Option<&mut Bytes>,
+        value: &mut impl FnMut(&Operator, &mut Vec<u8>),
+    ) {
         for name in &self.remove {
             headers.remove(name);
         }
-        for (addition, value) in self.add.iter().zip(computed.drain(..)) {
-            let Some(value) = value.filter(|value| addition.keep_empty || !value.is_empty()) else { continue };
-            match &addition.name {
-                Name::Authority => {
-                    if let Some(authority) = authority.as_deref_mut() {
-                        *authority = Bytes::copy_from_slice(value.as_bytes());
-                    }
+        let mut line = Vec::new();
+        let mut appended = Vec::new();
+        let mut set = Vec::new();
+        for addition in &self.add {
+            let computed = addition.value.compute(&mut line, value);
+            let Some(value) = computed.filter(|value| addition.keep_empty || !value.is_empty()) else { continue };
+            let Name::Header(name) = &addition.name else {
+                if let Some(authority) = authority.as_deref_mut() {
+                    *authority = Bytes::copy_from_slice(value.as_bytes());
                 }
-                Name::Header(name) => addition.put(headers, name, value),
+                continue;
+            };
+            match addition.action {
+                HeaderAppendAction::AppendIfExistsOrAdd => appended.push((name, value)),
+                HeaderAppendAction::AddIfAbsent if !headers.contains(name) => appended.push((name, value)),
+                HeaderAppendAction::OverwriteIfExistsOrAdd => set.push((name, value)),
+                HeaderAppendAction::OverwriteIfExists if headers.contains(name) => set.push((name, value)),
+                HeaderAppendAction::AddIfAbsent | HeaderAppendAction::OverwriteIfExists => {}
             }
+        }
+        for (name, value) in set {
+            headers.set(name.clone(), value);
+        }
+        for (name, value) in appended {
+            headers.append(name.clone(), value);
         }
     }
 }
@@ -102,7 +136,7 @@ impl Addition {
             key => match HeaderName::try_from(key) {
                 Ok(name) => Name::Header(name),
                 Err(_) => {
-                    at.error(format!("`{key}` cannot be set"));
+                    at.field("header.key").error(format!("`{key}` cannot be set"));
                     return None;
                 }
             },
@@ -112,13 +146,13 @@ impl Addition {
         } else {
             header.value.clone()
         };
-        let format = Format::parse(&text).map_err(|reason| at.field(&header.key).error(reason)).ok()?;
+        let format = Format::parse(&text).map_err(|reason| at.field("header.value").error(reason)).ok()?;
         let value = match format.0.as_slice() {
             [] => Value::Fixed(HeaderValue::from_static("")),
             [super::format::Piece::Text(text)] => match HeaderValue::from_str(text) {
                 Ok(value) => Value::Fixed(value),
                 Err(_) => {
-                    at.field(&header.key).error("the value cannot stand in a header");
+                    at.field("header.value").error("cannot stand in a header");
                     return None;
                 }
             },
@@ -130,23 +164,6 @@ impl Addition {
             None => option.append_action(),
         };
         Some(Self { name, value, action, keep_empty: option.keep_empty_value })
-    }
-
-    fn put(&self, headers: &mut Headers, name: &HeaderName, value: HeaderValue) {
-        match self.action {
-            HeaderAppendAction::AppendIfExistsOrAdd => headers.append(name.clone(), value),
-            HeaderAppendAction::AddIfAbsent => {
-                if !headers.contains(name) {
-                    headers.append(name.clone(), value);
-                }
-            }
-            HeaderAppendAction::OverwriteIfExistsOrAdd => headers.set(name.clone(), value),
-            HeaderAppendAction::OverwriteIfExists => {
-                if headers.contains(name) {
-                    headers.set(name.clone(), value);
-                }
-            }
-        }
     }
 }
 

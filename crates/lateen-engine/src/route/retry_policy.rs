@@ -106,7 +106,12 @@ impl RetryPolicy {
         let base = backoff
             .and_then(|backoff| duration(backoff.base_interval.as_ref(), &at_backoff))
             .unwrap_or(Duration::from_millis(25));
-        let max = backoff.and_then(|backoff| duration(backoff.max_interval.as_ref(), &at_backoff)).unwrap_or(base * 10);
+        let max = backoff
+            .and_then(|backoff| duration(backoff.max_interval.as_ref(), &at_backoff))
+            .unwrap_or(base.saturating_mul(10));
+        if backoff.is_some() && (base.is_zero() || max < base) {
+            at_backoff.error("base_interval must be above zero and at most max_interval");
+        }
         let matchers = |list: &[proto::HeaderMatcher], name: &str| {
             let read = |(index, matcher)| HeaderMatcher::from_xds(matcher, &at.index(name, index));
             list.iter().enumerate().map(read).collect::<Option<Vec<_>>>()
@@ -212,7 +217,8 @@ impl RetryPolicy {
 
     /// The wait before retry number `retry` (from 1): uniform in `[0, base × 2^(retry-1))`, at most the maximum.
     pub fn back_off(&self, retry: u32, random: u64) -> Duration {
-        let ceiling = self.base_interval.saturating_mul(1u32 << (retry - 1).min(20)).min(self.max_interval);
+        let doublings = retry.saturating_sub(1).min(20);
+        let ceiling = self.base_interval.saturating_mul(1 << doublings).min(self.max_interval);
         let nanos = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX).max(1);
         Duration::from_nanos(random % nanos)
     }

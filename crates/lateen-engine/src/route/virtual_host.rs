@@ -62,31 +62,33 @@ impl VirtualHost {
 
     pub(super) fn from_xds(host: &proto::VirtualHost, inherited: &Inherited<'_>, at: &At) -> Option<Self> {
         refuse!(at, host;
-            matcher, virtual_clusters, rate_limits, include_attempt_count_in_response,
+            matcher, cors, request_body_buffer_limit, route_specifiers, virtual_clusters, rate_limits, include_attempt_count_in_response,
             retry_policy, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header, request_mirror_policies);
-        let request = Mutations::from_xds(&host.request_headers_to_add, &host.request_headers_to_remove, at);
-        let response = Mutations::from_xds(&host.response_headers_to_add, &host.response_headers_to_remove, at);
+        let request = Mutations::of_request(&host.request_headers_to_add, &host.request_headers_to_remove, at);
+        let response = Mutations::of_response(&host.response_headers_to_add, &host.response_headers_to_remove, at);
         let per_filter = PerFilter::from_xds(&host.typed_per_filter_config, &at.field("typed_per_filter_config"));
         let name: Arc<str> = host.name.as_str().into();
         let mut routes = Vec::with_capacity(host.routes.len());
         for (index, route) in host.routes.iter().enumerate() {
             let at = at.index("routes", index);
-            refuse!(at, route; decorator, tracing, per_request_buffer_limit_bytes, stat_prefix);
+            refuse!(at, route;
+                decorator, tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers, stat_prefix);
             let matcher = route.r#match.as_ref().and_then(|on| RouteMatcher::from_xds(on, &at.field("match")));
             if route.r#match.is_none() {
                 at.field("match").error("is required");
             }
-            let own_request = Mutations::from_xds(&route.request_headers_to_add, &route.request_headers_to_remove, &at);
+            let own_request =
+                Mutations::of_request(&route.request_headers_to_add, &route.request_headers_to_remove, &at);
             let own_response =
-                Mutations::from_xds(&route.response_headers_to_add, &route.response_headers_to_remove, &at);
+                Mutations::of_response(&route.response_headers_to_add, &route.response_headers_to_remove, &at);
             let own_filters = PerFilter::from_xds(&route.typed_per_filter_config, &at.field("typed_per_filter_config"));
             let action = Action::from_xds(route, inherited.max_body, &at);
             let (Some(matcher), Some(action)) = (matcher, action) else { continue };
             let order = |own: Mutations, host: &Mutations, table: &Mutations| {
                 if inherited.specific_wins {
-                    Mutations::chain([table, host, &own])
+                    Mutations::chain(&[table, host, &own])
                 } else {
-                    Mutations::chain([&own, host, table])
+                    Mutations::chain(&[&own, host, table])
                 }
             };
             routes.push(Arc::new(Route {
@@ -291,20 +293,15 @@ impl RouteMatcher {
 
     fn matches_query(&self, query: &str) -> bool {
         self.query.iter().all(|matcher| {
-            // The first of several parameters of one name counts, as in Envoy.
+            // As in Envoy: the first of several parameters of one name counts, and nothing is decoded.
             let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-            let found = pairs.find(|(name, _)| decoded(name) == matcher.name);
-            match (found, &matcher.value) {
+            match (pairs.find(|(name, _)| *name == matcher.name), &matcher.value) {
                 (None, _) => false,
                 (Some(_), None) => true,
-                (Some((_, value)), Some(wanted)) => wanted.matches(&decoded(value)),
+                (Some((_, value)), Some(wanted)) => wanted.matches(value),
             }
         })
     }
-}
-
-fn decoded(text: &str) -> std::borrow::Cow<'_, str> {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
 impl QueryMatcher {

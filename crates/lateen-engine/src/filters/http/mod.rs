@@ -12,6 +12,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_proto;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
@@ -20,7 +21,7 @@ use hcm::http_filter::ConfigType;
 
 use super::rbac::Subject;
 use crate::config::error::{At, refuse};
-use crate::config::scalar::{bool_or, is, open, type_name};
+use crate::config::scalar::{is, open, type_name};
 use crate::flags::LocalReply;
 use crate::message::{RequestHead, ResponseHead};
 
@@ -87,10 +88,14 @@ impl PerFilter {
         Self(overrides)
     }
 
-    /// These, and `outer` where these say nothing.
+    /// These, and `outer` where these say nothing. CORS policies fill each other's gaps.
     pub(crate) fn over(mut self, outer: &Self) -> Self {
         for (name, value) in &outer.0 {
-            self.0.entry(name.clone()).or_insert_with(|| value.clone());
+            match (self.0.get_mut(name), value) {
+                (None, _) => drop(self.0.insert(name.clone(), value.clone())),
+                (Some(Override::Cors(own)), Override::Cors(outer)) => *own = Arc::new(own.over(outer)),
+                (Some(_), _) => {}
+            }
         }
         self
     }
@@ -144,10 +149,12 @@ impl HttpFilter {
             if chain.last().is_some_and(|last| matches!(last.kind, Kind::Router(_))) {
                 at.error("stands behind the router and would never run");
             }
-            match Kind::from_xds(any, &at.field("typed_config")) {
-                Some(kind) => chain.push(Self { name: filter.name.as_str().into(), kind }),
-                None if filter.is_optional && !at.has_errors() => {}
-                None => {}
+            // An optional filter that is not known is left out, as `is_optional` asks.
+            if filter.is_optional && !Kind::is_known(any) {
+                continue;
+            }
+            if let Some(kind) = Kind::from_xds(any, &at.field("typed_config")) {
+                chain.push(Self { name: filter.name.as_str().into(), kind });
             }
         }
         if !chain.last().is_some_and(|last| matches!(last.kind, Kind::Router(_))) && !at.has_errors() {
@@ -188,10 +195,20 @@ impl HttpFilter {
 }
 
 impl Kind {
+    fn is_known(any: &Any) -> bool {
+        is::<Router>(any)
+            || is::<rbac_proto::Rbac>(any)
+            || is::<fault_proto::HttpFault>(any)
+            || is::<cors_proto::Cors>(any)
+            || is::<GrpcStats>(any)
+    }
+
     fn from_xds(any: &Any, at: &At) -> Option<Self> {
         if is::<Router>(any) {
             let router: Router = open(any, at)?;
-            refuse!(at, router; upstream_log, upstream_http_filters, strict_check_headers, reject_connect_request_early_data);
+            refuse!(at, router;
+                upstream_log, upstream_http_filters, strict_check_headers, reject_connect_request_early_data,
+                respect_expected_rq_timeout);
             return Some(Self::Router(RouterOptions { suppress_envoy_headers: router.suppress_envoy_headers }));
         }
         if is::<rbac_proto::Rbac>(any) {
@@ -205,7 +222,7 @@ impl Kind {
         if is::<cors_proto::Cors>(any) {
             return Some(Self::Cors);
         }
-        if any.type_url.ends_with("/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig") {
+        if is::<GrpcStats>(any) {
             return Some(Self::GrpcStats);
         }
         at.error(format!("HTTP filter {} is not supported", type_name(any)));
@@ -231,12 +248,15 @@ pub struct Share {
 }
 
 impl Share {
+    pub(super) fn is_never(self) -> bool {
+        self.numerator == 0
+    }
+
+    pub(super) fn is_always(self) -> bool {
+        self.numerator >= self.of
+    }
+
     pub(super) fn draws(self, random: u64) -> bool {
         random % u64::from(self.of) < u64::from(self.numerator)
     }
-}
-
-/// Wrapped booleans of configurations, for the filters below.
-pub(super) fn flag(value: Option<&envoy_types::pb::google::protobuf::BoolValue>) -> bool {
-    bool_or(value, false)
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::Step;
 use crate::config::error::{At, refuse};
 use crate::filters::rbac::{Rules, Subject, Verdict};
-use crate::flags::{LocalReply, ResponseFlag};
+use crate::flags::LocalReply;
 
 #[derive(Debug)]
 pub struct Rbac {
@@ -34,7 +34,7 @@ impl Rbac {
             return Step::Continue;
         }
         let reply = LocalReply::new(StatusCode::FORBIDDEN, "RBAC: access denied", verdict.details());
-        Step::Reply(Box::new(reply.flag(ResponseFlag::UnauthorizedExternalService)))
+        Step::Reply(Box::new(reply))
     }
 
     /// What rules that are only being tried would have said.
