@@ -57,7 +57,13 @@ impl Worker {
         let snapshot = self.shared.snapshot.load_full();
         let resolved = self.shared.resolved.load();
         let mut clusters = self.clusters.borrow_mut();
-        clusters.retain(|name, _| snapshot.cluster(name).is_some());
+        clusters.retain(|name, state| {
+            let keep = snapshot.cluster(name).is_some();
+            if !keep {
+                state.retire();
+            }
+            keep
+        });
         for (name, state) in clusters.iter() {
             if let Some(cluster) = snapshot.cluster(name) {
                 state.update(cluster, resolved.get(name).unwrap_or_else(|| snapshot.endpoints(cluster)));

@@ -142,16 +142,20 @@ pub async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) {
     }
 }
 
-/// The next data of a body; none at its end.
+/// The next data of a body that is not empty; none at its end.
 ///
 /// # Panics
 /// When nothing comes.
 pub async fn data(body: &mut RecvStream) -> Option<Result<Bytes, h2::Error>> {
-    let data = within("data comes", body.data()).await?;
-    if let Ok(data) = &data {
-        body.flow_control().release_capacity(data.len()).expect("it was received");
+    loop {
+        let data = within("data comes", body.data()).await?;
+        if let Ok(data) = &data {
+            body.flow_control().release_capacity(data.len()).expect("it was received");
+        }
+        if !matches!(&data, Ok(data) if data.is_empty()) {
+            return Some(data);
+        }
     }
-    Some(data)
 }
 
 /// A body to its end, and its trailers.

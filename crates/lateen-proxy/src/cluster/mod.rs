@@ -199,13 +199,18 @@ impl ClusterState {
         // Another way to connect makes pooled connections those of another cluster.
         let reconnect = self.config.borrow().fingerprint != cluster.fingerprint;
         if reconnect {
-            self.hosts.borrow_mut().iter().for_each(|host| host.pool.retire());
+            self.retire();
         }
         *self.config.borrow_mut() = Arc::clone(cluster);
         self.rebuild(cluster, set);
         if cluster.outlier.is_some() && !watched {
             tokio::task::spawn_local(watch_outliers(Rc::downgrade(self)));
         }
+    }
+
+    /// The cluster is gone: closes what is kept for it. Pooled connections count in the cluster, which would keep both alive.
+    pub(crate) fn retire(&self) {
+        self.hosts.borrow().iter().for_each(|host| host.pool.retire());
     }
 
     fn rebuild(&self, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>) {
@@ -266,12 +271,13 @@ impl ClusterState {
             return Some(self.original(address));
         }
         let hosts = self.hosts.borrow();
-        let avoid: Vec<usize> = tried
+        let before: Vec<usize> = tried
             .hosts
             .iter()
             .filter_map(|host| hosts.iter().position(|known| known.endpoint.address == *host))
             .collect();
-        let pick = Pick { random, hash, avoid: &avoid, attempts: if avoid.is_empty() { 0 } else { tried.attempts } };
+        let pick =
+            Pick { random, hash, tried: &before, attempts: tried.attempts, priorities_every: tried.priorities_every };
         let index = self.balancer.borrow_mut().pick(&pick, &View(&hosts))?;
         Some(Rc::clone(&hosts[index]))
     }
@@ -365,7 +371,10 @@ impl ClusterState {
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
     pub hosts: Vec<HostAddress>,
+    /// How often another host is looked for when one of these is drawn.
     pub attempts: u32,
+    /// After so many hosts their priorities are left out.
+    pub priorities_every: Option<u32>,
 }
 
 async fn watch_outliers(state: Weak<ClusterState>) {

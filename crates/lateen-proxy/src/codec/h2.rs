@@ -47,6 +47,7 @@ pub(crate) fn client(options: &Http2Options) -> h2::client::Builder {
 /// A request's head as it came. RFC 9113 section 8.3.1: a `Host` beside `:authority` must agree with it.
 pub(crate) fn request_head(request: &http::request::Parts, scheme: Scheme) -> Result<RequestHead, Unfit> {
     let mut headers = headers(&request.headers);
+    one_length(&headers)?;
     let host = headers.get(&header::HOST).map(|host| Bytes::copy_from_slice(host.as_bytes()));
     let authority = match (request.uri.authority(), host) {
         (Some(authority), host) => {
@@ -64,6 +65,11 @@ pub(crate) fn request_head(request: &http::request::Parts, scheme: Scheme) -> Re
     let path =
         request.uri.path_and_query().map_or(Bytes::new(), |path| Bytes::copy_from_slice(path.as_str().as_bytes()));
     Ok(RequestHead { method: request.method.clone(), scheme, authority, path, headers, version: Version::Http2 })
+}
+
+/// A second `Content-Length` would go on to a peer that may believe that one (RFC 9110 section 8.6).
+fn one_length(headers: &Headers) -> Result<(), Unfit> {
+    if headers.get_all(&header::CONTENT_LENGTH).count() > 1 { Err(Unfit) } else { Ok(()) }
 }
 
 /// RFC 9113 section 8.2.3: cookie crumbs become one field again.
@@ -117,8 +123,10 @@ pub(crate) fn to_request(head: &RequestHead) -> Result<Request<()>, Unfit> {
     Ok(request)
 }
 
-pub(crate) fn response_head(response: &http::response::Parts) -> ResponseHead {
-    ResponseHead { status: response.status, headers: headers(&response.headers), version: Version::Http2 }
+pub(crate) fn response_head(response: &http::response::Parts) -> Result<ResponseHead, Unfit> {
+    let headers = headers(&response.headers);
+    one_length(&headers)?;
+    Ok(ResponseHead { status: response.status, headers, version: Version::Http2 })
 }
 
 pub(crate) fn to_response(head: &ResponseHead) -> Response<()> {

@@ -12,9 +12,8 @@ use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
 use super::body::{Body, H1Body, Owed, Reader};
-use super::request::{self, After, Stats};
+use super::request::{self, Served, Stats};
 use super::respond::{H1Responder, Responder};
-use super::upgrade;
 use crate::codec::h1::request::Rules;
 use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
 use crate::codec::h2 as codec;
@@ -99,24 +98,25 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
     };
     let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), prefix)));
     let mut served = 0u32;
+    let draining = Rc::new(drain.clone());
     loop {
         // 1. A head, while the connection may stay open.
         let parsed = match next_head(&reader, &rules, manager, &mut drain).await {
             Next::Request(parsed) => parsed,
             Next::Refused(refusal) => {
-                refuse(&context, &stream, refusal).await;
+                refuse(&context, &stream, &draining, refusal).await;
                 break;
             }
             Next::TimedOut => {
                 let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "", "request_header_timeout");
-                answer_alone(&context, &stream, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
+                answer_alone(&context, &stream, &draining, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
                 break;
             }
             Next::End => break,
         };
         served += 1;
         let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
-        let keep_alive = Rc::new(Cell::new(parsed.keep_alive && !spent && drain.phase() == Phase::Open));
+        let keep_alive = Rc::new(Cell::new(parsed.keep_alive && !spent));
         // 2. The request, with its body still on the wire.
         let owed = parsed.expects_continue.then(|| Owed::new(stream.clone()));
         let length = match parsed.framing {
@@ -132,6 +132,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
             version: parsed.head.version,
             head_request: parsed.head.method == Method::HEAD,
             keep_alive: Rc::clone(&keep_alive),
+            drain: Rc::clone(&draining),
             trailers: manager.http1.enable_trailers,
         });
         let incoming = request::Incoming {
@@ -143,13 +144,13 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
         };
         // 3. Its answer.
         match request::serve(&context, incoming, responder).await {
-            After::Continue if keep_alive.get() => {}
-            After::Continue | After::Close => break,
-            After::Upgraded(up) => {
+            Served::Continue if keep_alive.get() => {}
+            Served::Continue | Served::Close => break,
+            Served::Upgraded(upgraded) => {
                 let buffer = std::mem::take(&mut reader.borrow_mut().buffer);
                 drop(reader);
                 if let Some(down) = stream.into_stream() {
-                    upgrade::tunnel((down, buffer), up).await;
+                    upgraded.tunnel((down, buffer)).await;
                 }
                 return;
             }
@@ -157,6 +158,9 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
     }
     linger(&stream, &reader).await;
 }
+
+/// How long a connection without a request on it stays for one more when its listener drains.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 enum Next {
     Request(parser::Request),
@@ -180,11 +184,14 @@ async fn next_head(
             Err(refusal) => return Next::Refused(refusal),
         }
         began |= !reader.borrow().buffer.is_empty();
-        if !began && drain.phase() != Phase::Open {
-            return Next::End;
-        }
+        let draining = drain.phase() != Phase::Open;
         let more = std::future::poll_fn(|cx| reader.borrow_mut().poll_more(cx));
-        let limit = if began { manager.timeouts.request_headers } else { manager.timeouts.idle };
+        let limit = match (began, draining) {
+            (true, _) => manager.timeouts.request_headers,
+            (false, false) => manager.timeouts.idle,
+            // A client that asks often is told with its next answer, and loses nothing.
+            (false, true) => Some(LAST_REQUEST),
+        };
         let wait = async {
             match limit {
                 Some(limit) => tokio::time::timeout(limit, more).await.ok(),
@@ -193,8 +200,7 @@ async fn next_head(
         };
         let read = tokio::select! {
             read = wait => read,
-            // A connection without a request on it ends at once when its listener drains.
-            () = drain.reached(Phase::Draining), if !began => return Next::End,
+            () = drain.reached(Phase::Draining), if !began && !draining => continue,
         };
         match read {
             None if began => return Next::TimedOut,
@@ -209,7 +215,7 @@ fn scheme(connection: &ConnectionInfo) -> Scheme {
 }
 
 /// Answers what is no request, and ends the connection.
-async fn refuse(context: &Rc<Context>, stream: &SharedStream, refusal: Refusal) {
+async fn refuse(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<Drain>, refusal: Refusal) {
     context.stats.cx_protocol_error.inc();
     let reply = match refusal {
         Refusal::Bad(details) => LocalReply::new(StatusCode::BAD_REQUEST, reason(details), details),
@@ -221,7 +227,7 @@ async fn refuse(context: &Rc<Context>, stream: &SharedStream, refusal: Refusal) 
         }
         Refusal::Version => LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version"),
     };
-    answer_alone(context, stream, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
+    answer_alone(context, stream, drain, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
 }
 
 /// Envoy's body of a refused message.
@@ -229,7 +235,7 @@ fn reason(details: &str) -> &'static str {
     if details == "missing_host_header" { "" } else { "Bad Request" }
 }
 
-async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, reply: LocalReply) {
+async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<Drain>, reply: LocalReply) {
     let head = RequestHead {
         method: Method::GET,
         scheme: scheme(&context.connection),
@@ -243,6 +249,7 @@ async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, reply: Local
         version: Version::Http11,
         head_request: false,
         keep_alive: Rc::new(Cell::new(false)),
+        drain: Rc::clone(drain),
         trailers: false,
     });
     request::answer_unread(context, head, responder, reply).await;

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,16 +16,18 @@ use lateen_engine::route::retry_policy::RetryPolicy;
 use lateen_engine::route::{Action, Route};
 
 use super::body::{Body, BodyError, Frame, Reader};
+use super::clock::{Clock, Expired};
 use super::headers::{
     ATTEMPT_COUNT, EXPECTED_TIMEOUT, FORWARDED_HOST, MAX_RETRIES, ORIGINAL_HOST, ORIGINAL_PATH, PER_TRY_TIMEOUT,
     RETRY_GRPC_ON, RETRY_ON, SERVICE_TIME, UPSTREAM_TIMEOUT, grpc_timeout, millis,
 };
 use super::request::{After, Exchange, date};
-use super::respond::{self, Responder};
+use super::respond::{self, Responder, Sink};
+use super::watch::{Stopped, Watch};
 use crate::cluster::{ClusterState, Host, Tried};
 use crate::telemetry::access_log;
 use crate::telemetry::failure::{Failure, FailureKind};
-use crate::upstream::attempt::{Answer, Outgoing, attempt};
+use crate::upstream::attempt::{Answer, Broken, Outgoing, attempt};
 use crate::upstream::replay::Replay;
 
 /// What is left of the request besides its head.
@@ -87,24 +88,38 @@ pub(super) async fn forward(
         tells_attempts: route.tells_attempts,
     };
     let cookie = attempts.hash.set_cookie.take();
-    let result = until_gone(attempts.run(timeout), incoming.reader.as_ref(), &body, &mut responder).await;
+    // The clock of an upgrade has no time for the answer: that never ends.
+    let timeout = timeout.filter(|_| incoming.upgrade.is_none());
+    let clock = Clock::new(idle_timeout(attempts.exchange, action), timeout);
+    let mut watch = Watch { reader: incoming.reader, body: Rc::clone(&body), clock, answered: 0 };
+    let started = Instant::now();
+    let result = watch.over(attempts.attempts(), |cx| responder.poll_gone(cx)).await;
     exchange.info.received = body.received();
     // 5. The way back.
     match result {
-        Some(Ok((answer, started))) => {
-            let back = Back { route, chosen: &chosen, state: &state, started, cookie, body };
+        Ok(Ok(answer)) => {
+            let back = Back { route, action, chosen: &chosen, state: &state, started, cookie, watch };
             back.send(exchange, answer, responder).await
         }
-        Some(Err(Ended::Reply(reply))) => {
+        Ok(Err(Ended::Reply(reply))) => {
             let unread = !body.has_ended();
             exchange.reply(Box::new(reply), unread, responder).await
         }
-        Some(Err(Ended::Gone)) | None => {
-            exchange.info.flag(ResponseFlag::DownstreamConnectionTermination);
-            exchange.info.details = "downstream_remote_disconnect".into();
-            After::Close
+        Err(Stopped::Expired(expired)) => {
+            if expired == Expired::Response {
+                state.stats.rq_timeout.inc();
+            }
+            let whole = body.has_ended();
+            exchange.reply(Box::new(expired.reply(whole)), !whole, responder).await
         }
+        Ok(Err(Ended::Gone)) | Err(Stopped::Gone) => gone(exchange),
     }
+}
+
+/// The route's word, else the connection manager's; zero is none.
+fn idle_timeout(exchange: &Exchange<'_>, action: &Forward) -> Option<Duration> {
+    let idle = action.idle_timeout.or(exchange.context.manager.timeouts.stream_idle);
+    idle.filter(|idle| !idle.is_zero())
 }
 
 fn no_cluster(exchange: &Exchange<'_>, action: &Forward) -> LocalReply {
@@ -240,27 +255,14 @@ struct Attempts<'e, 'x, 'r> {
 }
 
 impl Attempts<'_, '_, '_> {
-    /// All attempts, within the route's time-out.
-    async fn run(&mut self, timeout: Option<Duration>) -> Result<(Answer, Instant), Ended> {
-        let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
-        let started = Instant::now();
-        let result = match deadline {
-            None => self.attempts().await,
-            Some(deadline) => match tokio::time::timeout_at(deadline, self.attempts()).await {
-                Ok(result) => result,
-                Err(_) => {
-                    self.state.stats.rq_timeout.inc();
-                    let reply =
-                        LocalReply::new(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout", "response_timeout");
-                    return Err(Ended::Reply(reply.flag(ResponseFlag::UpstreamRequestTimeout)));
-                }
-            },
-        };
-        result.map(|answer| (answer, started))
-    }
-
+    /// Tries until there is an answer, or no other try is left.
     async fn attempts(&mut self) -> Result<Answer, Ended> {
-        let mut tried = Tried { hosts: Vec::new(), attempts: self.policy.map_or(0, |policy| policy.host_attempts) };
+        let avoiding = self.policy.filter(|policy| policy.avoid_previous_hosts);
+        let mut tried = Tried {
+            hosts: Vec::new(),
+            attempts: avoiding.map_or(0, |policy| policy.host_attempts),
+            priorities_every: self.policy.and_then(|policy| policy.previous_priorities),
+        };
         let mut retry = 0;
         let mut _slot = None;
         loop {
@@ -290,22 +292,13 @@ impl Attempts<'_, '_, '_> {
                         return Err(Ended::Reply(reply.flag(ResponseFlag::DownstreamProtocolError)));
                     }
                     self.exchange.info.upstream_failure = failure.transport.clone();
-                    let status = if failure.kind == FailureKind::PerTryTimeout {
-                        StatusCode::GATEWAY_TIMEOUT
-                    } else {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    };
-                    let mut reply = failed(&failure, retry).flag(failure.flag());
-                    reply.status = status;
-                    return Err(Ended::Reply(reply));
+                    return Err(Ended::Reply(failed(&failure, retry).flag(failure.flag())));
                 }
             }
             retry += 1;
             self.state.stats.rq_retry.inc();
             _slot = Some(self.state.hold_retry());
-            if self.policy.is_some_and(|policy| policy.avoid_previous_hosts) {
-                tried.hosts.push(host.endpoint.address.clone());
-            }
+            tried.hosts.push(host.endpoint.address.clone());
             let wait = self
                 .policy
                 .map_or(Duration::ZERO, |policy| policy.back_off(retry, self.exchange.context.worker.random()));
@@ -405,54 +398,23 @@ fn auto_host(head: &RequestHead, name: &str, address: &HostAddress) -> RequestHe
 
 /// A failure as an answer.
 fn failed(failure: &Failure, retries: u32) -> LocalReply {
-    LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, failure.body(retries), failure.details())
-}
-
-/// Runs `work` until it is done, or the client leaves; then `None`.
-async fn until_gone<T>(
-    work: impl Future<Output = T>,
-    reader: Option<&Rc<RefCell<Reader>>>,
-    body: &Rc<Replay>,
-    responder: &mut Responder,
-) -> Option<T> {
-    /// A client that sends its next requests early is read ahead this far.
-    const AHEAD: usize = 64 << 10;
-    let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(result) = work.as_mut().poll(cx) {
-            return Poll::Ready(Some(result));
-        }
-        if responder.poll_gone(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        // Until its body has been read, the reader belongs to the body.
-        let Some(reader) = reader.filter(|_| body.has_ended()) else { return Poll::Pending };
-        let mut reader = reader.borrow_mut();
-        while reader.buffer.len() < AHEAD {
-            match reader.poll_more(cx) {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(None),
-                Poll::Pending => break,
-            }
-        }
-        Poll::Pending
-    })
-    .await
+    LocalReply::new(failure.status(), failure.body(retries), failure.details())
 }
 
 /// What the answer's way back needs.
 struct Back<'a> {
     route: &'a Arc<Route>,
+    action: &'a Forward,
     chosen: &'a Chosen<'a>,
     state: &'a Rc<ClusterState>,
     started: Instant,
     cookie: Option<String>,
-    body: Rc<Replay>,
+    watch: Watch,
 }
 
 impl Back<'_> {
-    async fn send(self, exchange: &mut Exchange<'_>, mut answer: Answer, responder: Responder) -> After {
-        self.body.commit();
+    async fn send(mut self, exchange: &mut Exchange<'_>, mut answer: Answer, responder: Responder) -> After {
+        self.watch.body.commit();
         let mut head = std::mem::replace(
             &mut answer.head,
             ResponseHead { status: StatusCode::OK, headers: Default::default(), version: responder.version() },
@@ -461,7 +423,7 @@ impl Back<'_> {
         exchange.info.status = head.status.as_u16();
         exchange.info.response_headers = head.headers.clone();
         if let Some(kind) = answer.upgraded.take() {
-            return upgraded(answer, &head, &kind, responder).await;
+            return upgraded(answer, &head, &kind, responder, idle_timeout(exchange, self.action)).await;
         }
         let end = answer.body.is_end();
         if end && lateen_engine::message::is_grpc(&head.headers) {
@@ -475,34 +437,9 @@ impl Back<'_> {
             };
         }
         let Ok(mut sink) = responder.send(head, false, None).await else { return gone(exchange) };
-        let idle = exchange.context.manager.timeouts.stream_idle;
-        loop {
-            let next = match idle {
-                None => Ok(answer.frame().await),
-                Some(idle) => tokio::time::timeout(idle, answer.frame()).await,
-            };
-            let frame = match next {
-                Err(_) => {
-                    exchange.info.flag(ResponseFlag::StreamIdleTimeout);
-                    exchange.info.details = "stream_idle_timeout".into();
-                    sink.abort();
-                    return After::Close;
-                }
-                Ok(None) => break,
-                Ok(Some(Err(error))) => {
-                    broken(exchange, error);
-                    sink.abort();
-                    return After::Close;
-                }
-                Ok(Some(Ok(frame))) => frame,
-            };
-            match &frame {
-                Frame::Data(data) => exchange.info.sent += data.len() as u64,
-                Frame::Trailers(trailers) => exchange.info.trailers = trailers.clone(),
-            }
-            if sink.frame(frame).await.is_err() {
-                return gone(exchange);
-            }
+        if let Err(after) = self.frames(exchange, &mut answer, &mut sink).await {
+            sink.abort();
+            return after;
         }
         answer.finish();
         match sink.end().await {
@@ -511,10 +448,50 @@ impl Back<'_> {
         }
     }
 
+    /// Passes the answer's body on, frame by frame.
+    ///
+    /// # Errors
+    /// It did not come to its end; the record says why.
+    async fn frames(&mut self, exchange: &mut Exchange<'_>, answer: &mut Answer, sink: &mut Sink) -> Result<(), After> {
+        loop {
+            let next = self.watch.over(answer.frame(), |cx| sink.poll_gone(cx)).await;
+            let frame = match next {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(Broken::Upstream(error)))) => {
+                    broken(exchange, error);
+                    return Err(After::Close);
+                }
+                Ok(Some(Err(Broken::Downstream(BodyError::Protocol)))) => {
+                    exchange.info.flag(ResponseFlag::DownstreamProtocolError);
+                    exchange.info.details = "http1.codec_error".into();
+                    return Err(After::Close);
+                }
+                Ok(Some(Err(Broken::Downstream(BodyError::Ended)))) | Err(Stopped::Gone) => return Err(gone(exchange)),
+                Err(Stopped::Expired(expired)) => {
+                    if expired == Expired::Response {
+                        self.state.stats.rq_timeout.inc();
+                    }
+                    exchange.info.flag(expired.flag());
+                    exchange.info.details = expired.details().into();
+                    return Err(After::Close);
+                }
+            };
+            self.watch.answered += 1;
+            match &frame {
+                Frame::Data(data) => exchange.info.sent += data.len() as u64,
+                Frame::Trailers(trailers) => exchange.info.trailers = trailers.clone(),
+            }
+            if sink.frame(frame).await.is_err() {
+                return Err(gone(exchange));
+            }
+        }
+    }
+
     /// The connection can take another request only if this one was read to its end.
     fn after(&self, exchange: &mut Exchange<'_>) -> After {
-        exchange.info.received = self.body.received();
-        if self.body.has_ended() { After::Continue } else { After::Close }
+        exchange.info.received = self.watch.body.received();
+        if self.watch.body.has_ended() { After::Continue } else { After::Close }
     }
 
     fn finish_head(&self, exchange: &mut Exchange<'_>, head: &mut ResponseHead) {
@@ -557,7 +534,13 @@ fn broken(exchange: &mut Exchange<'_>, error: BodyError) {
 }
 
 /// Passes a 101 on; the connection is a tunnel then.
-async fn upgraded(answer: Answer, head: &ResponseHead, kind: &str, responder: Responder) -> After {
+async fn upgraded(
+    answer: Answer,
+    head: &ResponseHead,
+    kind: &str,
+    responder: Responder,
+    idle: Option<Duration>,
+) -> After {
     let Responder::H1(responder) = responder else { return After::Close };
     let Some(up) = answer.into_upgraded() else { return After::Close };
     let mut out = bytes::BytesMut::new();
@@ -568,7 +551,7 @@ async fn upgraded(answer: Answer, head: &ResponseHead, kind: &str, responder: Re
         crate::codec::h1::encode::Connection::Upgrade(kind),
     );
     match responder.stream.write_all(&mut [out.freeze()]).await {
-        Ok(()) => After::Upgraded(up),
+        Ok(()) => After::Upgraded(up, idle),
         Err(_) => After::Close,
     }
 }

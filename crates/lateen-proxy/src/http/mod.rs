@@ -1,9 +1,11 @@
 //! HTTP: connections, the life of a request, bodies, upgrades.
 
 pub(crate) mod body;
+mod clock;
 pub(crate) mod connection;
 mod forward;
 mod headers;
 mod request;
 mod respond;
 mod upgrade;
+mod watch;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
@@ -19,6 +20,7 @@ use super::connection::Context;
 use super::forward;
 use super::headers::{self, Origin};
 use super::respond::{self, Responder};
+use super::upgrade::Upgraded;
 use crate::stream::Stream;
 use crate::telemetry::access_log;
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
@@ -39,8 +41,15 @@ pub(super) struct Incoming {
 pub(super) enum After {
     Continue,
     Close,
-    /// It is a tunnel to this now.
-    Upgraded((Stream, BytesMut)),
+    /// It is a tunnel to this now, until nothing has moved for so long.
+    Upgraded((Stream, BytesMut), Option<Duration>),
+}
+
+/// The same, with the request's record closed, unless it is a tunnel.
+pub(super) enum Served<'a> {
+    Continue,
+    Close,
+    Upgraded(Box<Upgraded<'a>>),
 }
 
 /// The connection manager's numbers.
@@ -100,7 +109,7 @@ pub(super) struct Exchange<'a> {
 }
 
 /// Serves one request.
-pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, responder: Responder) -> After {
+pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, responder: Responder) -> Served<'_> {
     context.stats.rq_total.inc();
     let _active = context.stats.rq_active.hold();
     let Incoming { head, body, length, upgrade, reader } = incoming;
@@ -114,8 +123,17 @@ pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, responder: 
             forward::forward(&mut exchange, &route, incoming, responder).await
         }
     };
-    exchange.record();
-    after
+    match after {
+        After::Continue => {
+            exchange.record();
+            Served::Continue
+        }
+        After::Close => {
+            exchange.record();
+            Served::Close
+        }
+        After::Upgraded(up, idle) => Served::Upgraded(Box::new(Upgraded { up, idle, exchange })),
+    }
 }
 
 /// Answers a message that is no request.

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -13,6 +14,7 @@ use super::body::Frame;
 use super::headers::{GRPC_MESSAGE, GRPC_STATUS};
 use crate::codec::h1::{Framing, encode};
 use crate::codec::h2 as codec;
+use crate::listener::drain::{Drain, Phase};
 use crate::stream::Shared as SharedStream;
 
 /// The client is gone.
@@ -31,6 +33,7 @@ pub(super) struct H1Responder {
     pub(super) head_request: bool,
     /// Whether the connection may take another request; taken away as reasons come up.
     pub(super) keep_alive: Rc<Cell<bool>>,
+    pub(super) drain: Rc<Drain>,
     pub(super) trailers: bool,
 }
 
@@ -76,9 +79,9 @@ impl Responder {
     }
 
     /// Ready when the client has gone away (HTTP/2; on HTTP/1.1 the reader sees it).
-    pub(super) fn poll_gone(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::H1(_) => std::task::Poll::Pending,
+            Self::H1(_) => Poll::Pending,
             Self::H2(responder) => responder.poll_reset(cx).map(|_| ()),
         }
     }
@@ -95,7 +98,8 @@ impl H1Responder {
             (false, false, Version::Http10) => Framing::Close,
             (false, false, _) => Framing::Chunked,
         };
-        if framing == Framing::Close {
+        // A connection that is to end says so with its last answer; a client that finds it closed may have asked again.
+        if framing == Framing::Close || self.drain.phase() != Phase::Open {
             self.keep_alive.set(false);
         }
         let mut out = BytesMut::new();
@@ -121,6 +125,14 @@ impl H1Responder {
 }
 
 impl Sink {
+    /// Ready when the client has gone away (HTTP/2; on HTTP/1.1 the reader sees it).
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::H1 { .. } | Self::Done => Poll::Pending,
+            Self::H2(stream) => stream.poll_reset(cx).map(|_| ()),
+        }
+    }
+
     pub(super) async fn frame(&mut self, frame: Frame) -> Result<(), Gone> {
         match (self, frame) {
             (Self::Done | Self::H1 { mute: true, .. }, _) => Ok(()),

@@ -64,7 +64,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
     };
     info.cluster = Some(Arc::clone(&cluster.name));
     let state = worker.cluster(cluster);
-    let mut tried = Tried { hosts: Vec::new(), attempts: 5 };
+    let mut tried = Tried { attempts: 5, ..Tried::default() };
     for _ in 0..proxy.max_connect_attempts {
         if !state.in_flight().may_connect(&cluster.breakers[0]) {
             state.stats.cx_overflow.inc();

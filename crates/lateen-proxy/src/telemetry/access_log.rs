@@ -188,7 +188,10 @@ pub(crate) fn value(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>) 
         Operator::Trailer(first, second, limit) => header(&info.trailers, first, second.as_ref(), *limit, line),
         Operator::Protocol => text(info.protocol.map(|version| version.as_str()), line),
         Operator::ResponseCode => number(u64::from(info.status), line),
-        Operator::ResponseCodeDetails => text(Some(&*info.details).filter(|_| info.status != 0), line),
+        // What came from upstream came with a status: without one there was no answer to speak of.
+        Operator::ResponseCodeDetails => {
+            text(Some(&*info.details).filter(|details| info.status != 0 || *details != "via_upstream"), line)
+        }
         Operator::ResponseFlags => display(&info.flags, line),
         Operator::ConnectionTerminationDetails => text(info.termination, line),
         Operator::UpstreamTransportFailureReason => text(info.upstream_failure.as_deref(), line),

@@ -1,5 +1,6 @@
 //! What can go wrong between here and an upstream, in one value from which answer, flag, log and retry follow.
 
+use http::StatusCode;
 use lateen_engine::flags::ResponseFlag;
 use lateen_engine::route::retry_policy::AttemptFailure;
 
@@ -60,6 +61,15 @@ impl Failure {
             FailureKind::PerTryTimeout => ResponseFlag::UpstreamRequestTimeout,
             FailureKind::Downstream => ResponseFlag::DownstreamConnectionTermination,
             FailureKind::DownstreamProtocol => ResponseFlag::DownstreamProtocolError,
+        }
+    }
+
+    /// What the client is told when no other try is left.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.kind {
+            FailureKind::PerTryTimeout => StatusCode::GATEWAY_TIMEOUT,
+            FailureKind::Protocol => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

@@ -1,17 +1,24 @@
 //! Connections to one host that may be used again: idle HTTP/1.1 ones, newest first, and HTTP/2 ones that take more streams.
+//!
+//! Idle connections are watched by one task for each host: what has expired, or was closed by the peer, is closed here too
+//! when that happens, and not when somebody next looks.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
+use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 use crate::cluster::Slot;
 use crate::http::body::Reader;
 use crate::stream::{Shared as SharedStream, Stream};
+use crate::telemetry::failure::Failure;
 use crate::telemetry::stats::Held;
 
 /// An HTTP/1.1 connection.
@@ -35,10 +42,11 @@ impl H1 {
         Self { stream, reader, local, requests: 0, created: Instant::now(), peer_idle: None, _slot: slot, _held: held }
     }
 
-    /// Nothing came and the peer has not closed: what an idle connection must look like to be used.
-    fn is_quiet(&self) -> bool {
+    /// Nothing came and the peer has not closed: what an idle connection must look like to be used. `waker` hears when that
+    /// changes.
+    fn is_quiet(&self, waker: &Waker) -> bool {
         let mut reader = self.reader.borrow_mut();
-        let mut cx = Context::from_waker(Waker::noop());
+        let mut cx = Context::from_waker(waker);
         reader.buffer.is_empty() && matches!(reader.poll_more(&mut cx), Poll::Pending)
     }
 }
@@ -56,6 +64,15 @@ pub(crate) struct H2 {
     pub created: Instant,
 }
 
+impl H2 {
+    /// How many more streams it takes: by our own limit, and by what the peer allows.
+    fn room(&self, limits: &Limits) -> usize {
+        let most =
+            usize::try_from(limits.max_streams).unwrap_or(usize::MAX).min(self.sender.current_max_send_streams());
+        most.saturating_sub(usize::try_from(self.streams.get()).unwrap_or(usize::MAX))
+    }
+}
+
 /// How long and how often connections are used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -68,15 +85,54 @@ pub(crate) struct Limits {
 /// Idle connections beyond this many are closed, oldest first.
 const MAX_IDLE: usize = 1024;
 
+/// An HTTP/2 connection that is being made, for all who wait for one.
+#[derive(Debug, Default)]
+pub(crate) struct Connecting {
+    outcome: RefCell<Option<Result<(), Failure>>>,
+    settled: Notify,
+}
+
+impl Connecting {
+    /// Waits until the connection is in the pool, or why it is not.
+    pub(crate) async fn settled(&self) -> Result<(), Failure> {
+        loop {
+            let settled = self.settled.notified();
+            if let Some(outcome) = &*self.outcome.borrow() {
+                return outcome.clone();
+            }
+            settled.await;
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pool(Rc<Inside>);
 
+#[derive(Debug)]
+struct Idle {
+    connection: H1,
+    /// Not used again after this.
+    expires: Option<Instant>,
+}
+
 #[derive(Debug, Default)]
 struct Inside {
-    idle: RefCell<Vec<(H1, Instant)>>,
+    idle: RefCell<Vec<Idle>>,
+    /// Of the task that watches `idle`, while there is one, and when it looks again by itself.
+    watcher: RefCell<Option<Waker>>,
+    looks_again: Cell<Option<Instant>>,
     h2: RefCell<Vec<H2>>,
+    connecting: RefCell<Option<Rc<Connecting>>>,
     /// The host is gone or reached in another way: what comes back is closed.
     generation: Cell<u64>,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
+    }
 }
 
 impl Pool {
@@ -95,15 +151,10 @@ impl Pool {
     pub(crate) fn take_h1(&self, limits: &Limits) -> Option<H1> {
         let now = Instant::now();
         loop {
-            let (connection, since) = self.0.idle.borrow_mut().pop()?;
-            let idle = now.duration_since(since);
-            // A little before the peer would close, so that the two do not cross on the wire.
-            let patience = connection
-                .peer_idle
-                .map_or(limits.idle, |peer| limits.idle.min(peer.saturating_sub(Duration::from_millis(50))));
+            let Idle { connection, expires } = self.0.idle.borrow_mut().pop()?;
             let old = limits.max_duration.is_some_and(|max| now.duration_since(connection.created) >= max);
-            let fresh = limits.idle.is_zero() || idle < patience;
-            if fresh && !old && connection.is_quiet() {
+            let fresh = expires.is_none_or(|expires| now < expires);
+            if fresh && !old && connection.is_quiet(Waker::noop()) {
                 return Some(connection);
             }
         }
@@ -112,14 +163,33 @@ impl Pool {
     /// Gives a connection back whose response was read to its end.
     pub(crate) fn give_h1(&self, connection: H1, limits: &Limits, generation: u64) {
         let spent = limits.max_requests.is_some_and(|max| connection.requests >= max);
-        if spent || generation != self.0.generation.get() || !connection.reader.borrow().buffer.is_empty() {
+        if spent || generation != self.0.generation.get() {
             return;
         }
+        let waker = self.0.watcher.borrow().clone();
+        if !connection.is_quiet(waker.as_ref().unwrap_or(Waker::noop())) {
+            return;
+        }
+        // A little before the peer would close, so that the two do not cross on the wire.
+        let peer = connection.peer_idle.map(|peer| peer.saturating_sub(Duration::from_millis(50)));
+        let own = Some(limits.idle).filter(|idle| !idle.is_zero());
+        let patience = own.into_iter().chain(peer).min();
+        let expires = patience.map(|patience| Instant::now() + patience);
         let mut idle = self.0.idle.borrow_mut();
         if idle.len() >= MAX_IDLE {
             idle.remove(0);
         }
-        idle.push((connection, Instant::now()));
+        idle.push(Idle { connection, expires });
+        drop(idle);
+        match waker {
+            None => drop(tokio::task::spawn_local(watch(Rc::downgrade(&self.0)))),
+            Some(waker) => {
+                let sooner = expires.is_some_and(|at| self.0.looks_again.get().is_none_or(|again| at < again));
+                if sooner {
+                    waker.wake();
+                }
+            }
+        }
     }
 
     /// A connection with room for one more stream.
@@ -131,7 +201,7 @@ impl Pool {
             let old = limits.max_duration.is_some_and(|max| now.duration_since(connection.created) >= max);
             !connection.closed.get() && !spent && !old
         });
-        connections.iter().find(|connection| connection.streams.get() < limits.max_streams).cloned()
+        connections.iter().find(|connection| connection.room(limits) > 0).cloned()
     }
 
     pub(crate) fn add_h2(&self, connection: H2, generation: u64) {
@@ -139,4 +209,51 @@ impl Pool {
             self.0.h2.borrow_mut().push(connection);
         }
     }
+
+    /// The connection that is being made, or else the one that `make` begins to make. It is made by a task of its own: the
+    /// request that asked first may leave before those that wait with it.
+    pub(crate) fn connecting<M>(&self, make: impl FnOnce() -> M) -> Rc<Connecting>
+    where
+        M: Future<Output = Result<(), Failure>> + 'static,
+    {
+        if let Some(connecting) = &*self.0.connecting.borrow() {
+            return Rc::clone(connecting);
+        }
+        let connecting = Rc::new(Connecting::default());
+        *self.0.connecting.borrow_mut() = Some(Rc::clone(&connecting));
+        let (pool, making, work) = (Rc::clone(&self.0), Rc::clone(&connecting), make());
+        tokio::task::spawn_local(async move {
+            let outcome = work.await;
+            pool.connecting.take();
+            *making.outcome.borrow_mut() = Some(outcome);
+            making.settled.notify_waiters();
+        });
+        connecting
+    }
+}
+
+/// Watches a pool's idle connections until there are none.
+async fn watch(pool: Weak<Inside>) {
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    std::future::poll_fn(|cx| {
+        let Some(pool) = pool.upgrade() else { return Poll::Ready(()) };
+        let mut idle = pool.idle.borrow_mut();
+        let now = Instant::now();
+        idle.retain(|idle| idle.expires.is_none_or(|expires| now < expires) && idle.connection.is_quiet(cx.waker()));
+        if idle.is_empty() {
+            pool.watcher.take();
+            return Poll::Ready(());
+        }
+        *pool.watcher.borrow_mut() = Some(cx.waker().clone());
+        let next = idle.iter().filter_map(|idle| idle.expires).min();
+        pool.looks_again.set(next);
+        let Some(next) = next else { return Poll::Pending };
+        let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next.into())));
+        sleep.as_mut().reset(next.into());
+        if sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await;
 }

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue};
 use lateen_engine::message::Headers;
 
-use super::{Framing, Refusal};
+use super::{Framing, Refusal, has_bare_line_feed, is_forbidden_trailer};
 
 /// A chunk-size line, with its extensions, may be this long.
 const MAX_CHUNK_LINE: usize = 4096;
@@ -146,7 +146,9 @@ fn line_end(buffer: &[u8], limit: usize) -> Result<Option<usize>, Refusal> {
 /// Hexadecimal digits, then nothing or extensions, which are dropped (RFC 9112 section 7.1.1).
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
-    let rest = line[digits..].trim_ascii_start();
+    // Only blanks: what else counts as white space to one reader ends a line to another.
+    let blanks = line[digits..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let rest = &line[digits + blanks..];
     if digits == 0 || digits > 15 || !(rest.is_empty() || rest[0] == b';') || rest.contains(&b'\r') {
         return None;
     }
@@ -161,6 +163,9 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<Option<Headers>>, Refusal> {
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
     match httparse::parse_headers(buffer, &mut fields) {
+        Ok(httparse::Status::Complete((length, _))) if has_bare_line_feed(&buffer[..length]) => {
+            Err(Refusal::Bad("http1.codec_error"))
+        }
         Ok(httparse::Status::Complete((length, fields))) => {
             let mut headers = Headers::with_capacity(fields.len());
             for field in fields {
@@ -178,18 +183,4 @@ fn trailers(buffer: &mut BytesMut) -> Result<Option<Option<Headers>>, Refusal> {
         Ok(httparse::Status::Partial) if buffer.len() < MAX_TRAILERS => Ok(None),
         _ => Err(Refusal::Bad("http1.codec_error")),
     }
-}
-
-/// RFC 9110 section 6.5.1: what decides framing, routing or authentication comes too late in a trailer.
-fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    use http::header;
-    [
-        header::TRANSFER_ENCODING,
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::CONNECTION,
-        header::AUTHORIZATION,
-        header::COOKIE,
-    ]
-    .contains(name)
 }

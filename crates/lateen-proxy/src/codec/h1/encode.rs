@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use lateen_engine::message::{Headers, RequestHead, ResponseHead};
 
-use super::Framing;
+use super::{Framing, is_forbidden_trailer};
 
 /// Writes a request's head; a length that is not zero is among the fields already. `upgrade` asks the upstream to change
 /// protocol.
@@ -77,11 +77,15 @@ fn status_line(out: &mut BytesMut, status: StatusCode) {
 
 fn fields(out: &mut BytesMut, headers: &Headers) {
     for (name, value) in headers.iter() {
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
+        field(out, name, value);
     }
+}
+
+fn field(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    out.put_slice(name.as_str().as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value.as_bytes());
+    out.put_slice(b"\r\n");
 }
 
 /// A chunk's size line; its data and a CRLF follow.
@@ -93,8 +97,8 @@ pub(crate) fn chunk_size(out: &mut BytesMut, length: usize) {
 /// The end of a chunked body.
 pub(crate) fn last_chunk(out: &mut BytesMut, trailers: Option<&Headers>) {
     out.put_slice(b"0\r\n");
-    if let Some(trailers) = trailers {
-        fields(out, trailers);
+    for (name, value) in trailers.into_iter().flat_map(Headers::iter).filter(|(name, _)| !is_forbidden_trailer(name)) {
+        field(out, name, value);
     }
     out.put_slice(b"\r\n");
 }

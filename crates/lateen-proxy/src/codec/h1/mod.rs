@@ -24,6 +24,13 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
+/// RFC 9110 section 6.5.1: what decides framing, routing or authentication comes too late in a trailer. It is passed on in
+/// neither direction.
+pub(crate) fn is_forbidden_trailer(name: &HeaderName) -> bool {
+    use http::header;
+    is_hop_by_hop(name) || [header::CONTENT_LENGTH, header::HOST, header::AUTHORIZATION, header::COOKIE].contains(name)
+}
+
 /// How a message's body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -57,6 +64,11 @@ impl ConnectionOptions {
 /// The elements of a comma-separated list.
 pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// A line that ends in LF alone: one reader's line is another's half line.
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 /// Removes what belongs to this connection: the hop-by-hop fields, and those that `Connection` names.

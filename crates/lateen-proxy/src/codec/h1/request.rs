@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Method, header};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
-use super::{ConnectionOptions, Framing, Limits, Refusal, framing, strip_hop_by_hop};
+use super::{ConnectionOptions, Framing, Limits, Refusal, framing, has_bare_line_feed, strip_hop_by_hop};
 
 /// What is spoken and accepted.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +76,6 @@ pub(crate) fn parse(buffer: &mut BytesMut, rules: &Rules) -> Result<Option<Reque
         headers.append(name, value);
     }
     assemble(method, slice(target), headers, version, rules).map(Some)
-}
-
-/// A line that ends in LF alone: one reader's line is another's half line.
-fn has_bare_line_feed(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
 fn is_standard(method: &Method) -> bool {

@@ -1,0 +1,69 @@
+//! Work on a request while somebody still wants it: until the client leaves, or its time is over.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::body::Reader;
+use super::clock::{Clock, Expired, Progress};
+use crate::upstream::replay::Replay;
+
+/// A client that sends its next requests early is read ahead this far.
+const AHEAD: usize = 64 << 10;
+
+/// Why work stopped before it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// The client is gone.
+    Gone,
+    Expired(Expired),
+}
+
+pub(super) struct Watch {
+    /// The connection's reader (HTTP/1.1), which sees the client leave.
+    pub(super) reader: Option<Rc<RefCell<Reader>>>,
+    pub(super) body: Rc<Replay>,
+    pub(super) clock: Clock,
+    /// Pieces of the answer that came.
+    pub(super) answered: u64,
+}
+
+impl Watch {
+    /// Runs `work` to its end, unless something stops it before. `gone` tells of the client where its reader does not.
+    ///
+    /// # Errors
+    /// What stopped it.
+    pub(super) async fn over<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+        mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Result<T, Stopped> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            if gone(cx).is_ready() || self.poll_reader(cx).is_ready() {
+                return Poll::Ready(Err(Stopped::Gone));
+            }
+            let progress =
+                Progress { received: self.body.received(), whole: self.body.has_ended(), answered: self.answered };
+            self.clock.poll(progress, cx).map(|expired| Err(Stopped::Expired(expired)))
+        })
+        .await
+    }
+
+    fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Until its body has been read, the reader belongs to the body.
+        let Some(reader) = self.reader.as_ref().filter(|_| self.body.has_ended()) else { return Poll::Pending };
+        let mut reader = reader.borrow_mut();
+        while reader.buffer.len() < AHEAD {
+            match reader.poll_more(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,208 @@
+//! A request over an HTTP/1.1 connection: head and body up, the answer's head down, both at once.
+
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use lateen_engine::config::cluster::Cluster;
+use lateen_engine::message::ResponseHead;
+
+use super::attempt::{Answer, Connection, Outgoing, Pump, Unanswered, WayUp, downstream, limits};
+use super::pool::H1;
+use super::replay::Replay;
+use super::tcp_info::bytes_acknowledged;
+use crate::cluster::{ClusterState, Host};
+use crate::codec::h1::{self, Framing, encode, response};
+use crate::http::body::{Body, Frame, H1Body};
+use crate::stream::Shared as SharedStream;
+use crate::telemetry::failure::{Failure, FailureKind};
+
+/// The head of an answer may be this large.
+const HEAD_LIMITS: h1::Limits = h1::Limits { bytes: 60 << 10, fields: 100 };
+
+/// Methods whose requests have no body unless they say so (Envoy's `requestShouldHaveNoBody`).
+fn is_bodiless(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT)
+}
+
+/// Sends a request on a connection that has nothing else on it.
+///
+/// # Errors
+/// Why there is no answer.
+pub(super) async fn send(
+    state: &Rc<ClusterState>,
+    host: &Rc<Host>,
+    mut connection: H1,
+    cluster: &Cluster,
+    outgoing: &Outgoing<'_>,
+    interim: &mut dyn FnMut(ResponseHead),
+) -> Result<Answer, Unanswered> {
+    let acknowledged = bytes_acknowledged(connection.stream.raw_fd());
+    let kept = connection.requests > 0;
+    connection.requests += 1;
+    let framing = match (outgoing.body.is_empty(), outgoing.length) {
+        (true, _) => Framing::None,
+        (false, Some(length)) => Framing::Length(length),
+        (false, None) => Framing::Chunked,
+    };
+    let mut out = BytesMut::new();
+    let told = is_bodiless(&outgoing.head.method) || outgoing.head.headers.contains(&http::header::CONTENT_LENGTH);
+    encode::request(
+        &mut out,
+        outgoing.head,
+        if framing == Framing::None && !told { Framing::Length(0) } else { framing },
+        outgoing.upgrade,
+    );
+    state.stats.cx_tx_bytes.add(out.len() as u64);
+    let mut pump: Pump = Box::pin(pump(connection.stream.clone(), out.freeze(), Rc::clone(&outgoing.body), framing));
+    let mut sent: Option<Result<(), Failure>> = None;
+    let received = std::future::poll_fn(|cx| {
+        if sent.is_none()
+            && let Poll::Ready(done) = pump.as_mut().poll(cx)
+        {
+            // A peer that stopped reading may still have answered; only the client's own failure ends it here.
+            if let Err(failure) = &done
+                && failure.is_downstream()
+            {
+                return Poll::Ready(Err((failure.clone(), None)));
+            }
+            sent = Some(done);
+        }
+        poll_head(&mut connection, outgoing, sent.is_some(), interim, cx)
+    })
+    .await;
+    let parsed = match received {
+        Ok(parsed) => parsed,
+        Err((failure, end)) => {
+            let untouched = acknowledged.is_some() && acknowledged == bytes_acknowledged(connection.stream.raw_fd());
+            let unprocessed = match end {
+                Some(End::Closed) => untouched,
+                Some(End::Reset) => untouched && kept,
+                None => false,
+            };
+            return Err(Unanswered { failure, unprocessed });
+        }
+    };
+    connection.peer_idle = parsed.idle_timeout.map(Duration::from_secs).or(connection.peer_idle);
+    let body = match parsed.framing {
+        Framing::None => Body::Empty,
+        framing => Body::H1(H1Body::new(Rc::clone(&connection.reader), framing, None)),
+    };
+    let local = connection.local;
+    let (pool, generation) = (host.pool.clone(), host.pool.generation());
+    Ok(Answer {
+        head: parsed.head,
+        body,
+        way_up: match sent {
+            None => WayUp::Open(pump),
+            Some(Ok(())) => WayUp::Whole,
+            Some(Err(_)) => WayUp::Broken,
+        },
+        connection: Connection::H1 {
+            connection,
+            keep_alive: parsed.keep_alive,
+            pool,
+            limits: limits(cluster),
+            generation,
+        },
+        upgraded: parsed.upgrade,
+        local,
+    })
+}
+
+/// Writes head and body.
+async fn pump(stream: SharedStream, head: Bytes, body: Rc<Replay>, framing: Framing) -> Result<(), Failure> {
+    let broken = |error: std::io::Error| Failure::with(FailureKind::Terminated { sent: false }, error);
+    let mut cursor = 0;
+    let mut head = Some(head);
+    if framing == Framing::None {
+        return stream.write_all(&mut [head.take().unwrap_or_default()]).await.map_err(broken);
+    }
+    loop {
+        // The head goes out with the first data, or alone if the data keeps the client waiting.
+        let frame = std::future::poll_fn(|cx| match body.poll_frame(&mut cursor, cx) {
+            Poll::Pending if head.is_some() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        })
+        .await;
+        let first = head.take().unwrap_or_default();
+        let mut end = BytesMut::new();
+        match frame {
+            None => stream.write_all(&mut [first]).await.map_err(broken)?,
+            Some(Some(Err(error))) => return Err(downstream(error)),
+            Some(Some(Ok(Frame::Data(data)))) if data.is_empty() => {
+                stream.write_all(&mut [first]).await.map_err(broken)?;
+            }
+            Some(Some(Ok(Frame::Data(data)))) if framing == Framing::Chunked => {
+                let mut size = BytesMut::new();
+                encode::chunk_size(&mut size, data.len());
+                stream
+                    .write_all(&mut [first, size.freeze(), data, Bytes::from_static(b"\r\n")])
+                    .await
+                    .map_err(broken)?;
+            }
+            Some(Some(Ok(Frame::Data(data)))) => stream.write_all(&mut [first, data]).await.map_err(broken)?,
+            Some(Some(Ok(Frame::Trailers(trailers)))) => {
+                if framing == Framing::Chunked {
+                    encode::last_chunk(&mut end, Some(&trailers));
+                }
+                return stream.write_all(&mut [first, end.freeze()]).await.map_err(broken);
+            }
+            Some(None) => {
+                if framing == Framing::Chunked {
+                    encode::last_chunk(&mut end, None);
+                }
+                return stream.write_all(&mut [first, end.freeze()]).await.map_err(broken);
+            }
+        }
+    }
+}
+
+/// How a connection ended on which no byte of an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    /// Aborted, with or without the request having been read.
+    Reset,
+}
+
+/// Reads until a final head is there.
+fn poll_head(
+    connection: &mut H1,
+    outgoing: &Outgoing<'_>,
+    sent: bool,
+    interim: &mut dyn FnMut(ResponseHead),
+    cx: &mut Context<'_>,
+) -> Poll<Result<response::Response, (Failure, Option<End>)>> {
+    let protocol = || Poll::Ready(Err((Failure::new(FailureKind::Protocol), None)));
+    let mut reader = connection.reader.borrow_mut();
+    loop {
+        match response::parse(&mut reader.buffer, &outgoing.head.method, &HEAD_LIMITS) {
+            Ok(Some(parsed)) if parsed.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                // RFC 9110 section 7.8: only to what was asked for.
+                let asked = outgoing.upgrade.is_some() && parsed.upgrade.as_deref() == outgoing.upgrade;
+                return if asked { Poll::Ready(Ok(parsed)) } else { protocol() };
+            }
+            Ok(Some(parsed)) if parsed.head.status.is_informational() => interim(parsed.head),
+            Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
+            Ok(None) => {
+                let end = match ready!(reader.poll_more(cx)) {
+                    Ok(true) => continue,
+                    Ok(false) => End::Closed,
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => End::Reset,
+                    Err(_) => End::Closed,
+                };
+                // A head that broke off is an answer of sorts: the request was read by somebody.
+                if !reader.buffer.is_empty() {
+                    return protocol();
+                }
+                return Poll::Ready(Err((Failure::new(FailureKind::Terminated { sent }), Some(end))));
+            }
+            Err(_) => return protocol(),
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Connections that the upstream closes while a request is on its way: none is lost, none is processed twice.
+//!
+//! The upstream closes an idle connection after a time, and the client asks again at about that time, so that the two cross
+//! at every distance: the close before the request is sent, while it is under way, and after it arrived unread.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lateen_testing::peer::Peer;
+use lateen_testing::upstream::Upstream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::proxy::Setup;
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const IDLE: Duration = Duration::from_millis(4);
+
+/// How many requests; `LATEEN_STALE_REQUESTS` asks for more.
+fn requests() -> usize {
+    std::env::var("LATEEN_STALE_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(4000)
+}
+
+type Processed = Arc<Mutex<HashMap<String, u32>>>;
+
+/// Answers requests, counts each by its path, and closes what was idle for [`IDLE`].
+async fn closing_upstream() -> (SocketAddr, Processed) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    let processed = Processed::default();
+    let count = Arc::clone(&processed);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).expect("a TCP socket can be told so");
+            tokio::spawn(process(stream, Arc::clone(&count)));
+        }
+    });
+    (address, processed)
+}
+
+/// A request is processed when all of it was read; what arrives later than [`IDLE`] after the one before finds the socket
+/// closed, or is in it unread.
+async fn process(mut stream: TcpStream, processed: Processed) {
+    let mut received = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut patience = Duration::MAX;
+    loop {
+        match tokio::time::timeout(patience, stream.read(&mut buffer)).await {
+            Ok(Ok(read @ 1..)) => received.extend_from_slice(&buffer[..read]),
+            _ => return,
+        }
+        let text = std::str::from_utf8(&received).expect("requests are text");
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        if head.starts_with("POST") && body.len() < 4 {
+            continue;
+        }
+        let path = head.split(' ').nth(1).expect("a request has a path").to_owned();
+        *processed.lock().expect("nobody panics").entry(path).or_default() += 1;
+        received.clear();
+        patience = IDLE;
+        if stream.write_all(OK.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn ask(client: &mut Peer, method: &str, path: &str) -> u16 {
+    let body = if method == "POST" { "Content-Length: 4\r\n\r\nbody" } else { "\r\n" };
+    client.send(format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{body}")).await;
+    client.response().await.status
+}
+
+/// Asks at every distance from one millisecond before the upstream closes to one millisecond after.
+async fn crossing(method: &'static str) {
+    const CLIENTS: usize = 4;
+    let (address, processed) = closing_upstream().await;
+    let proxy = Setup::default().start(&[address]).await;
+    let each = requests() / CLIENTS;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let to = proxy.address;
+            tokio::spawn(async move {
+                let mut client = Peer::connect(to).await;
+                let mut failed = 0;
+                for round in 0..each {
+                    if ask(&mut client, method, &format!("/{number}/{round}")).await != 200 {
+                        failed += 1;
+                    }
+                    let distance = Duration::from_micros((round as u64 * 37) % 2000);
+                    let wait = IDLE - Duration::from_millis(1) + distance;
+                    // The runtime's timers are too coarse for this.
+                    tokio::task::spawn_blocking(move || std::thread::sleep(wait)).await.expect("sleeping is safe");
+                }
+                failed
+            })
+        })
+        .collect();
+    let mut failed = 0;
+    for client in clients {
+        failed += client.await.expect("a client does not panic");
+    }
+    let processed = processed.lock().expect("nobody panics");
+    let twice: Vec<_> = processed.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "processed more than once: {twice:?}");
+    assert_eq!(failed, 0, "of {} requests, {} of which were processed", each * CLIENTS, processed.len());
+    assert_eq!(processed.len(), each * CLIENTS);
+    let connections = proxy.stat("cluster.up.upstream_cx_total").await;
+    assert!(connections > 10 && connections < (each * CLIENTS) as u64, "{connections}: closes and reuse both happened");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_get_is_lost_or_doubled() {
+    crossing("GET").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_post_is_lost_or_doubled() {
+    crossing("POST").await;
+}
+
+/// The upstream closes with the request unread in its buffer: a reset, and nothing was processed.
+#[tokio::test]
+async fn a_request_that_nobody_read_is_sent_again() {
+    let upstream = Upstream::start().await;
+    let proxy = Setup::default().start(&[upstream.address]).await;
+    let mut client = proxy.connect().await;
+    client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut first = upstream.accept().await;
+    first.head().await;
+    first.send(OK).await;
+    client.response().await;
+    client.send("POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody").await;
+    let stream = first.into_stream();
+    stream.readable().await.expect("the request arrives");
+    drop(stream);
+    let mut second = upstream.accept().await;
+    second.until("body").await;
+    second.send(OK).await;
+    assert_eq!(client.response().await.status, 200);
+}
+
+/// The upstream read the request and then closed without a word: whether it acted on it, nobody knows.
+#[tokio::test]
+async fn a_request_that_was_read_is_not_sent_again() {
+    let upstream = Upstream::start().await;
+    let proxy = Setup::default().start(&[upstream.address]).await;
+    let mut client = proxy.connect().await;
+    for method in ["GET", "POST"] {
+        client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let mut server = upstream.accept().await;
+        server.head().await;
+        server.send(OK).await;
+        client.response().await;
+        client.send(format!("{method} /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody")).await;
+        server.until("body").await;
+        drop(server);
+        assert_eq!(client.response().await.status, 503, "{method}");
+        assert!(!upstream.is_asked().await, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_closes_every_connection_is_not_asked_for_ever() {
+    let upstream = Upstream::start().await;
+    let proxy = Setup::default().start(&[upstream.address]).await;
+    let mut client = proxy.connect().await;
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n").await;
+    let mut asked = 0;
+    let response = loop {
+        tokio::select! {
+            response = client.response() => break response,
+            connection = upstream.accept() => drop(connection),
+        }
+        asked += 1;
+    };
+    assert_eq!(response.status, 503);
+    assert!((1..=3).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test]
+async fn what_the_upstream_says_of_its_patience_is_heeded() {
+    let upstream = Upstream::start().await;
+    let proxy = Setup::default().start(&[upstream.address]).await;
+    let mut client = proxy.connect().await;
+    client.send("GET /1 HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut first = upstream.accept().await;
+    first.head().await;
+    // It says that it waits no time at all.
+    first.send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=0\r\nContent-Length: 2\r\n\r\nok").await;
+    client.response().await;
+    client.send("GET /2 HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut second = upstream.accept().await;
+    second.head().await;
+    second.send(OK).await;
+    assert_eq!(client.response().await.status, 200);
+}

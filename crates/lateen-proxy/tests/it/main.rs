@@ -1,0 +1,10 @@
+//! The built proxy between scripted peers: real sockets, byte by byte where it matters.
+
+mod http_bodies;
+mod http_connections;
+mod http_failures;
+mod http_hostile;
+mod http_stale;
+mod http_upgrade;
+mod http_versions;
+mod proxy;

@@ -1,0 +1,164 @@
+//! A proxy of a test's own: one listener, one route to one cluster, and what the test adds to them.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use lateen_testing::eventually::eventually;
+use lateen_testing::peer::{Peer, Response};
+
+/// What differs from test to test; each is YAML in flow style.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    /// Fields of the connection manager.
+    pub(crate) manager: &'static str,
+    /// Fields of the route's action.
+    pub(crate) route: &'static str,
+    /// Fields of the cluster.
+    pub(crate) cluster: &'static str,
+    /// The cluster speaks HTTP/2.
+    pub(crate) http2: bool,
+    /// HttpProtocolOptions besides the protocol.
+    pub(crate) options: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    process: Child,
+    pub(crate) address: SocketAddr,
+    admin: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Setup {
+    /// Starts a proxy in front of `upstreams`.
+    pub(crate) async fn start(&self, upstreams: &[SocketAddr]) -> Proxy {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let file = folder.path().join("bootstrap.yaml");
+        let log = folder.path().join("access.log");
+        std::fs::write(&file, self.bootstrap(upstreams, &log.display().to_string())).expect("it can be written");
+        let admin_file = folder.path().join("admin");
+        let process = Command::new(std::env::var("UNDER_TEST").unwrap_or(env!("CARGO_BIN_EXE_lateen-proxy").into()))
+            .args(if std::env::var("UNDER_TEST").is_ok() {
+                &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
+            } else {
+                &[]
+            })
+            .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
+            .arg(&file)
+            .arg("--admin-address-path")
+            .arg(&admin_file)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the proxy can be run");
+        let mut proxy = Proxy { process, address: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), folder };
+        proxy.admin = eventually("the proxy listens", async || {
+            let status = proxy.process.try_wait().expect("a child can be waited for");
+            assert!(status.is_none(), "the proxy ended: {status:?}");
+            std::fs::read_to_string(&admin_file).ok()?.trim().parse().ok()
+        })
+        .await;
+        let listeners = proxy.admin("/listeners").await.body;
+        let address = listeners.lines().find_map(|line| line.strip_prefix("main::")).expect("there is one listener");
+        proxy.address = address.parse().expect("it has an address");
+        proxy
+    }
+
+    fn bootstrap(&self, upstreams: &[SocketAddr], log: &str) -> String {
+        let Self { manager, route, cluster, http2, options } = self;
+        let mut endpoints = String::new();
+        for upstream in upstreams {
+            write!(
+                endpoints,
+                "{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}, ",
+                upstream.ip(),
+                upstream.port()
+            )
+            .expect("a string takes it");
+        }
+        let protocol = if *http2 { "http2_protocol_options" } else { "http_protocol_options" };
+        format!(
+            r#"
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
+static_resources:
+  listeners:
+  - name: main
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
+          stat_prefix: main,
+          access_log: [{{name: file, typed_config: {{"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: "{log}",
+            log_format: {{text_format_source: {{inline_string: "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\n"}}}}}}}}],
+          route_config: {{name: routes, virtual_hosts: [{{name: main, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: up, {route}}}}}]}}]}},
+          http_filters: [{{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}],
+          {manager}}}
+  clusters:
+  - {{name: up, type: STATIC, connect_timeout: 5s,
+      typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{{protocol}: {{}}}}, {options}}}}},
+      load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{endpoints}]}}]}}, {cluster}}}
+"#
+        )
+    }
+}
+
+impl Proxy {
+    /// A client's connection.
+    pub(crate) async fn connect(&self) -> Peer {
+        Peer::connect(self.address).await
+    }
+
+    async fn admin(&self, path: &str) -> Response {
+        let mut peer = Peer::connect(self.admin).await;
+        peer.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await;
+        peer.response().await
+    }
+
+    /// The value of a counter or gauge.
+    pub(crate) async fn stat(&self, name: &str) -> u64 {
+        let body = self.admin("/stats").await.body;
+        let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.unwrap_or_else(|| panic!("no statistic {name}:\n{body}")).parse().expect("it is a number")
+    }
+
+    /// Waits for a counter or gauge to have a value.
+    pub(crate) async fn until_stat(&self, name: &str, value: u64) {
+        eventually(&format!("{name} is {value}"), async || (self.stat(name).await == value).then_some(())).await;
+    }
+
+    /// Waits for the access log's line of a path; the rest of that line: status, flags, details, bytes in and out.
+    pub(crate) async fn logged(&self, path: &str) -> String {
+        let file = self.folder.path().join("access.log");
+        eventually(&format!("{path} is in the access log"), async || {
+            let log = std::fs::read_to_string(&file).unwrap_or_default();
+            log.lines().find_map(|line| Some(line.strip_prefix(path)?.strip_prefix(' ')?.to_owned()))
+        })
+        .await
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
+        line.trim().trim_end_matches(" kB").parse().expect("it is a number")
+    }
+
+    /// Asks the process to end, and gives it the time to.
+    pub(crate) fn terminate(&self) {
+        let pid = self.process.id().to_string();
+        let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill can be run");
+        assert!(status.success());
+    }
+
+    pub(crate) async fn ended(&mut self) {
+        eventually("the proxy ends", async || self.process.try_wait().expect("a child can be waited for")).await;
+    }
+}
