@@ -51,7 +51,7 @@ pub(crate) async fn http1(to: SocketAddr, text: &str) -> Answer {
 
 /// The text of a row as bytes: CRLF line ends, `\xNN` escapes.
 fn wire(text: &str) -> Vec<u8> {
-    let (head, body) = text.split_once("\n\n").unwrap_or((text.trim_end_matches('\n'), ""));
+    let (head, body) = text.split_once("\n\n").unwrap_or_else(|| (text.trim_end_matches('\n'), ""));
     let text = format!("{}\r\n\r\n{}", head.replace('\n', "\r\n"), body.trim_end_matches('\n').replace('\n', "\r\n"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_str();
@@ -130,7 +130,7 @@ pub(crate) async fn http2(to: SocketAddr, text: &str) -> Answer {
 }
 
 fn translate(text: &str) -> Request<Full<Bytes>> {
-    let (head, body) = text.split_once("\n\n").unwrap_or((text.trim_end_matches('\n'), ""));
+    let (head, body) = text.split_once("\n\n").unwrap_or_else(|| (text.trim_end_matches('\n'), ""));
     let mut lines = head.lines();
     let mut words = lines.next().expect("a request has a first line").split(' ');
     let (method, path) = (words.next().expect("a method"), words.next().expect("a path"));

@@ -179,7 +179,7 @@ impl Observed {
         let (theirs, ours) = (self.fields(), lateen.fields());
         let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
         let shown = |fields: &BTreeMap<String, String>, name: &String| {
-            fields.get(name).map_or("(absent)".into(), |v| format!("{v:?}"))
+            fields.get(name).map_or_else(|| "(absent)".into(), |v| format!("{v:?}"))
         };
         names
             .into_iter()

@@ -25,27 +25,26 @@ pub(crate) fn router() -> Router {
         .with_state(Posted::default())
 }
 
-fn product_number(text: &str) -> Result<u64, Response> {
-    text.parse()
-        .map_err(|_| http::json(StatusCode::BAD_REQUEST, &json!({ "error": "please provide numeric product ID" })))
+fn not_numeric() -> Response {
+    http::json(StatusCode::BAD_REQUEST, &json!({ "error": "please provide numeric product ID" }))
 }
 
-async fn read(State(posted): State<Posted>, Path(product): Path<String>) -> Result<Response, Response> {
-    let product = product_number(&product)?;
+async fn read(State(posted): State<Posted>, Path(product): Path<String>) -> Response {
+    let Ok(product) = product.parse::<u64>() else { return not_numeric() };
     let posted = posted.lock().expect("no holder of this lock panics").get(&product).cloned();
     let ratings = posted.unwrap_or_else(|| json!({ "Reviewer1": 5, "Reviewer2": 4 }));
-    Ok(http::json(StatusCode::OK, &json!({ "id": product, "ratings": ratings })))
+    http::json(StatusCode::OK, &json!({ "id": product, "ratings": ratings }))
 }
 
-async fn write(State(posted): State<Posted>, Path(product): Path<String>, body: String) -> Result<Response, Response> {
-    let product = product_number(&product)?;
+async fn write(State(posted): State<Posted>, Path(product): Path<String>, body: String) -> Response {
+    let Ok(product) = product.parse::<u64>() else { return not_numeric() };
     let Ok(ratings @ Value::Object(_)) = serde_json::from_str(&body) else {
-        return Err(http::json(StatusCode::BAD_REQUEST, &json!({ "error": "please provide valid ratings JSON" })));
+        return http::json(StatusCode::BAD_REQUEST, &json!({ "error": "please provide valid ratings JSON" }));
     };
     let mut posted = posted.lock().expect("no holder of this lock panics");
     if posted.len() >= MAX_PRODUCTS && !posted.contains_key(&product) {
-        return Err(http::json(StatusCode::INSUFFICIENT_STORAGE, &json!({ "error": "too many products" })));
+        return http::json(StatusCode::INSUFFICIENT_STORAGE, &json!({ "error": "too many products" }));
     }
     posted.insert(product, ratings.clone());
-    Ok(http::json(StatusCode::OK, &json!({ "id": product, "ratings": ratings })))
+    http::json(StatusCode::OK, &json!({ "id": product, "ratings": ratings }))
 }

@@ -386,7 +386,7 @@ fn lb_policy(cluster: &proto::Cluster, discovery: &Discovery, at: &At) -> Option
 
 /// Only in a table of prime length does every step through it come by every place.
 fn is_prime(number: u64) -> bool {
-    number > 1 && (2..).take_while(|factor| factor * factor <= number).all(|factor| number % factor != 0)
+    number > 1 && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }
 
 /// What `HttpProtocolOptions` (or the older fields of the cluster itself) say.

@@ -346,7 +346,7 @@ impl Conditions {
             }
         };
         let server_name = |name: &String| {
-            if name.contains('*') && !(name.starts_with("*.") && !name[1..].contains('*')) {
+            if name.strip_prefix("*.").unwrap_or(name).contains('*') {
                 at.field("server_names").error(format!("`{name}`: a wildcard is `*.` in front of a name"));
             }
             name.to_ascii_lowercase()

@@ -40,7 +40,7 @@ impl TcpProxy {
                     left = left.saturating_sub((*weight).into());
                     hit
                 });
-                &drawn.or(clusters.last()).expect("compiled with at least one").0
+                &drawn.or_else(|| clusters.last()).expect("compiled with at least one").0
             }
         }
     }

@@ -3,6 +3,3 @@
 pub mod http;
 pub mod network;
 pub mod rbac;
-
-#[cfg(test)]
-mod tests;

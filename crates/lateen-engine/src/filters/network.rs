@@ -37,7 +37,7 @@ impl NetworkFilter {
 impl NetworkRbac {
     /// Whether the connection may go on.
     pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
-        self.rules.as_ref().map_or(Verdict::allowed(), |rules| rules.decide(subject))
+        self.rules.as_ref().map_or_else(Verdict::allowed, |rules| rules.decide(subject))
     }
 
     /// What rules that are only being tried would have said.

@@ -113,7 +113,7 @@ impl HeaderMatcher {
     fn decide(&self, value: Option<Cow<'_, str>>) -> bool {
         match (value, &self.condition) {
             (Some(value), _) => self.holds(&value) != self.invert,
-            (None, Condition::Present(wanted)) => !wanted != self.invert,
+            (None, Condition::Present(wanted)) => *wanted == self.invert,
             (None, _) if self.missing_as_empty => self.holds("") != self.invert,
             // Without a value there is nothing to compare: no match, inverted or not.
             (None, _) => false,

@@ -114,6 +114,3 @@ impl RouteTable {
         self.hosts.iter()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -108,7 +108,7 @@ impl RetryPolicy {
             .unwrap_or(Duration::from_millis(25));
         let max = backoff
             .and_then(|backoff| duration(backoff.max_interval.as_ref(), &at_backoff))
-            .unwrap_or(base.saturating_mul(10));
+            .unwrap_or_else(|| base.saturating_mul(10));
         if backoff.is_some() && (base.is_zero() || max < base) {
             at_backoff.error("base_interval must be above zero and at most max_interval");
         }

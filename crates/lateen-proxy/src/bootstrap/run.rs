@@ -149,7 +149,7 @@ fn unsupported(bootstrap: &Bootstrap) -> Vec<&'static str> {
     refuse(!bootstrap.stats_sinks.is_empty(), "bootstrap: stats_sinks: is not supported");
     refuse(bootstrap.overload_manager.is_some(), "bootstrap: overload_manager: is not supported");
     refuse(!bootstrap.bootstrap_extensions.is_empty(), "bootstrap: bootstrap_extensions: is not supported");
-    refuse(bootstrap.default_socket_interface != "", "bootstrap: default_socket_interface: is not supported");
+    refuse(!bootstrap.default_socket_interface.is_empty(), "bootstrap: default_socket_interface: is not supported");
     let secrets = bootstrap.static_resources.as_ref().is_some_and(|resources| !resources.secrets.is_empty());
     refuse(secrets, "bootstrap: static_resources.secrets: is not supported");
     found

@@ -267,7 +267,7 @@ impl ClusterState {
     ) -> Option<Rc<Host>> {
         let config = self.config.borrow();
         if let Discovery::OriginalDst { port_override } = config.discovery {
-            let address = std::net::SocketAddr::new(original.ip(), port_override.unwrap_or(original.port()));
+            let address = std::net::SocketAddr::new(original.ip(), port_override.unwrap_or_else(|| original.port()));
             return Some(self.original(address));
         }
         let hosts = self.hosts.borrow();

@@ -105,7 +105,7 @@ fn forwarded_for(head: &mut RequestHead, manager: &HttpConnectionManager, connec
         if !head.headers.contains(&FORWARDED_PROTO) {
             head.headers.append(FORWARDED_PROTO, scheme);
         }
-        let remote = nth_from_end(&head.headers, hops).unwrap_or(connection.remote.ip());
+        let remote = nth_from_end(&head.headers, hops).unwrap_or_else(|| connection.remote.ip());
         return Origin { remote, internal: false };
     }
     let remote = if hops == 0 { None } else { nth_from_end(&head.headers, hops - 1) };
@@ -118,7 +118,7 @@ fn forwarded_for(head: &mut RequestHead, manager: &HttpConnectionManager, connec
     if manager.append_x_forwarded_port && !head.headers.contains(&FORWARDED_PORT) {
         head.headers.append(FORWARDED_PORT, HeaderValue::from(connection.local.port()));
     }
-    Origin { remote: remote.unwrap_or(connection.remote.ip()), internal: false }
+    Origin { remote: remote.unwrap_or_else(|| connection.remote.ip()), internal: false }
 }
 
 /// The address that stands at a place in `x-forwarded-for`, counted from its end.

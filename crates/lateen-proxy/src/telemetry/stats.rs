@@ -178,7 +178,11 @@ impl Registry {
                     Metric::Histogram(_) => return None,
                 };
                 let (family, tag) = scope.parts();
-                Some((tag.map_or(format!("{family}.{name}"), |(_, value)| format!("{family}.{value}.{name}")), value))
+                let full = match tag {
+                    None => format!("{family}.{name}"),
+                    Some((_, tag)) => format!("{family}.{tag}.{name}"),
+                };
+                Some((full, value))
             })
             .collect();
         numbers.sort();

@@ -45,19 +45,20 @@ impl Setup {
         let log = folder.path().join("access.log");
         std::fs::write(&file, self.bootstrap(upstreams, &log.display().to_string())).expect("it can be written");
         let admin_file = folder.path().join("admin");
-        let process = Command::new(std::env::var("UNDER_TEST").unwrap_or(env!("CARGO_BIN_EXE_lateen-proxy").into()))
-            .args(if std::env::var("UNDER_TEST").is_ok() {
-                &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
-            } else {
-                &[]
-            })
-            .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
-            .arg(&file)
-            .arg("--admin-address-path")
-            .arg(&admin_file)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the proxy can be run");
+        let process =
+            Command::new(std::env::var("UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lateen-proxy").into()))
+                .args(if std::env::var("UNDER_TEST").is_ok() {
+                    &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
+                } else {
+                    &[]
+                })
+                .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
+                .arg(&file)
+                .arg("--admin-address-path")
+                .arg(&admin_file)
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("the proxy can be run");
         let mut proxy = Proxy { process, address: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), folder };
         proxy.admin = eventually("the proxy listens", async || {
             let status = proxy.process.try_wait().expect("a child can be waited for");
