@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -163,8 +163,17 @@ impl Shared {
         result.map_ok(|()| read)
     }
 
-    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+    /// Writes all of `bytes`, which are taken off as they go.
+    pub(crate) fn poll_write_flush(&self, cx: &mut Context<'_>, bytes: &mut BytesMut) -> Poll<io::Result<()>> {
+        let mut stream = self.0.borrow_mut();
+        while !bytes.is_empty() {
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            bytes.advance(written);
+        }
+        Pin::new(&mut *stream).poll_flush(cx)
     }
 
     pub(crate) async fn fill(&self, buffer: &mut BytesMut) -> io::Result<usize> {

@@ -36,6 +36,8 @@ pub struct HttpConnectionManager {
     /// Upgrades that every route allows, in lower case: `websocket`.
     pub upgrades: Vec<String>,
     pub via: Option<http::HeaderValue>,
+    /// `Expect: 100-continue` goes up and interim responses come down, instead of the one being answered here.
+    pub proxy_100_continue: bool,
     pub generate_request_id: bool,
     pub preserve_external_request_id: bool,
     pub suppress_envoy_headers: bool,
@@ -109,10 +111,9 @@ pub struct Http1Options {
 }
 
 impl HttpConnectionManager {
-    /// Passed over without a word, as they change nothing here: `proxy_100_continue` (an upstream's 100 always passes, and a
-    /// client's wish for one always goes up), `delayed_close_timeout`, `stream_flush_timeout`, `drain_timeout_jitter` (the
-    /// moment of a close that comes anyway), `append_local_overload` (there is no overload manager),
-    /// `stream_error_on_invalid_http_message` (a bad message always ends its connection).
+    /// Passed over without a word, as they change nothing here: `delayed_close_timeout`, `stream_flush_timeout`,
+    /// `drain_timeout_jitter` (the moment of a close that comes anyway), `append_local_overload` (there is no overload
+    /// manager), `stream_error_on_invalid_http_message` (a bad message always ends its connection).
     pub(crate) fn from_xds(config: &proto::HttpConnectionManager, at: &At) -> Option<Self> {
         refuse!(at, config;
             tracing, http3_protocol_options, original_ip_detection_extensions, early_header_mutation_extensions,
@@ -151,6 +152,7 @@ impl HttpConnectionManager {
             client_cert_details: client_cert(config),
             normalization: normalization(config),
             upgrades: upgrades(config, at),
+            proxy_100_continue: config.proxy_100_continue,
             via: if config.via.is_empty() { None } else { header_value(&config.via, &at.field("via")) },
             generate_request_id: bool_or(config.generate_request_id.as_ref(), true),
             preserve_external_request_id: config.preserve_external_request_id,

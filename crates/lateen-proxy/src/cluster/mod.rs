@@ -40,6 +40,7 @@ pub(crate) struct Host {
 #[derive(Debug)]
 pub(crate) struct ClusterStats {
     pub rq_total: Counter,
+    pub rq_1xx: Counter,
     pub rq_2xx: Counter,
     pub rq_3xx: Counter,
     pub rq_4xx: Counter,
@@ -79,6 +80,7 @@ impl ClusterStats {
         let gauge = |name| registry.gauge(&scope, name);
         Self {
             rq_total: counter("upstream_rq_total"),
+            rq_1xx: counter("upstream_rq_1xx"),
             rq_2xx: counter("upstream_rq_2xx"),
             rq_3xx: counter("upstream_rq_3xx"),
             rq_4xx: counter("upstream_rq_4xx"),

@@ -5,11 +5,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use lateen_engine::message::Headers;
 
+use crate::codec::h1::Framing;
 use crate::codec::h1::body::{Decoder, Piece};
-use crate::codec::h1::{Framing, encode};
 use crate::codec::h2 as codec;
 use crate::stream::Shared;
 
@@ -64,28 +63,11 @@ pub(crate) enum Body {
 pub(crate) struct H1Body {
     pub reader: Rc<RefCell<Reader>>,
     decoder: Decoder,
-    /// `100 Continue` is still owed to the client, who waits for it with the body.
-    owed: Option<Owed>,
-}
-
-/// A `100 Continue` that is being written.
-#[derive(Debug)]
-pub(crate) struct Owed {
-    stream: Shared,
-    left: Bytes,
-}
-
-impl Owed {
-    pub(crate) fn new(stream: Shared) -> Self {
-        let mut left = BytesMut::new();
-        encode::interim(&mut left, StatusCode::CONTINUE, &Headers::default());
-        Self { stream, left: left.freeze() }
-    }
 }
 
 impl H1Body {
-    pub(crate) fn new(reader: Rc<RefCell<Reader>>, framing: Framing, owed: Option<Owed>) -> Self {
-        Self { reader, decoder: Decoder::new(framing), owed }
+    pub(crate) fn new(reader: Rc<RefCell<Reader>>, framing: Framing) -> Self {
+        Self { reader, decoder: Decoder::new(framing) }
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -93,16 +75,6 @@ impl H1Body {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
-        if let Some(owed) = &mut self.owed {
-            while !owed.left.is_empty() {
-                let written = ready!(owed.stream.poll_write(cx, &owed.left));
-                match written {
-                    Ok(written) => bytes::Buf::advance(&mut owed.left, written),
-                    Err(_) => return Poll::Ready(Some(Err(BodyError::Ended))),
-                }
-            }
-            self.owed = None;
-        }
         let mut reader = self.reader.borrow_mut();
         loop {
             let ended = reader.ended;

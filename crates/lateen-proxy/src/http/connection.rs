@@ -11,7 +11,7 @@ use lateen_engine::config::http::{CodecType, HttpConnectionManager};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
-use super::body::{Body, H1Body, Owed, Reader};
+use super::body::{Body, H1Body, Reader};
 use super::request::{self, Served, Stats};
 use super::respond::{H1Responder, Responder};
 use crate::codec::h1::request::Rules;
@@ -118,14 +118,13 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
         let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
         let keep_alive = Rc::new(Cell::new(parsed.keep_alive && !spent));
         // 2. The request, with its body still on the wire.
-        let owed = parsed.expects_continue.then(|| Owed::new(stream.clone()));
         let length = match parsed.framing {
             Framing::Length(length) => Some(length),
             Framing::None | Framing::Chunked | Framing::Close => None,
         };
         let body = match parsed.framing {
             Framing::None => Body::Empty,
-            framing => Body::H1(H1Body::new(Rc::clone(&reader), framing, owed)),
+            framing => Body::H1(H1Body::new(Rc::clone(&reader), framing)),
         };
         let responder = Responder::H1(H1Responder {
             stream: stream.clone(),
@@ -134,6 +133,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
             keep_alive: Rc::clone(&keep_alive),
             drain: Rc::clone(&draining),
             trailers: manager.http1.enable_trailers,
+            interim: BytesMut::new(),
         });
         let incoming = request::Incoming {
             head: parsed.head,
@@ -251,6 +251,7 @@ async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<D
         keep_alive: Rc::new(Cell::new(false)),
         drain: Rc::clone(drain),
         trailers: false,
+        interim: BytesMut::new(),
     });
     request::answer_unread(context, head, responder, reply).await;
 }

@@ -21,6 +21,7 @@ use super::headers::{
     ATTEMPT_COUNT, EXPECTED_TIMEOUT, FORWARDED_HOST, MAX_RETRIES, ORIGINAL_HOST, ORIGINAL_PATH, PER_TRY_TIMEOUT,
     RETRY_GRPC_ON, RETRY_ON, SERVICE_TIME, UPSTREAM_TIMEOUT, grpc_timeout, millis,
 };
+use super::interim::Interims;
 use super::request::{After, Exchange, date};
 use super::respond::{self, Responder, Sink};
 use super::watch::{Stopped, Watch};
@@ -78,12 +79,19 @@ pub(super) async fn forward(
     let body = Rc::new(Replay::new(incoming.body, true));
     let length = incoming.length.filter(|length| *length > 0);
     let hash = action.hash(&head, exchange.remote, exchange.context.worker.random());
+    let interims = Interims::new(exchange.context.manager.proxy_100_continue);
     let mut attempts = Attempts {
         exchange,
         action,
         state: &state,
         policy: policy.as_ref(),
-        outgoing: Outgoing { head: &outgoing, body: Rc::clone(&body), length, upgrade: incoming.upgrade.as_deref() },
+        outgoing: Outgoing {
+            head: &outgoing,
+            body: Rc::clone(&body),
+            length,
+            upgrade: incoming.upgrade.as_deref(),
+            interims: &interims,
+        },
         hash,
         tells_attempts: route.tells_attempts,
     };
@@ -93,9 +101,16 @@ pub(super) async fn forward(
     let clock = Clock::new(idle_timeout(attempts.exchange, action), timeout);
     let mut watch = Watch { reader: incoming.reader, body: Rc::clone(&body), clock, answered: 0 };
     let started = Instant::now();
-    let result = watch.over(attempts.attempts(), |cx| responder.poll_gone(cx)).await;
+    let result = watch.over(attempts.attempts(), |cx| responder.poll_interims(&interims, cx)).await;
     exchange.info.received = body.received();
     // 5. The way back.
+    state.stats.rq_1xx.add(interims.count().into());
+    exchange.count_interims(interims.passed());
+    while let Some(head) = interims.pop() {
+        if responder.interim(&head).is_err() {
+            return gone(exchange);
+        }
+    }
     match result {
         Ok(Ok(answer)) => {
             let back = Back { route, action, chosen: &chosen, state: &state, started, cookie, watch };
@@ -326,7 +341,8 @@ impl Attempts<'_, '_, '_> {
             }
             return false;
         }
-        if !self.outgoing.body.is_replayable() {
+        // As in Envoy, an upstream that has said something interim keeps the request.
+        if self.outgoing.interims.count() > 0 || !self.outgoing.body.is_replayable() {
             return false;
         }
         let limits = self.state.limits(self.action.high_priority);
@@ -357,9 +373,9 @@ impl Attempts<'_, '_, '_> {
             body: Rc::clone(&self.outgoing.body),
             length: self.outgoing.length,
             upgrade: self.outgoing.upgrade,
+            interims: self.outgoing.interims,
         };
-        let mut interim = |_: ResponseHead| {};
-        let trying = attempt(&context.worker, self.state, host, &outgoing, &mut interim);
+        let trying = attempt(&context.worker, self.state, host, &outgoing);
         let result = match self.policy.and_then(|policy| policy.per_try_timeout) {
             None => trying.await,
             Some(limit) => match tokio::time::timeout(limit, trying).await {

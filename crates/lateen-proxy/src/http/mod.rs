@@ -5,6 +5,7 @@ mod clock;
 pub(crate) mod connection;
 mod forward;
 mod headers;
+pub(crate) mod interim;
 mod request;
 mod respond;
 mod upgrade;

@@ -19,6 +19,7 @@ use super::body::{Body, Reader};
 use super::connection::Context;
 use super::forward;
 use super::headers::{self, Origin};
+use super::interim;
 use super::respond::{self, Responder};
 use super::upgrade::Upgraded;
 use crate::stream::Stream;
@@ -109,10 +110,18 @@ pub(super) struct Exchange<'a> {
 }
 
 /// Serves one request.
-pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, responder: Responder) -> Served<'_> {
+pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, mut responder: Responder) -> Served<'_> {
     context.stats.rq_total.inc();
     let _active = context.stats.rq_active.hold();
-    let Incoming { head, body, length, upgrade, reader } = incoming;
+    let Incoming { mut head, body, length, upgrade, reader } = incoming;
+    if !context.manager.proxy_100_continue
+        && let Some(interim) = interim::go_on(&mut head)
+    {
+        context.stats.classes[0].inc();
+        if responder.interim(&interim).is_err() || responder.flush().await.is_err() {
+            return Served::Close;
+        }
+    }
     let mut exchange = Exchange::new(context, head);
     exchange.upgrade = upgrade.is_some();
     let flow = exchange.decide(upgrade.as_deref()).await;
@@ -359,6 +368,10 @@ impl<'a> Exchange<'a> {
             self.info.request_headers = std::mem::take(&mut self.head.headers);
             self.context.worker.shared.access_logs.log(logs, &self.info);
         }
+    }
+
+    pub(super) fn count_interims(&self, count: u32) {
+        self.context.stats.classes[0].add(count.into());
     }
 
     pub(super) fn count_no_cluster(&self) {

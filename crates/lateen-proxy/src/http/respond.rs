@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, header};
@@ -12,6 +12,7 @@ use lateen_engine::message::{Headers, ResponseHead, Version};
 
 use super::body::Frame;
 use super::headers::{GRPC_MESSAGE, GRPC_STATUS};
+use super::interim::Interims;
 use crate::codec::h1::{Framing, encode};
 use crate::codec::h2 as codec;
 use crate::listener::drain::{Drain, Phase};
@@ -35,6 +36,8 @@ pub(super) struct H1Responder {
     pub(super) keep_alive: Rc<Cell<bool>>,
     pub(super) drain: Rc<Drain>,
     pub(super) trailers: bool,
+    /// What is left to write of interim responses.
+    pub(super) interim: BytesMut,
 }
 
 /// A response under way.
@@ -78,8 +81,46 @@ impl Responder {
         }
     }
 
-    /// Ready when the client has gone away (HTTP/2; on HTTP/1.1 the reader sees it).
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sends an interim response, or has it ready to be sent before anything else.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) fn interim(&mut self, head: &ResponseHead) -> Result<(), Gone> {
+        match self {
+            // RFC 9110 section 15.2: HTTP/1.0 has none.
+            Self::H1(responder) if responder.version == Version::Http10 => {}
+            Self::H1(responder) => encode::interim(&mut responder.interim, head.status, &head.headers),
+            Self::H2(responder) => responder.send_informational(codec::to_response(head)).map_err(|_| Gone)?,
+        }
+        Ok(())
+    }
+
+    /// Sends the interim responses that are ready.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        let Self::H1(H1Responder { stream, interim, .. }) = self else { return Ok(()) };
+        std::future::poll_fn(|cx| stream.poll_write_flush(cx, interim)).await.map_err(|_| Gone)
+    }
+
+    /// Sends interim responses as they come. Ready when the client has gone away (HTTP/2; on HTTP/1.1 the reader sees it).
+    pub(super) fn poll_interims(&mut self, interims: &Interims, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Self::H1(responder) = self
+                && !responder.interim.is_empty()
+            {
+                match ready!(responder.stream.poll_write_flush(cx, &mut responder.interim)) {
+                    Ok(()) => {}
+                    Err(_) => return Poll::Ready(()),
+                }
+            }
+            match interims.pop() {
+                Some(head) if self.interim(&head).is_err() => return Poll::Ready(()),
+                Some(_) => {}
+                None => break,
+            }
+        }
         match self {
             Self::H1(_) => Poll::Pending,
             Self::H2(responder) => responder.poll_reset(cx).map(|_| ()),
@@ -88,7 +129,7 @@ impl Responder {
 }
 
 impl H1Responder {
-    async fn send(self, head: ResponseHead, end: bool, whole: Option<Bytes>) -> Result<Sink, Gone> {
+    async fn send(mut self, head: ResponseHead, end: bool, whole: Option<Bytes>) -> Result<Sink, Gone> {
         let bodiless =
             self.head_request || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
         let known = head.headers.contains(&header::CONTENT_LENGTH);
@@ -102,7 +143,7 @@ impl H1Responder {
         if framing == Framing::Close || self.drain.phase() != Phase::Open {
             self.keep_alive.set(false);
         }
-        let mut out = BytesMut::new();
+        let mut out = std::mem::take(&mut self.interim);
         let mut head = head;
         if framing == Framing::None {
             // An answer without a body and without a length would be read until the connection ends.

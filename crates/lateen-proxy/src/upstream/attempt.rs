@@ -28,6 +28,7 @@ use super::replay::Replay;
 use super::{http1, http2};
 use crate::cluster::{ClusterState, Host, Slot};
 use crate::http::body::{Body, BodyError, Frame};
+use crate::http::interim::Interims;
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::Held;
 use crate::worker::Worker;
@@ -40,6 +41,8 @@ pub(crate) struct Outgoing<'a> {
     pub length: Option<u64>,
     /// An upgrade that is asked for.
     pub upgrade: Option<&'a str>,
+    /// Where interim responses go.
+    pub interims: &'a Interims,
 }
 
 /// What came down.
@@ -173,7 +176,7 @@ impl From<Failure> for Unanswered {
 /// How often a request that was not processed is moved to another connection.
 const MOVES: u32 = 2;
 
-/// Sends a request to a host and waits for the head of the answer. `interim` is told of 1xx responses.
+/// Sends a request to a host and waits for the head of the answer.
 ///
 /// # Errors
 /// Why there is no answer.
@@ -182,11 +185,10 @@ pub(crate) async fn attempt(
     state: &Rc<ClusterState>,
     host: &Rc<Host>,
     outgoing: &Outgoing<'_>,
-    interim: &mut dyn FnMut(ResponseHead),
 ) -> Result<Answer, Failure> {
     let mut moves = 0;
     loop {
-        match once(worker, state, host, outgoing, moves == 0, interim).await {
+        match once(worker, state, host, outgoing, moves == 0).await {
             Ok(answer) => return Ok(answer),
             Err(Unanswered { unprocessed: true, .. }) if moves < MOVES && outgoing.body.is_replayable() => moves += 1,
             Err(Unanswered { failure, .. }) => return Err(failure),
@@ -201,7 +203,6 @@ async fn once(
     host: &Rc<Host>,
     outgoing: &Outgoing<'_>,
     kept: bool,
-    interim: &mut dyn FnMut(ResponseHead),
 ) -> Result<Answer, Unanswered> {
     let cluster = state.config();
     let http2 = match cluster.protocol {
@@ -215,7 +216,7 @@ async fn once(
     }
     let connection = if kept { host.pool.take_h1(&limits(&cluster)) } else { None };
     if let Some(connection) = connection {
-        return http1::send(state, host, connection, &cluster, outgoing, interim).await;
+        return http1::send(state, host, connection, &cluster, outgoing).await;
     }
     let generation = host.pool.generation();
     let (connected, slot, held) = open(worker, state, host, &cluster, outgoing.head.host()).await?;
@@ -224,7 +225,7 @@ async fn once(
         return http2::exchange(worker, state, host, &cluster, outgoing).await;
     }
     let connection = H1::new(connected.stream, connected.local, slot, held);
-    http1::send(state, host, connection, &cluster, outgoing, interim).await
+    http1::send(state, host, connection, &cluster, outgoing).await
 }
 
 /// Opens one more connection to a host, if the cluster may have it.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use lateen_engine::config::cluster::Cluster;
-use lateen_engine::message::ResponseHead;
 
 use super::attempt::{Answer, Connection, Outgoing, Pump, Unanswered, WayUp, downstream, limits};
 use super::pool::H1;
@@ -38,7 +37,6 @@ pub(super) async fn send(
     mut connection: H1,
     cluster: &Cluster,
     outgoing: &Outgoing<'_>,
-    interim: &mut dyn FnMut(ResponseHead),
 ) -> Result<Answer, Unanswered> {
     let acknowledged = bytes_acknowledged(connection.stream.raw_fd());
     let kept = connection.requests > 0;
@@ -71,7 +69,7 @@ pub(super) async fn send(
             }
             sent = Some(done);
         }
-        poll_head(&mut connection, outgoing, sent.is_some(), interim, cx)
+        poll_head(&mut connection, outgoing, sent.is_some(), cx)
     })
     .await;
     let parsed = match received {
@@ -89,7 +87,7 @@ pub(super) async fn send(
     connection.peer_idle = parsed.idle_timeout.map(Duration::from_secs).or(connection.peer_idle);
     let body = match parsed.framing {
         Framing::None => Body::Empty,
-        framing => Body::H1(H1Body::new(Rc::clone(&connection.reader), framing, None)),
+        framing => Body::H1(H1Body::new(Rc::clone(&connection.reader), framing)),
     };
     let local = connection.local;
     let (pool, generation) = (host.pool.clone(), host.pool.generation());
@@ -175,7 +173,6 @@ fn poll_head(
     connection: &mut H1,
     outgoing: &Outgoing<'_>,
     sent: bool,
-    interim: &mut dyn FnMut(ResponseHead),
     cx: &mut Context<'_>,
 ) -> Poll<Result<response::Response, (Failure, Option<End>)>> {
     let protocol = || Poll::Ready(Err((Failure::new(FailureKind::Protocol), None)));
@@ -187,7 +184,7 @@ fn poll_head(
                 let asked = outgoing.upgrade.is_some() && parsed.upgrade.as_deref() == outgoing.upgrade;
                 return if asked { Poll::Ready(Ok(parsed)) } else { protocol() };
             }
-            Ok(Some(parsed)) if parsed.head.status.is_informational() => interim(parsed.head),
+            Ok(Some(parsed)) if parsed.head.status.is_informational() => outgoing.interims.push(parsed.head),
             Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
             Ok(None) => {
                 let end = match ready!(reader.poll_more(cx)) {

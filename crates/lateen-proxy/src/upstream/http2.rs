@@ -115,6 +115,11 @@ async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswe
                 return Poll::Ready(Err(Unanswered { failure, unprocessed: false }));
             }
         }
+        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+            if let Ok(head) = codec::response_head(&interim.into_parts().0) {
+                outgoing.interims.push(head);
+            }
+        }
         let sent = !matches!(way_up, WayUp::Open(_));
         response.as_mut().poll(cx).map_err(|error| {
             let failure = failed(&error, sent);

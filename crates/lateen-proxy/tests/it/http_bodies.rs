@@ -102,34 +102,6 @@ async fn responses_that_have_no_body_have_none() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_100_is_told_to_go_on() {
-    let upstream = Upstream::start().await;
-    let proxy = Setup::default().start(&[upstream.address]).await;
-    let mut client = proxy.connect().await;
-    client.send("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
-    assert_eq!(client.head().await, "HTTP/1.1 100 Continue");
-    let mut server = upstream.accept().await;
-    assert!(!server.head().await.contains("\r\nexpect:"), "it was told here");
-    client.send("hello").await;
-    assert_eq!(server.take(5).await, "hello");
-    // An upstream that says it too says it to nobody: the client was told already.
-    server.send(["HTTP/1.1 100 Continue\r\n\r\n", OK].concat()).await;
-    assert!(client.head().await.starts_with("HTTP/1.1 200 OK"));
-}
-
-#[tokio::test]
-async fn a_refused_body_is_not_asked_for() {
-    let upstream = Upstream::start().await;
-    let proxy = Setup { manager: "request_headers_timeout: 5s", ..Setup::default() }.start(&[]).await;
-    let mut client = proxy.connect().await;
-    client.send("POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
-    assert!(client.head().await.starts_with("HTTP/1.1 503"), "and no 100 before it");
-    assert_eq!(client.take(19).await, "no healthy upstream");
-    assert_eq!(client.end().await, "", "nobody knows whether the body comes");
-    drop(upstream);
-}
-
-#[tokio::test]
 async fn an_answer_before_the_body_goes_down_while_the_body_goes_up() {
     let upstream = Upstream::start().await;
     let proxy = Setup::default().start(&[upstream.address]).await;

@@ -4,6 +4,7 @@ mod http_bodies;
 mod http_connections;
 mod http_failures;
 mod http_hostile;
+mod http_interim;
 mod http_stale;
 mod http_upgrade;
 mod http_versions;

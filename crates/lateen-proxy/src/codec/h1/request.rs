@@ -22,7 +22,6 @@ pub(crate) struct Request {
     pub head: RequestHead,
     pub framing: Framing,
     pub keep_alive: bool,
-    pub expects_continue: bool,
     /// What `Upgrade` asks for, in lower case.
     pub upgrade: Option<String>,
 }
@@ -98,21 +97,15 @@ fn assemble(
         (true, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase),
         _ => None,
     };
-    let expects_continue = version == Version::Http11
-        && headers.get(&header::EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let trailers =
         headers.get_all(&header::TE).flat_map(super::tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"));
     strip_hop_by_hop(&mut headers);
-    if expects_continue {
-        // The client is told to go on from here.
-        headers.remove(&header::EXPECT);
-    }
     if trailers {
         headers.append(header::TE, HeaderValue::from_static("trailers"));
     }
     let keep_alive = if version == Version::Http11 { !options.close } else { options.keep_alive };
     let head = RequestHead { method, scheme, authority, path, headers, version };
-    Ok(Request { head, framing, keep_alive, expects_continue, upgrade })
+    Ok(Request { head, framing, keep_alive, upgrade })
 }
 
 /// RFC 9112 section 3.2: exactly one Host in HTTP/1.1.
