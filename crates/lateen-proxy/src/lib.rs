@@ -11,6 +11,7 @@ mod codec;
 mod config;
 mod http;
 mod identity;
+mod lifecycle;
 mod listener;
 mod stream;
 mod tcp;

@@ -10,6 +10,9 @@ use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::{EndpointSet, Snapshot};
 
 use crate::cluster::ClusterState;
+use crate::config::Received;
+use crate::lifecycle::Lifecycle;
+use crate::listener::Addresses;
 use crate::telemetry::access_log::AccessLogs;
 use crate::telemetry::stats::Registry;
 use crate::tls::TlsStore;
@@ -23,6 +26,11 @@ pub(crate) struct Shared {
     pub stats: Registry,
     pub access_logs: AccessLogs,
     pub tls: TlsStore,
+    pub lifecycle: Lifecycle,
+    /// Where listeners listen; differs from what they ask for with port 0.
+    pub listening: ArcSwap<Addresses>,
+    /// What discovery sent, for the admin port.
+    pub received: Received,
     /// SO_MARK for upstream sockets, by which redirect rules know the proxy's own traffic.
     pub socket_mark: Option<u32>,
     pub hostname: Option<Arc<str>>,

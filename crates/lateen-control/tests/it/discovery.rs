@@ -47,13 +47,13 @@ struct Taker {
 }
 
 impl Handler for Taker {
-    fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
+    async fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
         let stubborn = *self.stubborn.lock().unwrap() && update.type_url == type_url::CLUSTER;
-        if stubborn && let Some((name, _)) = update.upserts.first() {
-            return Err(vec![Rejection { resource: name.clone(), reason: "not to my taste".to_owned() }]);
+        if stubborn && let Some(upsert) = update.upserts.first() {
+            return Err(vec![Rejection { resource: upsert.name.clone(), reason: "not to my taste".to_owned() }]);
         }
         self.seen.send_modify(|seen| {
-            seen.names.extend(update.upserts.into_iter().map(|(name, _)| name));
+            seen.names.extend(update.upserts.into_iter().map(|upsert| upsert.name));
             for name in update.removals {
                 seen.names.remove(&name);
             }

@@ -21,5 +21,5 @@ pub use error::ConfigError;
 pub use http::HttpConnectionManager;
 pub use listener::{FilterChain, Listener};
 pub use metadata::{Origin, Value};
-pub use resources::{Resources, Update, Wanted};
-pub use snapshot::Snapshot;
+pub use resources::{Candidate, Resources, Wanted};
+pub use snapshot::{Snapshot, Warming};

@@ -25,12 +25,12 @@ pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listene
 pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
 pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
-/// New versions and removals of resources of one type.
-#[derive(Clone, Debug, Default)]
-pub struct Update {
-    pub type_url: String,
-    pub upserts: Vec<(String, Any)>,
-    pub removals: Vec<String>,
+/// A compiled resource that is about to be taken. Whoever knows more of the world than this crate (whether a certificate can
+/// be read, whether a port is free) may refuse it.
+#[derive(Clone, Copy, Debug)]
+pub enum Candidate<'a> {
+    Cluster(&'a Cluster),
+    Listener(&'a Listener),
 }
 
 /// Names that resources refer to, to be subscribed to.
@@ -101,55 +101,71 @@ impl Resources {
         Ok(())
     }
 
-    /// Applies an update: what compiles is taken, what does not is told and changes nothing.
+    /// Takes a resource, or its new version, if it compiles and passes `check`. If not, nothing changes: the last good
+    /// version stays.
     ///
     /// # Errors
-    /// One or more per refused resource.
-    pub fn apply(&mut self, update: &Update) -> Result<(), Vec<ConfigError>> {
-        let mut errors = Vec::new();
-        for (name, any) in &update.upserts {
-            let applied = match update.type_url.as_str() {
-                CLUSTER => self.cluster(name, any),
-                ENDPOINTS => self.endpoint_set(name, any),
-                LISTENER => self.listener(name, any),
-                ROUTES => self.route_table(name, any),
-                other => Err(vec![refusal(name, format!("resources of type {other} are not taken"))]),
-            };
-            errors.extend(applied.err().into_iter().flatten());
+    /// Everything that is wrong with it.
+    pub fn upsert(
+        &mut self,
+        type_url: &str,
+        name: &str,
+        any: &Any,
+        check: impl FnOnce(Candidate<'_>) -> Result<(), Vec<ConfigError>>,
+    ) -> Result<(), Vec<ConfigError>> {
+        match type_url {
+            CLUSTER => self.cluster(name, any, check),
+            ENDPOINTS => self.endpoint_set(name, any),
+            LISTENER => self.listener(name, any, check),
+            ROUTES => self.route_table(name, any),
+            other => Err(vec![refusal(name, format!("resources of type {other} are not taken"))]),
         }
-        for name in &update.removals {
-            if self.is_fixed(&update.type_url, name) {
-                continue;
-            }
-            match update.type_url.as_str() {
-                CLUSTER => drop(self.clusters.remove(name.as_str())),
-                ENDPOINTS => drop(self.endpoints.remove(name.as_str())),
-                LISTENER => drop(self.listeners.remove(name.as_str())),
-                ROUTES => drop(self.routes.remove(name.as_str())),
-                _ => {}
-            }
+    }
+
+    /// Removes a resource, if it is there and not of the bootstrap.
+    pub fn remove(&mut self, type_url: &str, name: &str) {
+        if self.is_fixed(type_url, name) {
+            return;
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        match type_url {
+            CLUSTER => drop(self.clusters.remove(name)),
+            ENDPOINTS => drop(self.endpoints.remove(name)),
+            LISTENER => drop(self.listeners.remove(name)),
+            ROUTES => drop(self.routes.remove(name)),
+            _ => {}
+        }
     }
 
     fn is_fixed(&self, type_url: &str, name: &str) -> bool {
         self.fixed.iter().any(|(kind, known)| *kind == type_url && **known == *name)
     }
 
-    fn cluster(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
+    fn cluster(
+        &mut self,
+        name: &str,
+        any: &Any,
+        check: impl FnOnce(Candidate<'_>) -> Result<(), Vec<ConfigError>>,
+    ) -> Result<(), Vec<ConfigError>> {
         if self.is_fixed(CLUSTER, name) {
             return Err(vec![refusal(name, "is a static cluster of the bootstrap")]);
         }
         let cluster = Cluster::from_xds(&decode::<ProtoCluster>(name, any)?)?;
+        check(Candidate::Cluster(&cluster))?;
         replace(&mut self.clusters, Arc::clone(&cluster.name), cluster, |cluster| cluster.fingerprint);
         Ok(())
     }
 
-    fn listener(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
+    fn listener(
+        &mut self,
+        name: &str,
+        any: &Any,
+        check: impl FnOnce(Candidate<'_>) -> Result<(), Vec<ConfigError>>,
+    ) -> Result<(), Vec<ConfigError>> {
         if self.is_fixed(LISTENER, name) {
             return Err(vec![refusal(name, "is a static listener of the bootstrap")]);
         }
         let listener = Listener::from_xds(&decode::<ProtoListener>(name, any)?)?;
+        check(Candidate::Listener(&listener))?;
         replace(&mut self.listeners, Arc::clone(&listener.name), listener, |listener| listener.fingerprint);
         Ok(())
     }
@@ -201,7 +217,7 @@ impl Resources {
             if listener.route_names().all(|route| self.routes.contains_key(route)) {
                 snapshot.listeners.insert(Arc::clone(name), Arc::clone(listener));
             } else {
-                snapshot.warming.push(Arc::clone(name));
+                snapshot.warming.listeners.insert(Arc::clone(name));
                 if let Some(old) = previous.listeners.get(name) {
                     // It still serves: keep what it names, too.
                     for route in old.route_names() {
@@ -223,7 +239,7 @@ impl Resources {
                 snapshot.clusters.insert(Arc::clone(name), Arc::clone(cluster));
                 continue;
             }
-            snapshot.warming.push(Arc::clone(name));
+            snapshot.warming.clusters.insert(Arc::clone(name));
             let old = previous.clusters.get(name).unwrap_or(cluster);
             if let Discovery::Eds(service) = &old.discovery
                 && let Some(set) = previous.endpoints.get(service)

@@ -1,7 +1,7 @@
 //! What workers read: listeners, route tables, clusters and endpoints, linked and immutable. A request takes everything it
 //! needs from one snapshot, so it never sees half of two configurations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,8 +20,20 @@ pub struct Snapshot {
     pub(super) clusters: HashMap<Arc<str>, Arc<Cluster>>,
     pub(super) endpoints: HashMap<Arc<str>, Arc<EndpointSet>>,
     pub(super) by_address: HashMap<SocketAddr, Arc<Listener>>,
-    /// Names of listeners and clusters that wait for something they refer to.
-    pub(super) warming: Vec<Arc<str>>,
+    pub(super) warming: Warming,
+}
+
+/// Names of what waits for something it refers to: a listener for its route tables, a cluster for its endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Warming {
+    pub listeners: BTreeSet<Arc<str>>,
+    pub clusters: BTreeSet<Arc<str>>,
+}
+
+impl Warming {
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty() && self.clusters.is_empty()
+    }
 }
 
 impl Snapshot {
@@ -69,16 +81,7 @@ impl Snapshot {
         self.routes.values()
     }
 
-    /// Puts back the listener that `previous` has, or none: the new one cannot be listened on.
-    pub fn revert_listener(&mut self, name: &str, previous: &Self) {
-        match previous.listeners.get(name) {
-            Some(old) => drop(self.listeners.insert(Arc::clone(&old.name), Arc::clone(old))),
-            None => drop(self.listeners.remove(name)),
-        }
-        self.index();
-    }
-
-    pub fn warming(&self) -> &[Arc<str>] {
+    pub fn warming(&self) -> &Warming {
         &self.warming
     }
 

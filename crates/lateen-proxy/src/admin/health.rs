@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::{Answer, text};
-use crate::config::Progress;
+use crate::lifecycle::State;
 use crate::worker::Shared;
 
 /// What readiness is made of.
@@ -16,29 +16,21 @@ use crate::worker::Shared;
 pub(crate) struct Health {
     shared: Arc<Shared>,
     certificate: watch::Receiver<bool>,
-    progress: watch::Receiver<Progress>,
 }
 
 impl Health {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        certificate: watch::Receiver<bool>,
-        progress: watch::Receiver<Progress>,
-    ) -> Self {
-        Self { shared, certificate, progress }
+    pub(crate) fn new(shared: Arc<Shared>, certificate: watch::Receiver<bool>) -> Self {
+        Self { shared, certificate }
     }
 
     /// What is still missing; nothing once the proxy has been ready.
     fn missing(&self) -> Option<&'static str> {
-        let progress = *self.progress.borrow();
-        if !*self.certificate.borrow() {
-            Some("no certificate yet\n")
-        } else if !progress.listeners {
-            Some("no listeners yet\n")
-        } else if !progress.warm {
-            Some("listeners or clusters wait for what they refer to\n")
-        } else {
-            None
+        match self.shared.lifecycle.state() {
+            State::PreInitializing if !*self.certificate.borrow() => Some("no certificate yet\n"),
+            State::PreInitializing => Some("no clusters yet\n"),
+            State::Initializing => Some("no listeners yet, or listeners or clusters wait for what they refer to\n"),
+            State::Live => None,
+            State::Draining => Some("draining\n"),
         }
     }
 
@@ -48,7 +40,7 @@ impl Health {
                 None => text(StatusCode::OK, ""),
                 Some(missing) => text(StatusCode::SERVICE_UNAVAILABLE, missing),
             },
-            (&Method::GET, "/stats/prometheus") => text(StatusCode::OK, self.shared.stats.prometheus()),
+            (&Method::GET, "/stats/prometheus") => text(StatusCode::OK, self.shared.stats.prometheus(|_, _| true)),
             _ => text(StatusCode::NOT_FOUND, "there are GET /healthz/ready and GET /stats/prometheus\n"),
         }
     }
@@ -56,5 +48,5 @@ impl Health {
 
 /// Serves for as long as the process lives.
 pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
-    super::serve_with(listener, move |request| health.answer(request)).await;
+    super::serve_with(listener, move |request| std::future::ready(health.answer(&request))).await;
 }

@@ -1,10 +1,14 @@
 //! The admin port, with Envoy's paths and shapes.
 
-mod dump;
+mod certs;
+mod config_dump;
 pub(crate) mod health;
+mod hosts;
 pub(crate) mod ports;
+mod query;
+mod stats;
 
-use std::net::SocketAddr;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -15,105 +19,130 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde_json::json;
+use prost::Message as _;
+use serde::Serialize as _;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::lifecycle::State;
 use crate::worker::Shared;
+use query::Query;
 
-const HELP: &str = "admin commands are:\n\
-  /certs: certificates that are served\n\
-  /clusters: upstream clusters and their hosts\n\
-  /config_dump: the configuration in force\n\
-  /help: this page\n\
-  /listeners: listeners and their addresses\n\
-  /quitquitquit (POST): drain and end\n\
-  /ready: whether the proxy serves\n\
-  /server_info: version and state\n\
-  /stats: counters and gauges; ?format=json, ?filter=TEXT\n\
-  /stats/prometheus: the same for Prometheus, with histograms\n";
+const COMMANDS: &str = "admin commands are:
+  /: Admin home page
+  /certs: print certs on machine
+  /clusters: upstream cluster status
+      filter: Regular expression for filtering clusters by name
+      format: File format to use; One of (text, json)
+  /config_dump: dump current configs
+      resource: The resource to dump
+      mask: The mask to apply. When both resource and mask are specified, the mask is applied to every element in the \
+desired repeated field so that only a subset of fields are returned
+      name_regex: Dump only the currently loaded configurations whose names match the specified regex
+      include_eds: Dump currently loaded configuration including EDS
+  /help: print out list of admin commands
+  /listeners: print listener info
+      format: File format to use; One of (text, json)
+  /quitquitquit (POST): exit the server
+  /ready: print server state, return 200 if LIVE, otherwise return 503
+  /server_info: print server version/status information
+  /stats: print server stats
+      usedonly: Only include stats that have been written by system since restart
+      filter: Regular expression for filtering stats
+      format: Format to use; One of (text, json, prometheus)
+      type: Stat types to include; One of (All, Counters, Gauges, Histograms)
+  /stats/prometheus: print server stats in prometheus format
+      usedonly: Only include stats that have been written by system since restart
+      filter: Regular expression for filtering stats
+";
 
 #[derive(Debug)]
 pub struct Admin {
-    shared: Arc<Shared>,
-    bootstrap: Bootstrap,
-    listeners: Vec<(Arc<str>, SocketAddr)>,
+    origin: config_dump::Origin,
+    /// Of the node, for `/server_info`.
+    node: Value,
     quit: watch::Sender<bool>,
     started: Instant,
-    start_time: SystemTime,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        bootstrap: Bootstrap,
-        listeners: Vec<(Arc<str>, SocketAddr)>,
-        quit: watch::Sender<bool>,
-    ) -> Self {
-        Self { shared, bootstrap, listeners, quit, started: Instant::now(), start_time: SystemTime::now() }
+    pub(crate) fn new(shared: Arc<Shared>, bootstrap: &Bootstrap, quit: watch::Sender<bool>) -> Self {
+        let node = bootstrap.node.as_ref();
+        let node = node.map_or_else(|| json!({}), |node| json!({ "id": node.id, "cluster": node.cluster }));
+        let origin =
+            config_dump::Origin { shared, bootstrap: bootstrap.encode_to_vec().into(), since: SystemTime::now() };
+        Self { origin, node, quit, started: Instant::now() }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
-        let query = request.uri().query().unwrap_or_default();
-        let parameter = |name: &str| {
-            query
-                .split('&')
-                .filter_map(|pair| pair.split_once('='))
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value)
-        };
-        let json_wanted = parameter("format") == Some("json");
-        match (request.method(), request.uri().path()) {
-            (&Method::POST, "/quitquitquit") => {
-                self.quit.send_replace(true);
-                text(StatusCode::OK, "OK\n")
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        let shared = &self.origin.shared;
+        if path == "/quitquitquit" {
+            if request.method() != Method::POST {
+                let complaint = format!("Method {} not allowed, POST required.", request.method());
+                return text(StatusCode::METHOD_NOT_ALLOWED, complaint);
             }
-            (_, "/quitquitquit") => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed: POST is required\n"),
-            (&Method::GET | &Method::HEAD, path) => match path {
-                "/" | "/help" => text(StatusCode::OK, HELP),
-                "/ready" => text(StatusCode::OK, "LIVE\n"),
-                "/server_info" => json(&self.server_info()),
-                "/listeners" if json_wanted => json(&dump::listeners(&self.listeners)),
-                "/listeners" => text(
-                    StatusCode::OK,
-                    self.listeners.iter().map(|(name, at)| format!("{name}::{at}\n")).collect::<String>(),
-                ),
-                "/clusters" if json_wanted => json(&dump::clusters(&self.shared)),
-                "/clusters" => text(StatusCode::OK, dump::clusters_text(&self.shared)),
-                "/config_dump" => match dump::config(&self.bootstrap, self.start_time) {
-                    Ok(dump) => json(&dump),
-                    Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-                },
-                "/certs" => json(&json!({ "certificates": self.shared.tls.certificates() })),
-                "/stats/prometheus" => text(StatusCode::OK, self.shared.stats.prometheus()),
-                "/stats" if parameter("format") == Some("prometheus") => {
-                    text(StatusCode::OK, self.shared.stats.prometheus())
-                }
-                "/stats" => self.stats(parameter("filter").unwrap_or_default(), json_wanted),
-                _ => text(StatusCode::NOT_FOUND, "invalid path. admin commands are listed at /help\n"),
-            },
-            _ => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n"),
+            self.quit.send_replace(true);
+            return text(StatusCode::OK, "OK\n");
+        }
+        let query = Query::new(request.uri().query());
+        let json_wanted = query.value("format") == Some("json");
+        match path {
+            "/" | "/help" => text(StatusCode::OK, COMMANDS),
+            "/ready" => self.ready(),
+            "/server_info" => json_answer(&self.server_info()),
+            "/listeners" if json_wanted => json_answer(&hosts::listeners(shared)),
+            "/listeners" => text(StatusCode::OK, hosts::listeners_text(shared)),
+            "/clusters" if json_wanted => json_answer(&hosts::clusters(shared)),
+            "/clusters" => self.clusters(&query),
+            // These read files, or decode everything: others are to be served meanwhile.
+            "/config_dump" | "/certs" => {
+                let admin = Arc::clone(&self);
+                let answered = tokio::task::spawn_blocking(move || admin.answer_slowly(&request)).await;
+                answered.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"))
+            }
+            "/stats" => stats::stats(&shared.stats, &query),
+            "/stats/prometheus" => stats::prometheus(&shared.stats, &query),
+            _ => text(StatusCode::NOT_FOUND, format!("invalid path. {COMMANDS}")),
         }
     }
 
-    fn stats(&self, filter: &str, json_wanted: bool) -> Answer {
-        let numbers = self.shared.stats.numbers().into_iter().filter(|(name, _)| name.contains(filter));
-        if json_wanted {
-            let stats: Vec<_> = numbers.map(|(name, value)| json!({ "name": name, "value": value })).collect();
-            return json(&json!({ "stats": stats }));
+    fn answer_slowly(&self, request: &Request<Incoming>) -> Answer {
+        match request.uri().path() {
+            "/certs" => json_answer(&certs::certificates(&self.origin.shared)),
+            _ => config_dump::answer(&self.origin, &Query::new(request.uri().query())),
         }
-        text(StatusCode::OK, numbers.map(|(name, value)| format!("{name}: {value}\n")).collect::<String>())
     }
 
-    fn server_info(&self) -> serde_json::Value {
+    fn ready(&self) -> Answer {
+        let state = self.origin.shared.lifecycle.state();
+        let status = if state == State::Live { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        text(status, format!("{}\n", state.name()))
+    }
+
+    fn clusters(&self, query: &Query<'_>) -> Answer {
+        match query.value("filter").map(regex::Regex::new).transpose() {
+            Ok(filter) => {
+                let wanted = |name: &str| filter.as_ref().is_none_or(|filter| filter.is_match(name));
+                text(StatusCode::OK, hosts::clusters_text(&self.origin.shared, wanted))
+            }
+            Err(error) => text(StatusCode::BAD_REQUEST, format!("Invalid re2 regex: {error}\n")),
+        }
+    }
+
+    /// `envoy.admin.v3.ServerInfo`.
+    fn server_info(&self) -> Value {
+        let uptime = format!("{}s", self.started.elapsed().as_secs());
         json!({
             "version": concat!("lateen-proxy/", env!("CARGO_PKG_VERSION")),
-            "state": "LIVE",
-            "uptime_current_epoch": format!("{}s", self.started.elapsed().as_secs()),
-            "uptime_all_epochs": format!("{}s", self.started.elapsed().as_secs()),
-            "node": { "id": self.bootstrap.node.as_ref().map(|node| &node.id), "cluster": self.bootstrap.node.as_ref().map(|node| &node.cluster) },
+            "state": self.origin.shared.lifecycle.state().name(),
+            "uptime_current_epoch": uptime,
+            "uptime_all_epochs": uptime,
+            "hot_restart_version": "disabled",
+            "node": self.node,
         })
     }
 }
@@ -122,8 +151,16 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     answer(status, "text/plain; charset=UTF-8", body.into())
 }
 
-fn json(value: &serde_json::Value) -> Answer {
-    answer(StatusCode::OK, "application/json", format!("{value:#}\n").into())
+/// Envoy indents by one.
+fn json_answer(value: &Value) -> Answer {
+    let mut body = Vec::new();
+    let indented = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut body, indented));
+    if let Err(error) = written {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
+    }
+    body.push(b'\n');
+    answer(StatusCode::OK, "application/json", body.into())
 }
 
 fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
@@ -138,13 +175,16 @@ fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
 
 /// Serves the admin port for as long as the process lives.
 pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
-    serve_with(listener, move |request| admin.answer(request)).await;
+    serve_with(listener, move |request| Arc::clone(&admin).answer(request)).await;
 }
 
 /// This many connections at a time; more wait in the kernel.
 const CONNECTIONS: usize = 64;
 
-async fn serve_with(listener: TcpListener, answer: impl Fn(&Request<Incoming>) -> Answer + Send + Sync + 'static) {
+async fn serve_with<A: Future<Output = Answer> + Send + 'static>(
+    listener: TcpListener,
+    answer: impl Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+) {
     let answer = Arc::new(answer);
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
     loop {
@@ -156,8 +196,8 @@ async fn serve_with(listener: TcpListener, answer: impl Fn(&Request<Incoming>) -
         let answer = Arc::clone(&answer);
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&request);
-                async move { Ok::<_, std::convert::Infallible>(answer) }
+                let answer = answer(request);
+                async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
             // Idle connections are not kept: they would take the place of others. A client that breaks off is its own affair.
             let mut server = hyper::server::conn::http1::Builder::new();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use lateen_identity::SpiffeId;
@@ -20,9 +19,8 @@ use super::arguments::Role;
 use super::env;
 use crate::admin::health::{self, Health};
 use crate::admin::ports;
-use crate::config::{Applier, Progress, Workers};
+use crate::config::Applier;
 use crate::identity::ControlPlane;
-use crate::worker::Shared;
 
 /// A proxy's place in the mesh.
 #[derive(Debug)]
@@ -67,22 +65,16 @@ impl Membership {
     ///
     /// # Errors
     /// Ports that cannot be listened on.
-    pub(super) async fn start(
-        self,
-        shared: &Arc<Shared>,
-        workers: &Workers,
-        changed: &watch::Sender<u64>,
-    ) -> anyhow::Result<()> {
+    pub(super) async fn start(self, applier: Applier) -> anyhow::Result<()> {
+        let shared = applier.shared();
         let (certified, mut certificate) = watch::channel(false);
-        let (progress, seen) = watch::channel(Progress::default());
-        let health = Arc::new(Health::new(Arc::clone(shared), certificate.clone(), seen));
+        let health = Arc::new(Health::new(Arc::clone(shared), certificate.clone()));
         for port in [ports::HEALTH, ports::METRICS, ports::AGENT] {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             tokio::spawn(health::serve(listener, Arc::clone(&health)));
         }
         tokio::spawn(crate::identity::keep(self.id, self.authority, Arc::clone(shared), certified));
-        let applier = Applier::new(Arc::clone(shared), workers.clone(), progress, changed.clone());
         let (node, discovery) = (self.node, self.discovery);
         tokio::spawn(async move {
             // Listeners need the certificate: without it they could only refuse.
@@ -131,8 +123,8 @@ fn node(role: Role, namespace: &str, account: &str) -> anyhow::Result<Node> {
         id: format!("{kind}~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
         cluster: format!("{}.{namespace}", workload.unwrap_or(pod)),
         metadata: Some(Struct { fields: metadata }),
-        user_agent_name: "lateen-proxy".to_owned(),
-        user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(env!("CARGO_PKG_VERSION").to_owned())),
+        user_agent_name: super::USER_AGENT.to_owned(),
+        user_agent_version_type: Some(super::user_agent_version()),
         ..Node::default()
     })
 }

@@ -12,22 +12,24 @@ use envoy_types::pb::envoy::config::core::v3::address::Address as ProtoAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use lateen_engine::config::endpoint::HostAddress;
-use lateen_engine::config::{Resources, Snapshot};
+use lateen_engine::config::{Candidate, Resources, Snapshot};
 use lateen_xds::json::Descriptors;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use super::ads::Ads;
 use super::arguments::{Arguments, Mode, Role};
 use super::env;
 use super::mesh::Membership;
 use super::workers::{Running, tell};
 use crate::admin::{self, ports};
 use crate::cluster::dns::Resolving;
-use crate::config::{Order, Workers};
-use crate::listener::{Sockets, bind};
+use crate::config::{Applier, Order, Received, Workers};
+use crate::lifecycle::{Lifecycle, State};
+use crate::listener::{Addresses, Sockets, bind, listen};
 use crate::telemetry::access_log::AccessLogs;
 use crate::telemetry::stats::{Registry, Scope};
-use crate::tls::TlsStore;
+use crate::tls::{SecretsMay, TlsStore};
 use crate::worker::Shared;
 
 /// Reads, checks and serves the configuration until a signal ends it.
@@ -46,17 +48,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn run_bootstrap(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    let bootstrap: Bootstrap = Descriptors::new()
+    let mut bootstrap: Bootstrap = Descriptors::new()
         .from_yaml("envoy.config.bootstrap.v3.Bootstrap", &text)
         .map_err(|error| anyhow!("{shown}: {error}"))?;
+    if let Some(node) = &mut bootstrap.node {
+        node.user_agent_name = super::USER_AGENT.to_owned();
+        node.user_agent_version_type = Some(super::user_agent_version());
+    }
     let shared = Arc::new(shared()?);
-    let resources = compile(&bootstrap, &shared, &shown)?;
+    let (resources, ads) = compile(&bootstrap, &shared, &shown)?;
     if arguments.mode == Mode::Validate {
         println_ok(&shown);
         return Ok(());
     }
     shared.snapshot.store(Arc::new(resources.link(&Snapshot::default())));
-    serve(arguments, bootstrap, &shared, None)
+    serve(arguments, &bootstrap, &shared, resources, ads.map_or(Source::Bootstrap, Source::Ads))
 }
 
 /// A proxy of a mesh: nothing of its own but an admin port; all else comes from the control plane.
@@ -73,7 +79,7 @@ fn join_mesh(arguments: &Arguments, role: Role) -> anyhow::Result<()> {
         }),
         ..Bootstrap::default()
     };
-    serve(arguments, bootstrap, &Arc::new(shared()?), Some(membership))
+    serve(arguments, &bootstrap, &Arc::new(shared()?), Resources::default(), Source::Mesh(membership))
 }
 
 fn proto_address(address: SocketAddr) -> Address {
@@ -103,37 +109,35 @@ fn shared() -> anyhow::Result<Shared> {
         access_logs: AccessLogs::start(dropped).context("cannot start the access log's thread")?,
         stats,
         tls: TlsStore::default(),
+        lifecycle: Lifecycle::default(),
+        listening: ArcSwap::default(),
+        received: Received::default(),
         socket_mark,
         hostname: env::variable(env::HOSTNAME).map(Into::into),
     })
 }
 
 /// Everything that is wrong is told at once.
-fn compile(bootstrap: &Bootstrap, shared: &Shared, path: &str) -> anyhow::Result<Resources> {
+fn compile(bootstrap: &Bootstrap, shared: &Shared, path: &str) -> anyhow::Result<(Resources, Option<Ads>)> {
     let mut complaints: Vec<String> = unsupported(bootstrap).into_iter().map(str::to_owned).collect();
     let mut resources = Resources::default();
     if let Err(errors) = resources.load_static(bootstrap) {
         complaints.extend(errors.iter().map(ToString::to_string));
     }
     let snapshot = resources.link(&Snapshot::default());
-    for listener in snapshot.listeners() {
-        for chain in listener.chains.iter() {
-            if let Some(Err(error)) = chain.tls.as_ref().map(|tls| shared.tls.check_server(tls)) {
-                complaints.push(format!("{}: filter chain `{}`: transport_socket: {error}", listener.name, chain.name));
-            }
-        }
+    let listeners = snapshot.listeners().map(|listener| Candidate::Listener(listener));
+    let clusters = snapshot.clusters().map(|cluster| Candidate::Cluster(cluster));
+    for candidate in listeners.chain(clusters) {
+        complaints.extend(shared.tls.check(candidate, SecretsMay::NotCome).iter().map(ToString::to_string));
     }
-    for cluster in snapshot.clusters() {
-        for tls in cluster.transport.contexts() {
-            if let Err(error) = shared.tls.check_client(tls) {
-                complaints.push(format!("{}: transport_socket: {error}", cluster.name));
-            }
-        }
-    }
+    let ads = Ads::from_xds(bootstrap, &snapshot).unwrap_or_else(|found| {
+        complaints.extend(found);
+        None
+    });
     if !complaints.is_empty() {
         bail!("{path} cannot be served:\n  {}", complaints.join("\n  "));
     }
-    Ok(resources)
+    Ok((resources, ads))
 }
 
 /// Parts of a bootstrap that would change behaviour and are not honoured.
@@ -144,7 +148,6 @@ fn unsupported(bootstrap: &Bootstrap) -> Vec<&'static str> {
             found.push(complaint);
         }
     };
-    refuse(bootstrap.dynamic_resources.is_some(), "bootstrap: dynamic_resources: is not supported in a bootstrap file");
     refuse(bootstrap.hds_config.is_some(), "bootstrap: hds_config: is not supported");
     refuse(!bootstrap.stats_sinks.is_empty(), "bootstrap: stats_sinks: is not supported");
     refuse(bootstrap.overload_manager.is_some(), "bootstrap: overload_manager: is not supported");
@@ -155,34 +158,44 @@ fn unsupported(bootstrap: &Bootstrap) -> Vec<&'static str> {
     found
 }
 
+/// Where the configuration comes from.
+enum Source {
+    /// All of it is in the bootstrap.
+    Bootstrap,
+    /// From the server that the bootstrap names, beside what is in the bootstrap.
+    Ads(Ads),
+    Mesh(Membership),
+}
+
+impl Source {
+    /// Gets under way whatever keeps the configuration up to date.
+    async fn start(self, applier: Applier) -> anyhow::Result<()> {
+        match self {
+            Self::Bootstrap => applier.shared().lifecycle.reach(State::Live),
+            Self::Ads(ads) => ads.start(applier),
+            Self::Mesh(membership) => membership.start(applier).await?,
+        }
+        Ok(())
+    }
+}
+
 fn serve(
     arguments: &Arguments,
-    bootstrap: Bootstrap,
+    bootstrap: &Bootstrap,
     shared: &Arc<Shared>,
-    membership: Option<Membership>,
+    resources: Resources,
+    source: Source,
 ) -> anyhow::Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // Istio's default for proxies of a mesh is two.
-    let usual = if membership.is_some() { processors.min(2) } else { processors };
+    let usual = if matches!(source, Source::Mesh(_)) { processors.min(2) } else { processors };
     let workers = arguments.concurrency.filter(|count| *count > 0).unwrap_or(usual);
-    // All sockets first: either everything listens or nothing does.
-    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
-    let mut addresses = Vec::new();
-    for listener in shared.snapshot.load().listeners().filter(|listener| listener.bind) {
-        let bound = bind(listener, workers).map_err(|reason| anyhow!(reason))?;
-        addresses.extend(
-            bound.first().and_then(|socket| socket.local_addr().ok()).map(|at| (Arc::clone(&listener.name), at)),
-        );
-        for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.insert(Arc::clone(&listener.name), socket);
-        }
-    }
-    addresses.sort();
+    let sockets = open_static(shared, workers)?;
     let control = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the control thread")?;
-    let admin = admin_listener(&bootstrap, &control)?;
+    let admin = admin_listener(bootstrap, &control)?;
     if let (Some(path), Some(admin)) = (&arguments.admin_address_path, &admin) {
         let address = admin.local_addr()?.to_string();
         std::fs::write(path, address).with_context(|| format!("cannot write {}", path.display()))?;
@@ -190,20 +203,36 @@ fn serve(
     let running = Running::start(shared, sockets, arguments.drain_time_s)?;
     let (quit, asked) = watch::channel(false);
     let (changed, changes) = watch::channel(0);
-    let admin = admin.map(|listener| (listener, admin::Admin::new(Arc::clone(shared), bootstrap, addresses, quit)));
+    let admin = admin.map(|listener| (listener, admin::Admin::new(Arc::clone(shared), bootstrap, quit)));
     let overseeing = async {
         if let Some((listener, admin)) = admin {
             tokio::spawn(admin::serve(listener, Arc::new(admin)));
         }
-        if let Some(membership) = membership {
-            membership.start(shared, &running.orders, &changed).await?;
-        }
+        let applier = Applier::new(Arc::clone(shared), resources, running.orders.clone(), changed.clone());
+        source.start(applier).await?;
         oversee(shared, (asked, changes, &changed), &running.orders, arguments.drain_time_s).await
     };
     let result = control.block_on(overseeing);
     running.join();
     shared.access_logs.flush();
     result
+}
+
+/// Sockets of all listeners of the bootstrap, for each worker: either everything listens or nothing does.
+fn open_static(shared: &Shared, workers: usize) -> anyhow::Result<Vec<Sockets>> {
+    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
+    let mut addresses = Addresses::default();
+    for listener in shared.snapshot.load().listeners().filter(|listener| listener.bind) {
+        let name = &listener.name;
+        let bound = bind(listener, workers).map_err(|reason| anyhow!("listener {name}: {reason}"))?;
+        let (address, bound) = listen(bound).with_context(|| format!("listener {name}: cannot listen"))?;
+        addresses.insert(Arc::clone(name), address);
+        for (worker, socket) in sockets.iter_mut().zip(bound) {
+            worker.insert(Arc::clone(name), socket);
+        }
+    }
+    shared.listening.store(Arc::new(addresses));
+    Ok(sockets)
 }
 
 fn admin_listener(
@@ -249,6 +278,7 @@ async fn oversee(
         }
     }
     tracing::info!("draining");
+    shared.lifecycle.reach(State::Draining);
     tell(orders, || Order::Drain(drain_time));
     let settled = async {
         // Connections end by themselves, or are cut at the end of the drain time.

@@ -1,27 +1,33 @@
 //! Configuration that comes by xDS: applied to the resources, linked into the next snapshot, and in force on every worker
 //! before it is acknowledged.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+mod dial;
+mod ports;
+mod received;
 
-use lateen_engine::config::endpoint::HostAddress;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
 use lateen_engine::config::resources::{CLUSTER, ENDPOINTS, LISTENER, ROUTES};
-use lateen_engine::config::{ConfigError, Listener, Resources, Snapshot, Update};
-use lateen_xds::client::{self, Handler, Interest, Rejection, Status};
+use lateen_engine::config::{Candidate, ConfigError, Resources};
+use lateen_xds::client::{Handler, Interest, Rejection, Status, Update, Upsert};
 use tokio::sync::{mpsc, watch};
 
-use crate::listener::{Sockets, bind};
-use crate::tls::TlsError;
+use crate::lifecycle::State;
+use crate::listener::Sockets;
+use crate::tls::SecretsMay;
 use crate::worker::Shared;
+pub(crate) use dial::Dial;
+use ports::Ports;
+pub(crate) use received::{Failure, Received, Resource, Version};
 
 /// What a worker is told.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// The snapshot or resolved hosts changed; sockets newly bound for this worker. `done` is dropped when it is in force.
-    Refresh { sockets: Sockets, done: Option<SyncSender<()>> },
+    Refresh { sockets: Sockets, done: Option<mpsc::Sender<Infallible>> },
     /// End all connections within this time, and then the worker.
     Drain(Duration),
 }
@@ -31,13 +37,11 @@ pub(crate) type Workers = Vec<mpsc::UnboundedSender<Order>>;
 /// Workers take a snapshot between two polls of their connections: longer than this is a worker in trouble.
 const IN_FORCE: Duration = Duration::from_secs(2);
 
-/// What readiness depends on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Listeners have come at least once.
+/// What discovery is asked for of its own accord; what that refers to, besides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscriptions {
+    pub clusters: bool,
     pub listeners: bool,
-    /// Everything that came then has what it needs.
-    pub warm: bool,
 }
 
 /// Applies what the control plane sends.
@@ -45,123 +49,110 @@ pub(crate) struct Applier {
     shared: Arc<Shared>,
     resources: Resources,
     workers: Workers,
-    /// Addresses that are listened on, by listener.
-    bound: HashMap<Arc<str>, SocketAddr>,
-    progress: watch::Sender<Progress>,
+    ports: Ports,
+    subscriptions: Subscriptions,
+    /// Types that have come.
+    clusters_came: bool,
+    listeners_came: bool,
     changed: watch::Sender<u64>,
 }
 
 impl Applier {
+    /// `resources` are those of the bootstrap, which are in force and listened on already.
     pub(crate) fn new(
         shared: Arc<Shared>,
+        resources: Resources,
         workers: Workers,
-        progress: watch::Sender<Progress>,
         changed: watch::Sender<u64>,
     ) -> Self {
-        Self { shared, resources: Resources::default(), workers, bound: HashMap::new(), progress, changed }
+        let ports = Ports::new(workers.len(), &shared.listening.load());
+        let subscriptions = Subscriptions { clusters: true, listeners: true };
+        Self { shared, resources, workers, ports, subscriptions, clusters_came: false, listeners_came: false, changed }
     }
 
-    /// Sockets for listeners that are new or have moved, one for each worker. Where there are none to be had, the listener
-    /// stays what it was.
-    fn bind(&mut self, snapshot: &mut Snapshot, previous: &Snapshot) -> (Vec<Sockets>, Vec<Rejection>) {
-        let mut sockets: Vec<Sockets> = self.workers.iter().map(|_| Sockets::default()).collect();
-        let mut failed = Vec::new();
-        self.bound.retain(|name, _| snapshot.listener(name).is_some_and(|listener| listener.bind));
-        let wanted: Vec<Arc<Listener>> =
-            snapshot.listeners().filter(|listener| listener.bind && !self.is_bound(listener)).cloned().collect();
-        for listener in wanted {
-            match bind(&listener, self.workers.len()) {
-                Ok(bound) => {
-                    if let HostAddress::Socket(address) = listener.address {
-                        self.bound.insert(Arc::clone(&listener.name), address);
-                    }
-                    for (worker, socket) in sockets.iter_mut().zip(bound) {
-                        worker.insert(Arc::clone(&listener.name), socket);
-                    }
-                }
-                Err(reason) => {
-                    snapshot.revert_listener(&listener.name, previous);
-                    failed.push(Rejection { resource: listener.name.to_string(), reason });
-                }
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Asks for these only. What is not asked for need not come before the proxy is ready.
+    pub(crate) fn subscribe(&mut self, subscriptions: Subscriptions) {
+        self.subscriptions = subscriptions;
+        self.clusters_came = !subscriptions.clusters;
+        self.listeners_came = !subscriptions.listeners;
+    }
+
+    /// Takes a resource, if it compiles and what it needs of the world is there.
+    fn take(&mut self, type_url: &str, upsert: &Upsert) -> Result<(), Vec<ConfigError>> {
+        let Self { shared, resources, ports, .. } = self;
+        resources.upsert(type_url, &upsert.name, &upsert.body, |candidate| {
+            let bad = shared.tls.check(candidate, SecretsMay::Come);
+            if !bad.is_empty() {
+                return Err(bad);
             }
+            let Candidate::Listener(listener) = candidate else { return Ok(()) };
+            ports.claim(listener).map_err(|reason| {
+                vec![ConfigError { resource: listener.name.to_string(), field: "address".to_owned(), reason }]
+            })
+        })
+    }
+
+    /// Links what there is, and brings it into force on every worker.
+    async fn publish(&mut self) {
+        let snapshot = self.resources.link(&self.shared.snapshot.load());
+        let (sockets, failed) = self.ports.follow(&snapshot);
+        for (listener, reason) in failed {
+            tracing::error!(%listener, reason, "a listener cannot be listened on");
         }
-        (sockets, failed)
-    }
-
-    /// TLS contexts of the type that has come whose material is bad. What secrets name is left out: it may come later.
-    fn bad_tls(&self, snapshot: &Snapshot, type_url: &str) -> Vec<Rejection> {
-        let tls = &self.shared.tls;
-        let complaint = |name: &Arc<str>, result: Result<(), TlsError>| {
-            let reason = format!("transport_socket: {}", result.err()?);
-            Some(Rejection { resource: name.to_string(), reason })
-        };
-        match type_url {
-            LISTENER => {
-                let chains =
-                    snapshot.listeners().flat_map(|listener| listener.chains.iter().map(move |it| (listener, it)));
-                let contexts = chains.filter_map(|(listener, chain)| Some((&listener.name, chain.tls.as_deref()?)));
-                let own = contexts.filter(|(_, context)| context.common.secrets().next().is_none());
-                own.filter_map(|(name, context)| complaint(name, tls.check_server(context))).collect()
-            }
-            CLUSTER => {
-                let contexts = snapshot
-                    .clusters()
-                    .flat_map(|cluster| cluster.transport.contexts().map(move |context| (&cluster.name, context)));
-                let own = contexts.filter(|(_, context)| context.common.secrets().next().is_none());
-                own.filter_map(|(name, context)| complaint(name, tls.check_client(context))).collect()
-            }
-            _ => Vec::new(),
+        self.shared.tls.keep_only(&snapshot);
+        let warm = snapshot.warming().is_empty();
+        self.shared.listening.store(Arc::new(self.ports.addresses()));
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.put_in_force(sockets).await;
+        self.changed.send_modify(|changes| *changes += 1);
+        if self.clusters_came {
+            self.shared.lifecycle.reach(State::Initializing);
         }
-    }
-
-    fn is_bound(&self, listener: &Listener) -> bool {
-        let known = self.bound.get(&listener.name);
-        known.is_some_and(|address| matches!(listener.address, HostAddress::Socket(wanted) if wanted == *address))
+        if self.clusters_came && self.listeners_came && warm {
+            self.shared.lifecycle.reach(State::Live);
+        }
     }
 
     /// Tells every worker, and waits until the last has the snapshot.
-    fn put_in_force(&self, sockets: Vec<Sockets>) {
-        let (done, all_done) = sync_channel(0);
+    async fn put_in_force(&self, sockets: Vec<Sockets>) {
+        let (done, mut all_done) = mpsc::channel(1);
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             // A worker that is gone has nothing to bring into force.
             let _ = worker.send(Order::Refresh { sockets, done: Some(done.clone()) });
         }
         drop(done);
-        let started = Instant::now();
-        if all_done.recv_timeout(IN_FORCE) == Err(RecvTimeoutError::Timeout) {
-            tracing::warn!(waited = ?started.elapsed(), "a worker is slow to take the configuration");
+        // Nothing is ever sent: the channel closes when the last worker has dropped its end.
+        while tokio::time::timeout(IN_FORCE, all_done.recv()).await.is_err() {
+            tracing::warn!("a worker is slow to take the configuration");
         }
     }
 }
 
 impl Handler for Applier {
-    fn apply(&mut self, update: client::Update) -> Result<(), Vec<Rejection>> {
-        let client::Update { type_url, upserts, removals } = update;
-        let update = Update { type_url, upserts, removals };
-        let mut rejections: Vec<Rejection> =
-            self.resources.apply(&update).err().unwrap_or_default().iter().map(rejection).collect();
-        let previous = self.shared.snapshot.load_full();
-        let mut snapshot = self.resources.link(&previous);
-        let (sockets, failed) = self.bind(&mut snapshot, &previous);
-        if update.type_url == LISTENER {
-            rejections.extend(failed);
+    async fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
+        let Update { type_url, version, upserts, removals } = update;
+        let mut rejections = Vec::new();
+        let mut noted = Vec::with_capacity(upserts.len());
+        for upsert in upserts {
+            let refused = self.take(&type_url, &upsert).err().map(|errors| reasons(&errors));
+            if let Some(reason) = &refused {
+                tracing::warn!(type_url, resource = upsert.name, reason, "configuration refused");
+                rejections.push(Rejection { resource: upsert.name.clone(), reason: reason.clone() });
+            }
+            noted.push((upsert, refused));
         }
-        rejections.extend(self.bad_tls(&snapshot, &update.type_url));
-        self.shared.tls.keep_only(&snapshot);
-        let warm = snapshot.warming().is_empty();
-        self.shared.snapshot.store(Arc::new(snapshot));
-        self.put_in_force(sockets);
-        self.changed.send_modify(|changes| *changes += 1);
-        let listeners = update.type_url == LISTENER;
-        self.progress.send_if_modified(|progress| {
-            let before = *progress;
-            progress.listeners |= listeners;
-            progress.warm |= progress.listeners && warm;
-            *progress != before
-        });
-        for rejection in &rejections {
-            tracing::warn!(resource = rejection.resource, reason = rejection.reason, "configuration refused");
+        for name in &removals {
+            self.resources.remove(&type_url, name);
         }
+        self.clusters_came |= type_url == CLUSTER;
+        self.listeners_came |= type_url == LISTENER;
+        self.publish().await;
+        let snapshot = self.shared.snapshot.load_full();
+        self.shared.received.note((&type_url, version), noted, &removals, snapshot.warming());
         if rejections.is_empty() { Ok(()) } else { Err(rejections) }
     }
 
@@ -169,12 +160,14 @@ impl Handler for Applier {
     fn wanted(&self) -> Vec<(&'static str, Interest)> {
         let wanted = self.resources.wanted();
         let named = |names: BTreeSet<Arc<str>>| Interest::Named(names);
-        vec![
-            (CLUSTER, Interest::All),
-            (ENDPOINTS, named(wanted.endpoints)),
-            (LISTENER, Interest::All),
-            (ROUTES, named(wanted.routes)),
-        ]
+        let Subscriptions { clusters, listeners } = self.subscriptions;
+        let all = [
+            (CLUSTER, clusters.then_some(Interest::All)),
+            (ENDPOINTS, Some(named(wanted.endpoints))),
+            (LISTENER, listeners.then_some(Interest::All)),
+            (ROUTES, Some(named(wanted.routes))),
+        ];
+        all.into_iter().filter_map(|(type_url, interest)| Some((type_url, interest?))).collect()
     }
 
     fn status(&mut self, status: Status<'_>) {
@@ -187,8 +180,13 @@ impl Handler for Applier {
     }
 }
 
-fn rejection(error: &ConfigError) -> Rejection {
-    Rejection { resource: error.resource.clone(), reason: format!("{}: {}", error.field, error.reason) }
+/// Everything that is wrong with one resource.
+fn reasons(errors: &[ConfigError]) -> String {
+    let reason = |error: &ConfigError| match error.field.as_str() {
+        "" => error.reason.clone(),
+        field => format!("{field}: {}", error.reason),
+    };
+    errors.iter().map(reason).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

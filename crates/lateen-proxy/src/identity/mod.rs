@@ -61,7 +61,7 @@ pub(crate) async fn keep(
         let due = match obtained {
             Ok((identity, trust)) => {
                 let (from, to) = (identity.not_before(), identity.not_after());
-                shared.tls.set_workload(identity, &trust);
+                shared.tls.set_workload(identity, trust);
                 ready.send_replace(true);
                 ends = Some(to);
                 schedule.issued(from, to, rand::random())

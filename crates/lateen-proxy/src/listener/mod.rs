@@ -18,6 +18,7 @@ use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::listener::{ConnectionFacts, FilterChain, Listener, Terminal};
 use lateen_engine::filters::network::NetworkFilter;
 use lateen_engine::filters::rbac::Subject;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -306,18 +307,20 @@ async fn hand_over(
     }
 }
 
+/// The addresses that are listened on, by listener.
+pub(crate) type Addresses = HashMap<Arc<str>, SocketAddr>;
+
 /// Binds a listener's address once for each worker. With port 0 the first choice of the kernel serves for all.
 ///
 /// # Errors
 /// What the kernel says, with the address.
-pub(crate) fn bind(listener: &Listener, workers: usize) -> Result<Vec<std::net::TcpListener>, String> {
-    use socket2::{Domain, Protocol, Socket, Type};
+pub(crate) fn bind(listener: &Listener, workers: usize) -> Result<Vec<Socket>, String> {
     let HostAddress::Socket(mut address) = listener.address else {
-        return Err(format!("listener {}: only IP addresses can be listened on", listener.name));
+        return Err("only IP addresses can be listened on".to_owned());
     };
-    let mut sockets: Vec<std::net::TcpListener> = Vec::with_capacity(workers);
+    let mut sockets: Vec<Socket> = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let one = || -> std::io::Result<std::net::TcpListener> {
+        let one = || -> std::io::Result<Socket> {
             let socket =
                 Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
@@ -326,15 +329,29 @@ pub(crate) fn bind(listener: &Listener, workers: usize) -> Result<Vec<std::net::
                 socket.set_ip_transparent_v4(true)?;
             }
             socket.bind(&address.into())?;
-            socket.listen(4096)?;
-            Ok(socket.into())
+            Ok(socket)
         };
-        let socket =
-            one().map_err(|error| format!("listener {}: cannot listen on {address}: {error}", listener.name))?;
-        if let Ok(bound) = socket.local_addr() {
+        let socket = one().map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        if let Some(bound) = socket.local_addr().ok().and_then(|address| address.as_socket()) {
             address = bound;
         }
         sockets.push(socket);
     }
     Ok(sockets)
+}
+
+/// Lets bound sockets take connections; tells where.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn listen(bound: Vec<Socket>) -> std::io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    let mut address = SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, 0));
+    let mut sockets = Vec::with_capacity(bound.len());
+    for socket in bound {
+        socket.listen(4096)?;
+        let socket = std::net::TcpListener::from(socket);
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok((address, sockets))
 }

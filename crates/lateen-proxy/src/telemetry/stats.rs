@@ -98,6 +98,11 @@ impl Histogram {
         self.0.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.0.sum.fetch_add((value * 1000.0) as u64, Ordering::Relaxed);
     }
+
+    pub(crate) fn summary(&self) -> Summary {
+        let counts = self.0.counts.each_ref().map(|cell| cell.load(Ordering::Relaxed));
+        Summary { counts, count: counts.iter().sum() }
+    }
 }
 
 /// Whose number it is: the tag in Prometheus' form, the middle part in Envoy's.
@@ -121,10 +126,41 @@ impl Scope {
             Self::Listener(address) => ("listener", Some(("envoy_listener_address", address))),
         }
     }
+
+    fn name(&self, of: &str) -> String {
+        let (family, tag) = self.parts();
+        tag.map_or_else(|| format!("{family}.{of}"), |(_, value)| format!("{family}.{value}.{of}"))
+    }
+}
+
+/// What a histogram has recorded so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    counts: [u64; BUCKETS.len() + 1],
+    pub count: u64,
+}
+
+impl Summary {
+    /// The value below which this share of what was recorded lies: in a straight line within its bucket, and at the last
+    /// bound above all buckets.
+    #[expect(clippy::cast_precision_loss, reason = "numbers for people")]
+    pub(crate) fn quantile(&self, quantile: f64) -> f64 {
+        let rank = quantile * self.count as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (upper, count) in BUCKETS.iter().zip(&self.counts) {
+            let count = *count as f64;
+            if count > 0.0 && below + count >= rank {
+                return lower + (upper - lower) * (rank - below) / count;
+            }
+            below += count;
+            lower = *upper;
+        }
+        lower
+    }
 }
 
 #[derive(Clone, Debug)]
-enum Metric {
+pub(crate) enum Metric {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(Histogram),
@@ -166,34 +202,20 @@ impl Registry {
         metrics.iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
     }
 
-    /// Name and number of every counter and gauge, as Envoy names them: `cluster.up.upstream_rq_total`.
-    pub(crate) fn numbers(&self) -> Vec<(String, u64)> {
-        let mut numbers: Vec<(String, u64)> = self
-            .all()
-            .into_iter()
-            .filter_map(|((name, scope), metric)| {
-                let value = match metric {
-                    Metric::Counter(counter) => counter.get(),
-                    Metric::Gauge(gauge) => gauge.get(),
-                    Metric::Histogram(_) => return None,
-                };
-                let (family, tag) = scope.parts();
-                let full = match tag {
-                    None => format!("{family}.{name}"),
-                    Some((_, tag)) => format!("{family}.{tag}.{name}"),
-                };
-                Some((full, value))
-            })
-            .collect();
-        numbers.sort();
-        numbers
+    /// Everything under Envoy's names: `cluster.up.upstream_rq_total`.
+    pub(crate) fn named(&self) -> Vec<(String, Metric)> {
+        self.all().into_iter().map(|((name, scope), metric)| (scope.name(name), metric)).collect()
     }
 
     /// Prometheus' text format, named as Envoy names it: `envoy_cluster_upstream_rq_total{envoy_cluster_name="up"}`.
-    pub(crate) fn prometheus(&self) -> String {
+    /// Only what is `wanted` by name and value.
+    pub(crate) fn prometheus(&self, wanted: impl Fn(&str, &Metric) -> bool) -> String {
         let mut text = String::new();
         let mut last = String::new();
         for ((name, scope), metric) in self.all() {
+            if !wanted(&scope.name(name), &metric) {
+                continue;
+            }
             let (family, tag) = scope.parts();
             let full = format!("envoy_{family}_{}", name.replace('.', "_"));
             let kind = match metric {
@@ -244,12 +266,25 @@ mod tests {
         registry.counter(&scope, "upstream_rq_total").add(3);
         registry.counter(&scope, "upstream_rq_total").inc();
         registry.histogram(&scope, "upstream_rq_time").record(7.0);
-        assert_eq!(registry.numbers(), [("cluster.outbound|80||a.upstream_rq_total".to_owned(), 4)]);
-        let text = registry.prometheus();
+        let names: Vec<_> = registry.named().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["cluster.outbound|80||a.upstream_rq_time", "cluster.outbound|80||a.upstream_rq_total"]);
+        let text = registry.prometheus(|_, _| true);
         assert!(text.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"outbound|80||a\"} 4\n"), "{text}");
         assert!(
             text.contains("envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"outbound|80||a\",le=\"10\"} 1\n")
         );
+    }
+
+    #[test]
+    fn quantiles_lie_in_the_bucket_of_their_rank() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.summary().count, 0);
+        (0..10).for_each(|_| histogram.record(7.0));
+        (0..10).for_each(|_| histogram.record(70.0));
+        let summary = histogram.summary();
+        assert_eq!((summary.quantile(0.0), summary.quantile(0.5), summary.quantile(1.0)), (5.0, 10.0, 100.0));
+        histogram.record(f64::from(u32::MAX));
+        assert_eq!(histogram.summary().quantile(1.0), 3_600_000.0);
     }
 
     #[test]

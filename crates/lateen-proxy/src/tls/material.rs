@@ -38,7 +38,7 @@ fn shown(source: &Source) -> &str {
     }
 }
 
-pub(super) fn bytes(source: &Source) -> Result<Vec<u8>, TlsError> {
+pub(crate) fn bytes(source: &Source) -> Result<Vec<u8>, TlsError> {
     match source {
         Source::File(name) => std::fs::read(name).map_err(|error| TlsError::new(format!("{name}: {error}"))),
         Source::Inline(bytes) => Ok(bytes.clone()),

@@ -1,15 +1,16 @@
 //! TLS contexts of the configuration made into TLS configurations, and connections secured with them.
 
-mod material;
+pub(crate) mod material;
 mod verify;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
-use lateen_engine::config::Snapshot;
 use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls, Validation};
+use lateen_engine::config::{Candidate, ConfigError, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
 use rustls::crypto::CryptoProvider;
@@ -48,9 +49,19 @@ pub(crate) struct TlsStore {
     workload: ArcSwapOption<Workload>,
 }
 
+/// Whether secrets that are not there may still come, and contexts that name them wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretsMay {
+    Come,
+    NotCome,
+}
+
 /// What a mesh's contexts name by `default` and `ROOTCA`: the workload's own certificate, and whom the mesh trusts.
-struct Workload {
-    identity: lateen_identity::Identity,
+pub(crate) struct Workload {
+    pub identity: lateen_identity::Identity,
+    pub trust: TrustBundle,
+    /// When it came.
+    pub since: SystemTime,
     roots: Arc<RootCertStore>,
 }
 
@@ -60,8 +71,8 @@ impl fmt::Debug for Workload {
     }
 }
 
-const WORKLOAD_CERTIFICATE: &str = "default";
-const MESH_ROOTS: &str = "ROOTCA";
+pub(crate) const WORKLOAD_CERTIFICATE: &str = "default";
+pub(crate) const MESH_ROOTS: &str = "ROOTCA";
 
 #[derive(Debug)]
 struct Server {
@@ -87,8 +98,9 @@ fn versions(common: &Common) -> Vec<&'static SupportedProtocolVersion> {
 
 impl TlsStore {
     /// Takes a new certificate of the workload, and the roots that came with it; new connections use them.
-    pub(crate) fn set_workload(&self, identity: lateen_identity::Identity, trust: &TrustBundle) {
-        self.workload.store(Some(Arc::new(Workload { identity, roots: trust.store() })));
+    pub(crate) fn set_workload(&self, identity: lateen_identity::Identity, trust: TrustBundle) {
+        let (roots, since) = (trust.store(), SystemTime::now());
+        self.workload.store(Some(Arc::new(Workload { identity, trust, since, roots })));
         // After the store: what is being built with the old one now is dropped here, what is built later has the new one.
         self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
         self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
@@ -135,20 +147,30 @@ impl TlsStore {
         }
     }
 
-    /// Checks that a context can be used, so that a configuration that cannot is refused before it serves.
-    ///
-    /// # Errors
-    /// What is wrong with its material.
-    pub(crate) fn check_server(&self, tls: &DownstreamTls) -> Result<(), TlsError> {
-        self.server(tls).map(drop)
-    }
-
-    /// The same for an upstream context.
-    ///
-    /// # Errors
-    /// What is wrong with its material.
-    pub(crate) fn check_client(&self, tls: &UpstreamTls) -> Result<(), TlsError> {
-        self.client(tls).map(drop)
+    /// What is wrong with the TLS contexts of a resource, so that one that cannot be used is refused before it serves.
+    pub(crate) fn check(&self, candidate: Candidate<'_>, secrets: SecretsMay) -> Vec<ConfigError> {
+        let usable = |common: &Common| secrets == SecretsMay::NotCome || common.secrets().next().is_none();
+        let complaint = |resource: &Arc<str>, field: String, checked: Result<(), TlsError>| {
+            Some(ConfigError { resource: resource.to_string(), field, reason: checked.err()?.0 })
+        };
+        match candidate {
+            Candidate::Listener(listener) => {
+                let contexts = listener.chains.iter().filter_map(|chain| Some((&chain.name, chain.tls.as_deref()?)));
+                let contexts = contexts.filter(|(_, tls)| usable(&tls.common));
+                let found = contexts.filter_map(|(chain, tls)| {
+                    let field = format!("filter chain `{chain}`: transport_socket");
+                    complaint(&listener.name, field, self.server(tls).map(drop))
+                });
+                found.collect()
+            }
+            Candidate::Cluster(cluster) => {
+                let contexts = cluster.transport.contexts().filter(|tls| usable(&tls.common));
+                let found = contexts.filter_map(|tls| {
+                    complaint(&cluster.name, "transport_socket".to_owned(), self.client(tls).map(drop))
+                });
+                found.collect()
+            }
+        }
     }
 
     fn client(&self, tls: &UpstreamTls) -> Result<Arc<ClientConfig>, TlsError> {
@@ -205,11 +227,9 @@ impl TlsStore {
         Ok(server)
     }
 
-    /// What is served, for the admin port.
-    pub(crate) fn certificates(&self) -> Vec<serde_json::Value> {
-        let servers = self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let certificate = |server: &Arc<Server>| serde_json::json!({ "cert_chain": [{ "subject_alt_names": server.local_uri_sans }] });
-        servers.values().map(certificate).collect()
+    /// The workload's certificate, if there is one yet.
+    pub(crate) fn workload(&self) -> Option<Arc<Workload>> {
+        self.workload.load_full()
     }
 
     /// Secures a connection to an upstream; the ALPN protocol settled on comes with it.

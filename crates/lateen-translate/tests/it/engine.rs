@@ -1,6 +1,6 @@
 //! What our own proxy says to what we send: it must take every resource.
 
-use lateen_engine::config::{Resources, Update};
+use lateen_engine::config::Resources;
 
 use crate::world::{TYPES, worlds};
 
@@ -23,16 +23,12 @@ fn the_engine_takes_what_we_send() {
             let proxy = format!("{}.{}", workload.name, workload.namespace);
             let mut resources = Resources::default();
             for (_, url) in TYPES {
-                let upserts: Vec<_> = world
-                    .resources(&proxy, url)
-                    .iter()
-                    .map(|named| (named.name.to_string(), named.resource.clone()))
-                    .collect();
-                taken += upserts.len();
-                let update = Update { type_url: url.to_owned(), upserts, removals: Vec::new() };
-                if let Err(errors) = resources.apply(&update) {
-                    let unknown = errors.iter().map(ToString::to_string).filter(|error| !is_known(error));
-                    refused.extend(unknown.map(|error| format!("{case}: {proxy}: {error}")));
+                for named in world.resources(&proxy, url) {
+                    taken += 1;
+                    if let Err(errors) = resources.upsert(url, &named.name, &named.resource, |_| Ok(())) {
+                        let unknown = errors.iter().map(ToString::to_string).filter(|error| !is_known(error));
+                        refused.extend(unknown.map(|error| format!("{case}: {proxy}: {error}")));
+                    }
                 }
             }
         }

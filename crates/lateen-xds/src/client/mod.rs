@@ -8,4 +8,4 @@ mod state;
 
 pub use backoff::Backoff;
 pub use run::{Connect, ConnectError, Connection, Handler, Status, run};
-pub use state::{Interest, Received, Rejection, State, Update};
+pub use state::{Interest, Received, Rejection, State, Update, Upsert};

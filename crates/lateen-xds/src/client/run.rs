@@ -26,9 +26,9 @@ const CONNECTING: Duration = Duration::from_secs(20);
 
 /// Where updates go.
 pub trait Handler: Send {
-    /// Brings an update into force, as far as it can be, before it returns: the server is told when it does. Called on the
-    /// task that runs the client, which does nothing else meanwhile.
-    fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>>;
+    /// Brings an update into force, as far as it can be, before it is done: the server is told when it is. The task that runs
+    /// the client does nothing else meanwhile.
+    fn apply(&mut self, update: Update) -> impl Future<Output = Result<(), Vec<Rejection>>> + Send;
 
     /// What is wanted, by type URL, in the order in which to ask; called after every update.
     fn wanted(&self) -> Vec<(&'static str, Interest)>;
@@ -104,7 +104,7 @@ pub async fn run(
 async fn speak(state: &mut State, connection: Connection, handler: &mut impl Handler, backoff: &mut Backoff) -> String {
     let (requests, queue) = mpsc::channel(REQUESTS);
     state.connected();
-    ask(state, handler);
+    ask(state, handler).await;
     if !flush(state, &requests) {
         return "more to ask for than can be asked at once".to_owned();
     }
@@ -135,9 +135,9 @@ async fn speak(state: &mut State, connection: Connection, handler: &mut impl Han
                 upserts = update.upserts.len(),
                 removals = update.removals.len()
             );
-            let rejections = handler.apply(update).err().unwrap_or_default();
+            let rejections = handler.apply(update).await.err().unwrap_or_default();
             state.applied(received, rejections);
-            ask(state, handler);
+            ask(state, handler).await;
         }
         if !flush(state, &requests) {
             return "the server does not read requests".to_owned();
@@ -146,12 +146,12 @@ async fn speak(state: &mut State, connection: Connection, handler: &mut impl Han
 }
 
 /// Brings the interest up to date. What is held of no interest any more goes.
-fn ask(state: &mut State, handler: &mut impl Handler) {
+async fn ask(state: &mut State, handler: &mut impl Handler) {
     for (type_url, interest) in handler.wanted() {
         let removals = state.set_interest(type_url, interest);
         if !removals.is_empty() {
-            let update = Update { type_url: type_url.to_owned(), upserts: Vec::new(), removals };
-            if let Err(rejections) = handler.apply(update) {
+            let update = Update { type_url: type_url.to_owned(), removals, ..Update::default() };
+            if let Err(rejections) = handler.apply(update).await {
                 tracing::warn!(type_url, ?rejections, "resources of no interest any more could not be removed");
             }
         }

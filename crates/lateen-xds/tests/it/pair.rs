@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest};
 use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::rpc::Status;
-use lateen_xds::client::{Interest, Rejection, State, Update};
+use lateen_xds::client::{Interest, Rejection, State, Update, Upsert};
 use lateen_xds::server::{Request, Session, Variant};
 use lateen_xds::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE};
 use proptest::prelude::*;
@@ -111,12 +111,12 @@ struct Held(BTreeMap<(String, String), Any>);
 impl Held {
     fn apply(&mut self, update: Update) -> Vec<Rejection> {
         let mut rejections = Vec::new();
-        for (name, any) in update.upserts {
-            let bad = any.value.windows(BAD.len()).any(|bytes| bytes == BAD.as_bytes());
+        for Upsert { name, body, .. } in update.upserts {
+            let bad = body.value.windows(BAD.len()).any(|bytes| bytes == BAD.as_bytes());
             if bad {
                 rejections.push(Rejection { resource: name, reason: "it is bad".to_owned() });
             } else {
-                self.0.insert((update.type_url.clone(), name), any);
+                self.0.insert((update.type_url.clone(), name), body);
             }
         }
         for name in update.removals {
@@ -225,7 +225,7 @@ impl Pair {
     fn speak(&mut self) {
         for (type_url, interest) in self.held.wanted() {
             let removals = self.client.set_interest(type_url, interest);
-            self.held.apply(Update { type_url: type_url.to_owned(), upserts: Vec::new(), removals });
+            self.held.apply(Update { type_url: type_url.to_owned(), removals, ..Update::default() });
         }
         while let Some(request) = self.client.poll() {
             self.to_server.push_back(request);

@@ -32,8 +32,8 @@ enum Told {
 struct Teller(mpsc::UnboundedSender<Told>);
 
 impl Handler for Teller {
-    fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
-        let upserts: Vec<_> = update.upserts.into_iter().map(|(name, _)| name).collect();
+    async fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
+        let upserts: Vec<_> = update.upserts.into_iter().map(|upsert| upsert.name).collect();
         let bad = upserts.contains(&"bad".to_owned());
         let _ = self.0.send(Told::Update { type_url: update.type_url, upserts, removals: update.removals });
         let rejection = Rejection { resource: "bad".to_owned(), reason: "it is bad".to_owned() };

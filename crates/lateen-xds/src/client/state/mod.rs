@@ -43,9 +43,19 @@ impl Interest {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Update {
     pub type_url: String,
-    pub upserts: Vec<(String, Any)>,
+    /// Of the whole, as the server names it (`system_version_info`); may be empty.
+    pub version: String,
+    pub upserts: Vec<Upsert>,
     /// Names that are gone, or asked for and not there.
     pub removals: Vec<String>,
+}
+
+/// A new resource, or a new version of one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upsert {
+    pub name: String,
+    pub version: String,
+    pub body: Any,
 }
 
 /// A resource that could not be applied, and why. A former version of it stays in force.
@@ -130,7 +140,8 @@ impl State {
             return None;
         }
         of.last_nonce.clone_from(&response.nonce);
-        let mut update = Update { type_url: response.type_url, ..Update::default() };
+        let mut update =
+            Update { type_url: response.type_url, version: response.system_version_info, ..Update::default() };
         let (mut versions, mut malformed) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for resource in response.resources {
@@ -145,9 +156,10 @@ impl State {
                 Some(_) => None,
             };
             match (reason, resource.resource) {
-                (None, Some(any)) => {
-                    update.upserts.push((resource.name.clone(), any));
-                    versions.push((resource.name, resource.version));
+                (None, Some(body)) => {
+                    let upsert = Upsert { name: resource.name, version: resource.version, body };
+                    versions.push((upsert.name.clone(), upsert.version.clone()));
+                    update.upserts.push(upsert);
                 }
                 (reason, _) => {
                     let reason = reason.unwrap_or_default();

@@ -109,7 +109,7 @@ fn what_nobody_asked_for_is_left_out_and_what_is_malformed_is_refused() {
     let mut state = open();
     let mut odd = response(ENDPOINT, "1", &[("b", "v1"), ("a", "v1"), ("a", "v2")], &["c"]);
     let (update, received) = state.on_response(odd.clone()).expect("new");
-    assert_eq!((update.upserts.len(), update.upserts[0].0.as_str(), update.removals.len()), (1, "a", 0));
+    assert_eq!((update.upserts.len(), update.upserts[0].name.as_str(), update.removals.len()), (1, "a", 0));
     state.applied(received, Vec::new());
     assert_eq!(state.poll().and_then(|nack| nack.error_detail).expect("refused").message, "a: it is there twice");
 

@@ -1,0 +1,88 @@
+//! Connections to the discovery server that a bootstrap names: a cluster as any other, of which one host after the other is
+//! tried.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use hyper_util::rt::TokioIo;
+use lateen_engine::config::cluster::Cluster;
+use lateen_engine::config::endpoint::{Endpoint, Health, HostAddress};
+use lateen_xds::client::{Connect, ConnectError, Connection};
+use tonic::transport;
+
+use crate::stream::Stream;
+use crate::telemetry::failure::Failure;
+use crate::upstream::connect::connect;
+use crate::worker::Shared;
+
+/// Connects to a discovery server.
+pub(crate) struct Dial {
+    shared: Arc<Shared>,
+    cluster: Arc<Cluster>,
+    authority: String,
+    /// Which host is next.
+    turn: usize,
+}
+
+impl Dial {
+    pub(crate) fn new(shared: Arc<Shared>, cluster: Arc<Cluster>, authority: String) -> Self {
+        Self { shared, cluster, authority, turn: 0 }
+    }
+
+    /// The next host, of those that have an address.
+    fn host(&mut self) -> Result<Arc<Endpoint>, ConnectError> {
+        let resolved = self.shared.resolved.load();
+        let set = resolved.get(&self.cluster.name).unwrap_or(&self.cluster.endpoints);
+        let usable =
+            |host: &&Arc<Endpoint>| host.health != Health::Unhealthy && matches!(host.address, HostAddress::Socket(_));
+        let hosts: Vec<_> = set.endpoints().filter(usable).collect();
+        if hosts.is_empty() {
+            return Err(ConnectError(format!("the cluster {} has no host", self.cluster.name)));
+        }
+        let host = Arc::clone(hosts[self.turn % hosts.len()]);
+        self.turn = self.turn.wrapping_add(1);
+        Ok(host)
+    }
+}
+
+impl Connect for Dial {
+    async fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let host = self.host()?;
+        let connected = connect(&self.shared, &self.cluster, &host, &self.authority)
+            .await
+            .map_err(|failure| ConnectError(format!("{}: {}", host.address, told(&failure))))?;
+        let mut endpoint = transport::Endpoint::try_from(format!("http://{}", self.authority))?;
+        if let Some((interval, timeout)) = self.cluster.http2.keepalive {
+            endpoint = endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout);
+            endpoint = endpoint.keep_alive_while_idle(true);
+        }
+        let channel = endpoint.connect_with_connector(Given(Arc::new(Mutex::new(Some(connected.stream))))).await?;
+        Ok(Connection { channel, authorization: None })
+    }
+}
+
+fn told(failure: &Failure) -> String {
+    failure.transport.clone().unwrap_or_else(|| format!("{:?}", failure.kind))
+}
+
+/// A connection that is there already. A second one is not to be had here: the client comes back for it.
+#[derive(Clone)]
+struct Given(Arc<Mutex<Option<Stream>>>);
+
+impl tower_service::Service<http::Uri> for Given {
+    type Response = TokioIo<Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Uri) -> Self::Future {
+        let given = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move { given.map(TokioIo::new).ok_or_else(|| io::ErrorKind::NotConnected.into()) })
+    }
+}
