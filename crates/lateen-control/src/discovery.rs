@@ -60,7 +60,7 @@ impl Discovery for MeshDiscovery {
         if let Some(bearer) = caller.as_ref().and_then(|caller| caller.pod.as_ref()) {
             self.pushed.pod_of(bearer).await.map_err(refused)?;
         }
-        let find = |snapshot: &Arc<Snapshot>| snapshot.mesh.workload(&id.namespace, &id.pod).cloned();
+        let find = |snapshot: &Arc<Snapshot>| snapshot.mesh().workload(&id.namespace, &id.pod).cloned();
         let workload =
             self.pushed.wait(find).await.ok_or_else(|| {
                 refused(Status::unavailable(format!("there is no workload {}/{}", id.namespace, id.pod)))
@@ -142,7 +142,7 @@ pub struct MeshProxy {
 impl Proxy<Arc<Snapshot>> for MeshProxy {
     fn view(&mut self, snapshot: &Arc<Snapshot>) -> Result<Arc<dyn View>, Status> {
         // A pod on its way out is no workload any more, and still has requests to finish: it keeps its last face.
-        if let Some(workload) = snapshot.mesh.workload(&self.namespace, &self.pod) {
+        if let Some(workload) = snapshot.mesh().workload(&self.namespace, &self.pod) {
             self.view.workload = Arc::clone(workload);
         }
         self.offered = Some(snapshot.made);
@@ -174,7 +174,7 @@ impl View for MeshView {
     }
 
     fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource> {
-        let mesh = &self.snapshot.mesh;
+        let mesh = self.snapshot.mesh();
         let named = match selection {
             Selection::All => lateen_translate::resources(mesh, &self.proxy, type_url, &self.cache),
             Selection::Named(names) => {

@@ -40,7 +40,8 @@ pub(super) async fn proxies(State(api): State<Arc<Api>>) -> Json<Value> {
 /// `GET /api/v1/diagnostics`: mistakes in objects, and what does not fit together in the newest configuration.
 pub(super) async fn diagnostics(State(api): State<Arc<Api>>) -> Json<Value> {
     let (contents, snapshot) = (api.store.contents(), api.pushed.snapshot());
-    let all: Vec<_> = api.config_diagnostics.iter().chain(&contents.diagnostics).chain(&snapshot.findings).collect();
+    let all: Vec<_> =
+        api.config_diagnostics.iter().chain(&contents.diagnostics).chain(&snapshot.in_force.findings).collect();
     Json(json!({"revision": contents.revision, "diagnostics": all}))
 }
 

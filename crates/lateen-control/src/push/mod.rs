@@ -5,9 +5,9 @@ mod proxies;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_api::{Diagnostic, Kind, Object};
+use lateen_api::{Kind, Object};
 use lateen_identity::token::Bearer;
-use lateen_mesh::{Mesh, MeshConfig};
+use lateen_mesh::{InForce, Mesh, MeshConfig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
@@ -28,10 +28,9 @@ const POD_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Snapshot {
     pub revision: u64,
-    pub mesh: Mesh,
+    /// Of the contents, as far as they are whole.
+    pub in_force: InForce,
     pub contents: Arc<Contents>,
-    /// What is wrong across objects.
-    pub findings: Vec<Diagnostic>,
     pub made: Instant,
 }
 
@@ -39,6 +38,12 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub struct Pushed {
     snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Snapshot {
+    pub fn mesh(&self) -> &Mesh {
+        &self.in_force.mesh
+    }
 }
 
 impl Pushed {
@@ -131,10 +136,10 @@ async fn settle(contents: &mut watch::Receiver<Arc<Contents>>) {
 }
 
 fn make(contents: &Arc<Contents>, config: &Arc<MeshConfig>, before: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
-    let mesh = Mesh::build(contents.objects(), config, before.map(|before| &before.mesh));
-    let findings = lateen_mesh::analyze(contents.objects(), &mesh);
+    let objects = contents.objects().cloned().collect();
+    let in_force = InForce::new(objects, config, before.map(|before| &before.in_force));
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    metrics.services.set(count(mesh.services().len()));
-    metrics.virtual_services.set(count(mesh.virtual_services().len()));
-    Snapshot { revision: contents.revision, mesh, contents: Arc::clone(contents), findings, made: Instant::now() }
+    metrics.services.set(count(in_force.mesh.services().len()));
+    metrics.virtual_services.set(count(in_force.mesh.virtual_services().len()));
+    Snapshot { revision: contents.revision, in_force, contents: Arc::clone(contents), made: Instant::now() }
 }

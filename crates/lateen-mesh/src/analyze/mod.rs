@@ -1,7 +1,6 @@
 //! Checks across objects: what each says of the others, and where they get in each other's way.
 //!
-//! The configuration stays in force whatever is found here: a route to a subset that does not exist is kept and answers
-//! 503, as Istio has it. The findings tell the user before the traffic does.
+//! The findings tell the user before the traffic does. What they mean for what is in force is [`crate::InForce`]'s.
 
 pub(crate) mod codes;
 mod conflicts;
@@ -12,6 +11,8 @@ mod selectors;
 use lateen_api::{Diagnostic, KindSpec, Object, Resource, Severity};
 
 use crate::mesh::Mesh;
+
+pub(crate) use references::missing;
 
 /// All findings about `objects`, of which `mesh` was built, by file, line and field.
 pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -> Vec<Diagnostic> {

@@ -19,45 +19,97 @@ use crate::workloads::selects;
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     for resource in &inputs.virtual_services {
-        destinations(resource, mesh, findings);
-        gateways(resource, mesh, findings);
-        delegates(resource, inputs, findings);
+        for missing in missing(resource, inputs, mesh) {
+            findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &missing.field, missing.message, missing.help);
+        }
+        for (destination, field) in destinations(resource) {
+            unclear_port(resource, mesh, destination, &field, findings);
+        }
     }
     for resource in &inputs.destination_rules {
         destination_rule(resource, inputs, mesh, findings);
     }
 }
 
-fn destinations(resource: &Resource<VirtualService>, mesh: &Mesh, findings: &mut Findings) {
+/// What a VirtualService refers to and does not exist.
+pub(crate) struct Missing {
+    field: String,
+    message: String,
+    help: Option<String>,
+    /// Full name of the host and name of the subset, if it is a subset.
+    pub(crate) subset: Option<(String, String)>,
+}
+
+/// Everything that a VirtualService refers to and that is not in the mesh.
+pub(crate) fn missing(resource: &Resource<VirtualService>, inputs: &Inputs, mesh: &Mesh) -> Vec<Missing> {
+    let mut out = Vec::new();
+    for (wanted, field) in destinations(resource) {
+        let name = mesh.resolve_host(&wanted.host, resource.namespace());
+        out.extend(missing_subset(mesh, &name, wanted, &field));
+        match find_service(mesh, &name, resource.namespace()) {
+            None => out.push(missing_host(mesh, &name, wanted, &field)),
+            Some(service) => out.extend(missing_port(service, wanted, &field)),
+        }
+    }
+    out.extend(missing_gateways(resource, mesh));
+    out.extend(missing_delegates(resource, inputs));
+    out
+}
+
+/// Where requests are sent, each with its field.
+fn destinations(resource: &Resource<VirtualService>) -> Vec<(&Destination, String)> {
     let spec = &resource.spec;
+    let mut out = Vec::new();
     for (rule, http) in spec.http.iter().enumerate() {
         let only = http.route.len() == 1;
         for (at, route) in http.route.iter().enumerate() {
             // Several destinations: one of weight 0 gets nothing, whatever it names.
             if only || route.weight > 0 {
-                let field = format!("spec.http[{rule}].route[{at}].destination");
-                destination(resource, mesh, &route.destination, &field, findings);
+                out.push((&route.destination, format!("spec.http[{rule}].route[{at}].destination")));
             }
         }
-        if let Some(mirror) = &http.mirror {
-            destination(resource, mesh, mirror, &format!("spec.http[{rule}].mirror"), findings);
-        }
+        out.extend(http.mirror.iter().map(|mirror| (mirror, format!("spec.http[{rule}].mirror"))));
         for (at, mirror) in http.mirrors.iter().enumerate() {
-            let field = format!("spec.http[{rule}].mirrors[{at}].destination");
-            destination(resource, mesh, &mirror.destination, &field, findings);
+            out.push((&mirror.destination, format!("spec.http[{rule}].mirrors[{at}].destination")));
         }
     }
     let tls = spec.tls.iter().enumerate().map(|(rule, tls)| ("tls", rule, &tls.route));
     let tcp = spec.tcp.iter().enumerate().map(|(rule, tcp)| ("tcp", rule, &tcp.route));
     for (kind, rule, routes) in tls.chain(tcp) {
         for (at, route) in routes.iter().enumerate() {
-            let field = format!("spec.{kind}[{rule}].route[{at}].destination");
-            destination(resource, mesh, &route.destination, &field, findings);
+            out.push((&route.destination, format!("spec.{kind}[{rule}].route[{at}].destination")));
         }
+    }
+    out
+}
+
+fn missing_host(mesh: &Mesh, name: &str, wanted: &Destination, field: &str) -> Missing {
+    let known = mesh.services().iter().map(|service| &*service.host);
+    Missing {
+        field: format!("{field}.host"),
+        message: format!("destination host `{}` is no known service", wanted.host),
+        help: did_you_mean(name, known),
+        subset: None,
     }
 }
 
-fn destination(
+/// The port that a destination names, if it names one.
+fn named_port(wanted: &Destination) -> Option<u32> {
+    wanted.port.map(|port| port.number).filter(|number| *number != 0)
+}
+
+fn missing_port(service: &Service, wanted: &Destination, field: &str) -> Option<Missing> {
+    let number = named_port(wanted)?;
+    let exists = u16::try_from(number).is_ok_and(|number| service.port(number).is_some());
+    if exists || service.ports.is_empty() {
+        return None;
+    }
+    let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
+    let message = format!("service `{}` has no port {number}, only {}", service.host, ports.join(", "));
+    Some(Missing { field: format!("{field}.port.number"), message, help: None, subset: None })
+}
+
+fn unclear_port(
     resource: &Resource<VirtualService>,
     mesh: &Mesh,
     wanted: &Destination,
@@ -65,74 +117,34 @@ fn destination(
     findings: &mut Findings,
 ) {
     let name = mesh.resolve_host(&wanted.host, resource.namespace());
-    if !wanted.subset.is_empty() {
-        subset(resource, mesh, &name, wanted, field, findings);
-    }
-    let Some(service) = find_service(mesh, &name, resource.namespace()) else {
-        let known = mesh.services().iter().map(|service| &*service.host);
-        let message =
-            format!("destination host `{}` is no known service; requests there are answered 503", wanted.host);
-        findings.add(
-            resource,
-            REFERENCED_RESOURCE_NOT_FOUND,
-            &format!("{field}.host"),
-            message,
-            did_you_mean(&name, known),
+    let Some(service) = find_service(mesh, &name, resource.namespace()) else { return };
+    if named_port(wanted).is_none() && service.ports.len() > 1 {
+        let message = format!(
+            "service `{}` has {} ports and the destination names none; the port of the request is taken",
+            service.host,
+            service.ports.len()
         );
-        return;
-    };
-    port(resource, service, wanted, field, findings);
-}
-
-fn port(
-    resource: &Resource<VirtualService>,
-    service: &Service,
-    wanted: &Destination,
-    field: &str,
-    findings: &mut Findings,
-) {
-    let named = wanted.port.map(|port| port.number).filter(|number| *number != 0);
-    match named {
-        Some(number) => {
-            let exists = u16::try_from(number).is_ok_and(|number| service.port(number).is_some());
-            if !exists && !service.ports.is_empty() {
-                let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
-                let message = format!("service `{}` has no port {number}, only {}", service.host, ports.join(", "));
-                let field = format!("{field}.port.number");
-                findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &field, message, None);
-            }
-        }
-        None if service.ports.len() > 1 => {
-            let message = format!(
-                "service `{}` has {} ports and the destination names none; the port of the request is taken",
-                service.host,
-                service.ports.len()
-            );
-            let help = Some("write `port: {number: …}`".to_owned());
-            findings.add(resource, VIRTUAL_SERVICE_DESTINATION_PORT_SELECTOR_REQUIRED, field, message, help);
-        }
-        None => {}
+        let help = Some("write `port: {number: …}`".to_owned());
+        findings.add(resource, VIRTUAL_SERVICE_DESTINATION_PORT_SELECTOR_REQUIRED, field, message, help);
     }
 }
 
-fn subset(
-    resource: &Resource<VirtualService>,
-    mesh: &Mesh,
-    host: &str,
-    wanted: &Destination,
-    field: &str,
-    findings: &mut Findings,
-) {
+fn missing_subset(mesh: &Mesh, host: &str, wanted: &Destination, field: &str) -> Option<Missing> {
+    if wanted.subset.is_empty() {
+        return None;
+    }
     // Any rule for the host counts: which of them a client gets depends on its namespace.
     let rules = mesh.destination_rules().filter(|rule| host::is_subset_of(host, &rule.host));
     let known: Vec<&str> = rules.flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str()).collect();
     if known.contains(&wanted.subset.as_str()) {
-        return;
+        return None;
     }
-    let message =
-        format!("no DestinationRule for `{host}` has a subset `{}`; requests there are answered 503", wanted.subset);
-    let help = did_you_mean(&wanted.subset, known.into_iter());
-    findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &format!("{field}.subset"), message, help);
+    Some(Missing {
+        field: format!("{field}.subset"),
+        message: format!("no DestinationRule for `{host}` has a subset `{}`", wanted.subset),
+        help: did_you_mean(&wanted.subset, known.into_iter()),
+        subset: Some((host.to_owned(), wanted.subset.clone())),
+    })
 }
 
 /// The service of a host as rules of a namespace mean it, wildcard service entries included.
@@ -145,20 +157,26 @@ fn find_service<'a>(mesh: &'a Mesh, name: &str, namespace: &str) -> Option<&'a S
     })
 }
 
-fn gateways(resource: &Resource<VirtualService>, mesh: &Mesh, findings: &mut Findings) {
+fn missing_gateways(resource: &Resource<VirtualService>, mesh: &Mesh) -> Vec<Missing> {
     let known: Vec<String> =
         mesh.gateways().iter().map(|gateway| format!("{}/{}", gateway.namespace, gateway.name)).collect();
+    let mut out = Vec::new();
     for (at, gateway) in resource.spec.gateways.iter().enumerate() {
         let name = gateway_name(gateway, resource.namespace());
         if name != MESH && !known.contains(&name) {
-            let message = format!("gateway `{gateway}` does not exist; nothing of this reaches it");
-            let help = did_you_mean(&name, known.iter().map(String::as_str));
-            findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &format!("spec.gateways[{at}]"), message, help);
+            out.push(Missing {
+                field: format!("spec.gateways[{at}]"),
+                message: format!("gateway `{gateway}` does not exist"),
+                help: did_you_mean(&name, known.iter().map(String::as_str)),
+                subset: None,
+            });
         }
     }
+    out
 }
 
-fn delegates(resource: &Resource<VirtualService>, inputs: &Inputs, findings: &mut Findings) {
+fn missing_delegates(resource: &Resource<VirtualService>, inputs: &Inputs) -> Vec<Missing> {
+    let mut out = Vec::new();
     for (at, http) in resource.spec.http.iter().enumerate() {
         let Some(delegate) = &http.delegate else { continue };
         let namespace = if delegate.namespace.is_empty() { resource.namespace() } else { delegate.namespace.as_str() };
@@ -166,12 +184,16 @@ fn delegates(resource: &Resource<VirtualService>, inputs: &Inputs, findings: &mu
             other.name() == delegate.name && other.namespace() == namespace && virtual_service::is_delegate(&other.spec)
         });
         if !exists {
-            let message =
-                format!("there is no VirtualService {namespace}/{} without hosts to delegate to", delegate.name);
-            let field = format!("spec.http[{at}].delegate");
-            findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &field, message, None);
+            let name = &delegate.name;
+            out.push(Missing {
+                field: format!("spec.http[{at}].delegate"),
+                message: format!("there is no VirtualService {namespace}/{name} without hosts to delegate to"),
+                help: None,
+                subset: None,
+            });
         }
     }
+    out
 }
 
 fn destination_rule(resource: &Resource<DestinationRule>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {

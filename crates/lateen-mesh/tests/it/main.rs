@@ -2,6 +2,7 @@
 
 mod analyze;
 mod gateways;
+mod in_force;
 mod policy;
 mod routing;
 mod scope;

@@ -15,7 +15,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 const LASTING: u32 = 2;
 /// A file that cannot be read as it stands is told at once.
 const AT_ONCE: u32 = 1;
-/// The same for a selector without pods (IST0101, IST0173): pods that are being made are not there yet.
+/// The same for a selector without pods (a Sidecar's, a subset's): pods that are being made are not there yet.
 const LASTING_WITHOUT_PODS: u32 = 50;
 /// Beyond this many lines for one change, the rest is counted.
 const MAX_LINES: usize = 20;
@@ -51,7 +51,7 @@ pub(super) fn start(node: &Arc<Node>) {
 }
 
 fn patience(text: &str) -> u32 {
-    let waits_for_pods = ["[IST0101]", "[IST0173]"].iter().any(|code| text.contains(code));
+    let waits_for_pods = text.contains("[IST0173]") || text.contains("[IST0101]") && text.contains("(Sidecar ");
     match text.contains("[IST") {
         _ if waits_for_pods => LASTING_WITHOUT_PODS,
         true => LASTING,

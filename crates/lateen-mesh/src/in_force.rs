@@ -1,0 +1,216 @@
+//! What of the objects that there are is in force: all, except where the last good version stays.
+//!
+//! Objects are written one after the other, and a set of them is whole only after the last: a VirtualService may come
+//! before the DestinationRule whose subsets it names, and the rule may go first. Istio answers requests in between with
+//! 503 (istio/istio#8420). Here, what leads nowhere is not taken over:
+//!
+//! - A VirtualService that is new or changed, and refers to something that does not exist, waits. Until then the version
+//!   before it stays in force, if all that refers to is there.
+//! - A subset that is gone stays for as long as a VirtualService in force leads to it.
+//!
+//! Nothing of this is remembered beyond the process: a control plane that starts takes all objects as they are, and a
+//! route of theirs that leads nowhere answers 503, as Istio has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lateen_api::networking::{DestinationRule, VirtualService};
+use lateen_api::{Diagnostic, Object, ObjectKey, Resource};
+
+use crate::analyze::codes::REFERENCED_RESOURCE_NOT_FOUND;
+use crate::analyze::{analyze, missing};
+use crate::config::MeshConfig;
+use crate::host;
+use crate::inputs::Inputs;
+use crate::mesh::Mesh;
+
+type Rule = Arc<Resource<DestinationRule>>;
+type Routes = Arc<Resource<VirtualService>>;
+
+/// The mesh in force, and what is wrong with the objects that it was to be made of.
+#[derive(Debug)]
+pub struct InForce {
+    pub mesh: Mesh,
+    pub findings: Vec<Diagnostic>,
+    routes: BTreeMap<ObjectKey, Routes>,
+    rules: Vec<Rule>,
+}
+
+/// What becomes of a VirtualService that refers to something missing.
+enum Fate {
+    /// It is in force.
+    Taken,
+    /// It is in force, and so are subsets that are gone.
+    TakenWithSubsets,
+    /// This version, from before, is in force.
+    Held(Routes),
+    /// There is no version to hold on to.
+    Waits,
+}
+
+impl Fate {
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Taken => "",
+            Self::TakenWithSubsets => "; the subset stays in force as it was",
+            Self::Held(_) => "; the last good version stays in force",
+            Self::Waits => "; until there is, this VirtualService is not in force",
+        }
+    }
+}
+
+impl InForce {
+    /// What is in force of `objects` after `before`.
+    pub fn new(objects: Vec<Object>, config: &Arc<MeshConfig>, before: Option<&Self>) -> Self {
+        let previous = before.map(|before| &before.mesh);
+        let wanted = Mesh::build(&objects, config, previous);
+        let inputs = Inputs::new(&objects);
+        let mut findings = analyze(&objects, &wanted);
+        let mut plan = Plan { inputs: &inputs, wanted: &wanted, before, fates: BTreeMap::new(), rules: Vec::new() };
+        plan.decide();
+        for finding in &mut findings {
+            let fate = plan.fates.iter().find(|(key, _)| finding.object == Some((*key).into()));
+            if let Some((_, fate)) = fate.filter(|_| finding.code == REFERENCED_RESOURCE_NOT_FOUND.name) {
+                finding.message.push_str(fate.words());
+            }
+        }
+        let Plan { fates, rules, .. } = plan;
+        if rules.is_empty() && fates.values().all(|fate| matches!(fate, Fate::Taken)) {
+            let (routes, rules) = (by_key(inputs.virtual_services), inputs.destination_rules);
+            return Self { mesh: wanted, findings, routes, rules };
+        }
+        let objects: Vec<Object> = objects
+            .into_iter()
+            .filter_map(|object| settle(object, &fates, &rules))
+            .chain(gone(&inputs, &rules))
+            .collect();
+        let inputs = Inputs::new(&objects);
+        let mesh = Mesh::build(&objects, config, previous);
+        Self { mesh, findings, routes: by_key(inputs.virtual_services), rules: inputs.destination_rules }
+    }
+}
+
+/// What is decided about objects of which some refer to something missing.
+struct Plan<'a> {
+    inputs: &'a Inputs,
+    wanted: &'a Mesh,
+    before: Option<&'a InForce>,
+    fates: BTreeMap<ObjectKey, Fate>,
+    /// Rules from before, each with nothing but subsets that are needed and gone.
+    rules: Vec<Rule>,
+}
+
+impl Plan<'_> {
+    fn decide(&mut self) {
+        for resource in &self.inputs.virtual_services {
+            if missing(resource, self.inputs, self.wanted).is_empty() {
+                continue;
+            }
+            let fate = self.fate(resource);
+            let in_force = match &fate {
+                Fate::Held(held) => Some(held),
+                Fate::Taken | Fate::TakenWithSubsets => Some(resource),
+                Fate::Waits => None,
+            };
+            let kept: Vec<Rule> = in_force.into_iter().flat_map(|routes| self.gone_subsets(routes)).collect();
+            let fate = if matches!(fate, Fate::Taken) && !kept.is_empty() { Fate::TakenWithSubsets } else { fate };
+            self.rules.extend(kept);
+            self.fates.insert(resource.key(), fate);
+        }
+    }
+
+    fn fate(&self, resource: &Routes) -> Fate {
+        let Some(before) = self.before else { return Fate::Taken };
+        let Some(last) = before.routes.get(&resource.key()) else { return Fate::Waits };
+        if last.to_json() == resource.to_json() || !self.is_whole(last, before) {
+            Fate::Taken
+        } else {
+            Fate::Held(Arc::clone(last))
+        }
+    }
+
+    /// Whether everything that it refers to is there, or was and can stay.
+    fn is_whole(&self, routes: &Routes, before: &InForce) -> bool {
+        let there = |(host, subset): &(String, String)| before.rules.iter().any(|rule| self.has(rule, host, subset));
+        missing(routes, self.inputs, self.wanted).iter().all(|missing| missing.subset.as_ref().is_some_and(there))
+    }
+
+    fn has(&self, rule: &Rule, host: &str, subset: &str) -> bool {
+        let own = self.wanted.resolve_host(&rule.spec.host, rule.namespace());
+        host::is_subset_of(host, &own) && rule.spec.subsets.iter().any(|known| known.name == subset)
+    }
+
+    /// The rules from before that have subsets to which these routes lead and which are gone.
+    fn gone_subsets(&self, routes: &Routes) -> Vec<Rule> {
+        let before = self.before.map_or(&[][..], |before| &before.rules);
+        let gone = missing(routes, self.inputs, self.wanted).into_iter().filter_map(|missing| missing.subset);
+        gone.flat_map(|(host, subset)| {
+            let having = before.iter().filter(|rule| self.has(rule, &host, &subset));
+            having.map(|rule| only_subset(rule, &subset)).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+}
+
+fn only_subset(rule: &Resource<DestinationRule>, name: &str) -> Rule {
+    let mut rule = rule.clone();
+    rule.spec.subsets.retain(|subset| subset.name == name);
+    Arc::new(rule)
+}
+
+/// An object as it is in force.
+fn settle(object: Object, fates: &BTreeMap<ObjectKey, Fate>, kept: &[Rule]) -> Option<Object> {
+    match object {
+        Object::VirtualService(routes) => match fates.get(&routes.key()) {
+            Some(Fate::Held(held)) => Some(Object::VirtualService(Arc::clone(held))),
+            Some(Fate::Waits) => None,
+            Some(Fate::Taken | Fate::TakenWithSubsets) | None => Some(Object::VirtualService(routes)),
+        },
+        Object::DestinationRule(mut rule) => {
+            for old in kept {
+                if is_successor(&rule, old) {
+                    add_subsets(Arc::make_mut(&mut rule), old);
+                }
+            }
+            Some(Object::DestinationRule(rule))
+        }
+        other => Some(other),
+    }
+}
+
+/// The rules that are kept and have no successor to add their subsets to.
+fn gone(inputs: &Inputs, kept: &[Rule]) -> Vec<Object> {
+    let mut out: Vec<Resource<DestinationRule>> = Vec::new();
+    for old in kept {
+        if inputs.destination_rules.iter().any(|rule| is_successor(rule, old)) {
+            continue;
+        }
+        match out.iter_mut().find(|rule| is_successor(rule, old)) {
+            Some(rule) => add_subsets(rule, old),
+            // The youngest, so that it yields to any other rule for the host.
+            None => {
+                let mut rule = Resource::clone(old);
+                rule.age = u64::MAX;
+                out.push(rule);
+            }
+        }
+    }
+    out.into_iter().map(|rule| Object::DestinationRule(Arc::new(rule))).collect()
+}
+
+/// Whether a rule is the same object for the same host.
+fn is_successor(rule: &Resource<DestinationRule>, old: &Resource<DestinationRule>) -> bool {
+    rule.key() == old.key() && rule.spec.host == old.spec.host
+}
+
+fn add_subsets(rule: &mut Resource<DestinationRule>, old: &Resource<DestinationRule>) {
+    for subset in &old.spec.subsets {
+        if !rule.spec.subsets.iter().any(|known| known.name == subset.name) {
+            rule.spec.subsets.push(subset.clone());
+        }
+    }
+}
+
+fn by_key(routes: Vec<Routes>) -> BTreeMap<ObjectKey, Routes> {
+    routes.into_iter().map(|resource| (resource.key(), resource)).collect()
+}
