@@ -182,8 +182,14 @@ impl View for MeshView {
                 lateen_translate::resources_named(mesh, &self.proxy, type_url, &names, &self.cache)
             }
         };
-        named.into_iter().map(|named| Resource::new(Arc::clone(&named.name), named.version, Encoded(named))).collect()
+        named.into_iter().map(resource).collect()
     }
+}
+
+fn resource(named: Arc<Named>) -> Resource {
+    let stand_in = named.stand_in;
+    let resource = Resource::new(Arc::clone(&named.name), named.version, Encoded(named));
+    if stand_in { resource.standing_in() } else { resource }
 }
 
 /// The translated resource, kept once for all proxies that get it.

@@ -43,13 +43,20 @@ pub struct Named {
     pub resource: Any,
     /// Of the encoded bytes: equal versions are equal resources.
     pub version: u64,
+    /// There is no such thing (any more): this is for a proxy that asks for it and would wait for ever.
+    pub stand_in: bool,
 }
 
 impl Named {
     pub(crate) fn new<M: Message + Name>(name: &str, message: &M) -> Self {
         let resource = wire::pack(message);
         let version = xxhash_rust::xxh64::xxh64(&resource.value, 0);
-        Self { name: name.into(), resource, version }
+        Self { name: name.into(), resource, version, stand_in: false }
+    }
+
+    /// The same, for something that does not exist.
+    pub(crate) fn standing_in<M: Message + Name>(name: &str, message: &M) -> Self {
+        Self { stand_in: true, ..Self::new(name, message) }
     }
 }
 
@@ -78,8 +85,8 @@ pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) 
 
 /// The endpoints or routes of these names, as far as they exist, in the order asked for.
 ///
-/// A route table that the proxy asks for but that has nothing in it (any more) is empty, not absent: a listener that
-/// waits for it would wait for ever.
+/// Endpoints or a route table that the proxy asks for and that do not exist (any more) are empty, not absent: a cluster or
+/// listener that waits for them would wait for ever.
 pub fn resources_named(
     mesh: &Mesh,
     proxy: &ProxyView,

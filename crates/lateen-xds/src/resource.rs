@@ -29,11 +29,23 @@ pub struct Resource {
     /// Of the content: equal versions are equal resources.
     pub version: u64,
     body: Arc<dyn Body>,
+    stand_in: bool,
 }
 
 impl Resource {
     pub fn new(name: impl Into<Arc<str>>, version: u64, body: impl Body) -> Self {
-        Self { name: name.into(), version, body: Arc::new(body) }
+        Self { name: name.into(), version, body: Arc::new(body), stand_in: false }
+    }
+
+    /// What is said to a proxy that asks for something that does not exist (any more) and would wait for it. A proxy that has
+    /// the resource keeps it, for as long as something of what it was given still names it.
+    #[must_use]
+    pub fn standing_in(self) -> Self {
+        Self { stand_in: true, ..self }
+    }
+
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.stand_in
     }
 
     pub fn any(&self) -> &Any {

@@ -26,21 +26,21 @@ pub(crate) fn mesh_tls_match() -> Struct {
 
 /// The load assignment of an outbound cluster with discovered endpoints; `None` for other names.
 ///
-/// A cluster whose service or subset is gone is empty: its requests are answered 503 rather than left waiting.
+/// Of a cluster whose service, port or subset is gone it is empty, and stands in for what is not there.
 pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<Named>> {
     let wanted = OutboundCluster::parse(name)?;
-    let Some(service) = view.scope.service(wanted.host) else {
-        return Some(Arc::new(Named::new(name, &assignment(name, &[], None))));
+    let rule = view.scope.destination_rule(wanted.host, labels(view));
+    let subset = rule.and_then(|rule| rule.subset(wanted.subset));
+    let service = view.scope.service(wanted.host).filter(|service| service.port(wanted.port).is_some());
+    let Some(service) = service.filter(|_| wanted.subset.is_empty() || subset.is_some()) else {
+        return Some(Arc::new(Named::standing_in(name, &assignment(name, &[], None))));
     };
     let endpoints = view.mesh.endpoints(service);
-    let rule = view.scope.destination_rule(wanted.host, labels(view));
     let mut inputs: Vec<Input> = vec![Arc::clone(service) as Input, Arc::clone(endpoints) as Input];
     inputs.extend(rule.map(|rule| Arc::clone(rule) as Input));
     let made = cache.get(view.mesh, "endpoints", name, inputs, || {
         let members = endpoints.port(wanted.port);
-        let subset = rule.and_then(|rule| rule.subset(wanted.subset)).map(|subset| &subset.labels);
-        let members = if wanted.subset.is_empty() || subset.is_some() { members } else { &[] };
-        vec![Named::new(name, &assignment(name, members, subset))]
+        vec![Named::new(name, &assignment(name, members, subset.map(|subset| &subset.labels)))]
     });
     made.first().cloned()
 }

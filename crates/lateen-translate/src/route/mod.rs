@@ -28,7 +28,9 @@ const MAX_DIRECT_RESPONSE: u32 = 1024 * 1024;
 /// The route table of this name, for this proxy.
 pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<Named>> {
     if view.proxy.kind == ProxyKind::Gateway {
-        return Some(Arc::new(Named::new(name, &gateway::build(view, name))));
+        let table = gateway::build(view, name);
+        let is_gone = table.virtual_hosts.is_empty();
+        return Some(Arc::new(if is_gone { Named::standing_in(name, &table) } else { Named::new(name, &table) }));
     }
     // Sidecars with the same scope share their tables, unless a rule looks at the client's labels.
     let mut inputs: Vec<Input> = vec![Arc::clone(view.scope) as Input, Arc::clone(view.mesh.config()) as Input];

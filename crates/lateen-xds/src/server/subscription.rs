@@ -452,7 +452,10 @@ impl Subscription {
         let absent = owed.iter().filter(|name| !there.contains(&***name)).cloned().collect();
         let differs = |resource: &&Resource| {
             owed.contains(&resource.name)
-                || self.given.get(&resource.name).is_none_or(|given| given.version != resource.version)
+                || self
+                    .given
+                    .get(&resource.name)
+                    .is_none_or(|given| given.version != resource.version && !resource.is_stand_in())
         };
         let upserts = wanted.iter().filter(differs).cloned().collect();
         self.plan = Plan { upserts, absent, removals, whole: if self.is_whole() { wanted } else { Vec::new() } };

@@ -20,6 +20,9 @@ use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Version of what stands in for something that does not exist.
+const GONE: u64 = 0;
+
 /// Type URL, name → version.
 #[derive(Clone, Default)]
 struct World {
@@ -61,7 +64,11 @@ impl View for World {
             Selection::All => true,
             Selection::Named(names) => names.iter().any(|wanted| **wanted == **name),
         });
-        selected.map(|(&(url, name), &version)| Resource::new(name, version, body(url, name))).collect()
+        let resource = |name: &'static str, url, version| match Resource::new(name, version, body(url, name)) {
+            resource if version == GONE => resource.standing_in(),
+            resource => resource,
+        };
+        selected.map(|(&(url, name), &version)| resource(name, url, version)).collect()
     }
 }
 
@@ -177,6 +184,20 @@ fn what_is_new_comes_before_what_names_it_and_what_is_gone_goes_last() {
     assert_eq!(stream.live(), 1);
     assert!(stream.ack(ENDPOINT).is_empty());
     assert_eq!(stream.live(), 2);
+}
+
+#[test]
+fn endpoints_of_a_cluster_that_goes_stay_until_nothing_leads_to_it_any_more() {
+    let mut stream = settled();
+    let after = [(CLUSTER, "b", 1), (ENDPOINT, "eds-a", GONE), (LISTENER, "l", 1), (ROUTE, "r", 2)];
+    stream.session.set_view(world(2, &after));
+    assert_eq!(stream.sent(), ["Cluster: +b"]);
+    assert_eq!(stream.ack(CLUSTER), ["RouteConfiguration: +r"]);
+    assert_eq!(stream.ack(ROUTE), ["Cluster: -eds-a"]);
+    // Somebody who asks anew is told that there are none, and does not wait.
+    stream.delta(ENDPOINT, &[], &["eds-a"]);
+    stream.delta(ENDPOINT, &["eds-a"], &[]);
+    assert_eq!(stream.sent(), ["ClusterLoadAssignment: +eds-a"]);
 }
 
 #[test]
