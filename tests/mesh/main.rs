@@ -1,7 +1,13 @@
-//! The sample in a whole mesh: `lateen up`, the control plane, injected proxies and the gateway, each as users run them, in
-//! network namespaces of its own. Needs root or user namespaces.
+//! Whole meshes: `lateen up`, the control plane, injected proxies and the gateway, each as users run them, in network
+//! namespaces of their own. Needs root or user namespaces. Here, the sample; in the modules, what must hold under load,
+//! change, attack and failure.
 
+mod identity;
+mod load;
+mod routing;
 mod running;
+mod server_first;
+mod websocket;
 
 use running::Mesh;
 
@@ -18,10 +24,22 @@ fn the_sample_runs_in_a_mesh_and_is_steered_by_istios_kinds() {
     no_proxy_has_refused_anything(&mesh);
 }
 
+/// One mesh for all steps, again.
+#[test]
+fn connections_of_every_kind_are_between_known_peers_and_stay() {
+    let mesh = Mesh::of("services");
+    server_first::a_greeting_comes_through(&mesh);
+    identity::an_http_server_is_told_who_asks(&mesh);
+    identity::http2_and_grpc_pass_with_their_trailers(&mesh);
+    identity::tcp_is_for_whom_the_policy_names(&mesh);
+    identity::the_wire_carries_no_plaintext(&mesh);
+    websocket::a_conversation_outlives_changes_of_rules_and_listeners(&mesh);
+}
+
 #[test]
 fn a_mistake_in_a_file_is_told_before_the_mesh_is_called_ready() {
     let text = "apiVersion: networking.istio.io/v1\nkind: VirtualServce\nmetadata: {name: x}\n";
-    let (_mesh, said) = Mesh::start(("mistaken.yaml", text), &[]);
+    let (_mesh, said) = Mesh::start(&[("mistaken.yaml", text)], &[]);
     assert!(said.contains("mistaken.yaml:2:1: error: kind VirtualServce"), "{said}");
     assert!(said.contains("did you mean `VirtualService`?"), "{said}");
 }
@@ -34,15 +52,15 @@ fn the_page_comes_through_the_gateway_and_four_services(mesh: &Mesh) {
     }
 }
 
-/// 90/10 over 300 requests: with binomial spread, fewer than 10 or more than 60 of 300 happen less than once in 10⁴ runs.
+/// How exactly, `routing` counts.
 fn weights_split_requests(mesh: &Mesh) {
     mesh.apply("samples/bookinfo/routing/reviews-90-10.yaml");
     let served = |version: &str| format!("<b>{version}</b>");
-    let pages: Vec<String> = (0..300).map(|_| mesh.get("/productpage")).collect();
+    let pages: Vec<String> = (0..100).map(|_| mesh.get("/productpage")).collect();
     let count = |version| pages.iter().filter(|page| page.contains(&served(version))).count();
     let (first, third) = (count("v1"), count("v3"));
-    assert_eq!(first + third, 300, "nothing goes to v2, and nothing fails");
-    assert!((10..=60).contains(&third), "{third} of 300 went to v3");
+    assert_eq!(first + third, 100, "nothing goes to v2, and nothing fails");
+    assert!(third < first, "{third} of 100 went to v3");
     mesh.run(&["delete", "virtualservice", "reviews", "--wait"]);
 }
 

@@ -1,8 +1,9 @@
-//! A running mesh of the sample, and ways to talk to it.
+//! A running mesh, and ways to talk to it.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Command, Output};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -24,7 +25,10 @@ spec:
 /// Ends with it.
 pub(crate) struct Mesh {
     folder: TempDir,
+    arguments: Vec<String>,
     gateway: String,
+    /// Of proxies; all are waited for when something is applied.
+    proxies: usize,
 }
 
 impl Mesh {
@@ -35,31 +39,51 @@ impl Mesh {
             arguments.extend(["-f".to_owned(), format!("samples/bookinfo/{file}.yaml")]);
         }
         arguments.extend(["--images".to_owned(), "samples/bookinfo/images.yaml".to_owned()]);
-        Self::start(("outsider.yaml", OUTSIDER), &arguments).0
+        Self::start(&[("outsider.yaml", OUTSIDER)], &arguments).0
     }
 
-    /// Starts a mesh of a file with this name and text, and more; gives what is said meanwhile, too.
-    pub(crate) fn start((name, text): (&str, &str), more: &[String]) -> (Self, String) {
+    /// Starts the pods of a file in `tests/mesh/input`; `rules.yaml`, empty, is followed, too.
+    pub(crate) fn of(input: &str) -> Self {
+        let input = format!("tests/mesh/input/{input}.yaml");
+        let more = ["-f", &input, "--images", "tests/mesh/input/images.yaml"].map(str::to_owned);
+        Self::start(&[("rules.yaml", "")], &more).0
+    }
+
+    /// Starts a mesh of files with these names and texts, and more; gives what is said meanwhile, too.
+    pub(crate) fn start(files: &[(&str, &str)], more: &[String]) -> (Self, String) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut mesh = Self { folder, gateway: String::new() };
-        let file = mesh.write(name, text);
-        let mut arguments = vec!["up", "--detach", "-f", &file, "--publish", "0:8080", "--console-port", "0"];
-        arguments.extend(more.iter().map(String::as_str));
-        let said = mesh.run(&arguments);
-        let app = said.lines().find_map(|line| line.trim().strip_prefix("app"));
-        let app = app.unwrap_or_else(|| panic!("no address of the gateway in:\n{said}"));
-        mesh.gateway = app.trim().trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let mut mesh = Self { folder, arguments: Vec::new(), gateway: String::new(), proxies: 0 };
+        let mut arguments =
+            ["up", "--detach", "--publish", "0:8080", "--console-port", "0"].map(str::to_owned).to_vec();
+        for (name, text) in files {
+            arguments.extend(["-f".to_owned(), mesh.write(name, text)]);
+        }
+        arguments.extend_from_slice(more);
+        mesh.arguments = arguments;
+        let said = mesh.start_again();
         (mesh, said)
     }
 
+    /// Starts the mesh with the same files once more, after it has ended.
+    pub(crate) fn start_again(&mut self) -> String {
+        let said = self.run(&self.arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let app = said.lines().find_map(|line| line.trim().strip_prefix("app"));
+        let app = app.unwrap_or_else(|| panic!("no address of the gateway in:\n{said}"));
+        self.gateway = app.trim().trim_start_matches("http://").trim_end_matches('/').to_owned();
+        self.proxies = self.run(&["proxy-status"]).matches("synced").count();
+        said
+    }
+
+    /// `lateen` with this mesh's state directory.
+    pub(crate) fn lateen(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(lateen_tests::program("lateen"));
+        command.args(arguments).env("LATEEN_STATE_DIR", self.state()).current_dir(lateen_tests::root());
+        command.stdin(Stdio::null());
+        command
+    }
+
     fn command(&self, arguments: &[&str]) -> Output {
-        // The state directory holds sockets, whose paths must be short.
-        Command::new(lateen_tests::program("lateen"))
-            .args(arguments)
-            .env("LATEEN_STATE_DIR", self.folder.path().join("s"))
-            .current_dir(lateen_tests::root())
-            .output()
-            .expect("lateen can be run")
+        self.lateen(arguments).output().expect("lateen can be run")
     }
 
     /// Runs `lateen`, which must succeed; gives what it prints.
@@ -77,15 +101,52 @@ impl Mesh {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
+    /// Applies a file; it is in force at all proxies when this returns.
     pub(crate) fn apply(&self, file: &str) {
-        let said = self.run(&["apply", "--wait", "-f", file]);
-        assert!(said.contains("7/7 proxies live"), "{said}");
+        let said = self.run(&["apply", "--wait", "--timeout", "60", "-f", file]);
+        assert!(said.contains(&format!("{0}/{0} proxies live", self.proxies)), "{said}");
     }
 
+    /// Applies a text; it is in force at all proxies when this returns.
+    pub(crate) fn apply_text(&self, text: &str) {
+        self.apply(&self.write("applied.yaml", text));
+    }
+
+    /// Deletes an object; it is gone from all proxies when this returns.
+    pub(crate) fn delete(&self, kind: &str, name: &str) {
+        self.run(&["delete", kind, name, "--wait", "--timeout", "60"]);
+    }
+
+    /// Writes a file, as an editor saves it.
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
-        std::fs::write(&path, text).expect("the temporary folder can be written");
+        let draft = self.folder.path().join(".draft");
+        std::fs::write(&draft, text).expect("the temporary folder can be written");
+        std::fs::rename(&draft, &path).expect("a file in it can be replaced");
         path.display().to_string()
+    }
+
+    /// The directory that the mesh keeps its state in. It holds sockets, whose paths must be short.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("s")
+    }
+
+    /// What `lateen up` has said since it was detached.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.state().join("logs/up.log")).expect("a detached mesh has a log")
+    }
+
+    /// Process numbers of `lateen up` and of the node, the first process of the mesh's namespaces.
+    pub(crate) fn processes(&self) -> [i32; 2] {
+        let text = std::fs::read_to_string(self.state().join("supervisor.json")).expect("the mesh is running");
+        let running: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        ["bridge", "node"]
+            .map(|name| running[name]["pid"].as_i64().and_then(|pid| pid.try_into().ok()).expect("a number"))
+    }
+
+    /// `host:port` of the way in.
+    pub(crate) fn gateway(&self) -> &str {
+        &self.gateway
     }
 
     /// The answer of the gateway, head and body.
@@ -101,23 +162,55 @@ impl Mesh {
 
     /// The answer that a container of `from` gets from a service or an address; empty if the connection is closed without.
     pub(crate) fn ask(&self, from: &str, host: &str, port: u16, path: &str) -> String {
-        let script = format!(
-            "exec 3<>/dev/tcp/{host}/{port} && \
-             printf 'GET {path} HTTP/1.1\\r\\nhost: {host}:{port}\\r\\nconnection: close\\r\\n\\r\\n' >&3 && \
-             timeout 10 cat <&3 2>/dev/null || true"
+        let request = format!(
+            "printf 'GET {path} HTTP/1.1\\r\\nhost: {host}:{port}\\r\\nconnection: close\\r\\n\\r\\n' >&3 && \
+             timeout 10 cat <&3 2>/dev/null"
         );
+        self.converse(from, host, port, &request)
+    }
+
+    /// What a shell script in a container of `from` prints, that has a connection to a service or an address as file 3.
+    pub(crate) fn converse(&self, from: &str, host: &str, port: u16, script: &str) -> String {
+        let script = format!("exec 3<>/dev/tcp/{host}/{port} && {{ {script}; }} || true");
         let output = self.command(&["exec", from, "--", "bash", "-c", &script]);
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// What the probe prints in a container of `from`.
+    pub(crate) fn probe(&self, from: &str, arguments: &[&str]) -> String {
+        let output = self.probe_in(from, arguments).output().expect("lateen can be run");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?} in {from}: {}\n{out}{err}", output.status);
+        out.into_owned()
+    }
+
+    /// The probe in a container of `from`, to be started.
+    pub(crate) fn probe_in(&self, from: &str, arguments: &[&str]) -> Command {
+        let mut words = vec!["exec", from, "--", PROBE];
+        words.extend(arguments);
+        self.lateen(&words)
+    }
+
     /// The address of the pod of a deployment.
     pub(crate) fn address_of(&self, deployment: &str) -> String {
+        self.status_of(deployment).pop().expect("a line has words")
+    }
+
+    /// The pod of a deployment as `lateen status` shows it: namespace, name, ready, status, restarts, address.
+    pub(crate) fn status_of(&self, deployment: &str) -> Vec<String> {
         let status = self.run(&["status"]);
         let line = status.lines().find(|line| line.contains(deployment));
-        let address = line.and_then(|line| line.split_whitespace().last());
-        address.unwrap_or_else(|| panic!("no {deployment} in:\n{status}")).to_owned()
+        let line = line.unwrap_or_else(|| panic!("no {deployment} in:\n{status}"));
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 }
+
+/// The program of `tests/src/bin/mesh-probe`.
+pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_mesh-probe");
 
 impl Drop for Mesh {
     fn drop(&mut self) {

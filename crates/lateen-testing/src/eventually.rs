@@ -22,6 +22,23 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
     }
 }
 
+/// Waits until `condition` gives a value, where there is no runtime: in tests of whole programs, which take longer, too.
+///
+/// # Panics
+/// When it has not after six times [`PATIENCE`].
+#[track_caller]
+pub fn eventually_blocking<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let patience = PATIENCE * 6;
+    let deadline = std::time::Instant::now() + patience;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(std::time::Instant::now() < deadline, "not after {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Waits for `work`.
 ///
 /// # Panics

@@ -1,0 +1,158 @@
+//! Rules change while requests are on their way.
+
+use crate::load::{Load, none_failed, now};
+use crate::running::Mesh;
+
+/// Requests a second, half of them through the gateway and half from a pod.
+const RATE: u32 = 200;
+
+#[test]
+fn rules_change_under_load_and_no_request_is_lost() {
+    let mesh = Mesh::of("web");
+    nine_of_ten_requests_take_the_first_way(&mesh);
+    traffic_moves_when_a_file_is_saved(&mesh);
+    what_is_said_to_be_live_is_in_force(&mesh);
+    rules_go_and_come_in_any_order(&mesh);
+    a_rename_of_subsets_comes_in_any_order(&mesh);
+}
+
+/// VirtualServices for those outside and for those inside, each with this part of an HTTP rule.
+fn routes(rule: &str) -> String {
+    let routes = |name: &str, bound: &str| {
+        format!(
+            "---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: {name}}}
+spec:
+  {bound}
+  http:
+  - {rule}
+"
+        )
+    };
+    routes("front", "hosts: ['*']\n  gateways: [front]") + &routes("web", "hosts: [web]")
+}
+
+fn subsets(names: [&str; 2]) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: web}}
+spec:
+  host: web
+  subsets:
+  - {{name: {}, labels: {{version: v1}}}}
+  - {{name: {}, labels: {{version: v2}}}}
+",
+        names[0], names[1]
+    )
+}
+
+fn split(first: u32, second: u32) -> String {
+    let rule = format!(
+        "route: [{{destination: {{host: web, subset: v1}}, weight: {first}}}, \
+         {{destination: {{host: web, subset: v2}}, weight: {second}}}]"
+    );
+    routes(&rule) + &subsets(["v1", "v2"])
+}
+
+/// Both kinds of clients.
+fn loads(mesh: &Mesh, count: u32, per_second: u32) -> [Load; 2] {
+    let inside = Load::inside(mesh, "deploy/client", "web:5000", "/hello", count, per_second / 2);
+    [Load::on_gateway(mesh, "/hello", count, per_second / 2), inside]
+}
+
+/// The spread is binomial: 60 of 2,000 are 4.5 standard deviations, which chance exceeds less than once in 10⁵ runs.
+fn nine_of_ten_requests_take_the_first_way(mesh: &Mesh) {
+    mesh.apply_text(&split(90, 10));
+    for load in loads(mesh, 2000, 0) {
+        let answers = load.all(2000);
+        none_failed(&answers);
+        let first = answers.iter().filter(|answer| answer.is_of("v1")).count();
+        println!("90/10: {first} of 2000 went to v1");
+        assert!(first.abs_diff(1800) <= 60, "{first} of 2000 went to v1");
+    }
+}
+
+fn traffic_moves_when_a_file_is_saved(mesh: &Mesh) {
+    let loads = loads(mesh, 0, RATE);
+    loads.iter().for_each(|load| load.more(100));
+    let saved = now();
+    mesh.write("rules.yaml", &split(0, 100));
+    loads.iter().for_each(|load| load.only("v2", 100));
+    for (load, place) in loads.into_iter().zip(["the gateway", "a pod"]) {
+        let answers = load.stop();
+        none_failed(&answers);
+        let last = answers.iter().filter(|answer| answer.is_of("v1")).map(|answer| answer.at).max();
+        let took = last.expect("v1 answered at first").saturating_sub(saved);
+        println!("90/10 to 0/100: the last answer by v1 came {took} ms after the file was saved, at {place}");
+    }
+}
+
+/// `apply --wait` returns when every proxy runs the change: the very next requests obey it.
+fn what_is_said_to_be_live_is_in_force(mesh: &Mesh) {
+    for (version, shares) in [("v1", (100, 0)), ("v2", (0, 100))].repeat(3) {
+        mesh.apply_text(&split(shares.0, shares.1));
+        for load in loads(mesh, 50, 0) {
+            let answers = load.all(50);
+            assert!(answers.iter().all(|answer| answer.is_of(version)), "{version} is live: {answers:?}");
+        }
+    }
+}
+
+/// What is done to an object of a set.
+type Step = (&'static str, bool);
+
+/// The VirtualService and the DestinationRule are deleted and made again, in each of the six orders in which that is
+/// possible, and every step is in force everywhere before the next. Istio answers 503 (`NC`) when the rule goes first or
+/// comes last.
+fn rules_go_and_come_in_any_order(mesh: &Mesh) {
+    const ORDERS: [[Step; 4]; 6] = [
+        [("dr", false), ("vs", false), ("vs", true), ("dr", true)],
+        [("dr", false), ("vs", false), ("dr", true), ("vs", true)],
+        [("dr", false), ("dr", true), ("vs", false), ("vs", true)],
+        [("vs", false), ("dr", false), ("vs", true), ("dr", true)],
+        [("vs", false), ("dr", false), ("dr", true), ("vs", true)],
+        [("vs", false), ("vs", true), ("dr", false), ("dr", true)],
+    ];
+    mesh.apply_text(&split(50, 50));
+    let all = split(50, 50);
+    let of_kind = |kind: &str, name: &str| {
+        let wanted = format!("kind: {kind}\nmetadata: {{name: {name}}}");
+        all.split("---").find(|text| text.contains(&wanted)).expect("it is one of them").to_owned()
+    };
+    let (routes, rule) = (of_kind("VirtualService", "web"), of_kind("DestinationRule", "web"));
+    let loads = loads(mesh, 0, RATE);
+    for step in ORDERS.iter().chain(&ORDERS).flatten() {
+        match step {
+            ("dr", false) => mesh.delete("destinationrule", "web"),
+            ("dr", _) => mesh.apply_text(&rule),
+            (_, false) => mesh.delete("virtualservice", "web"),
+            (_, _) => mesh.apply_text(&routes),
+        }
+    }
+    for load in loads {
+        load.more(20);
+        let answers = load.stop();
+        none_failed(&answers);
+        println!("48 deletions and creations: none of {} requests failed", answers.len());
+    }
+}
+
+/// An upgrade that gives the subsets other names: routes first or rule first, then back.
+fn a_rename_of_subsets_comes_in_any_order(mesh: &Mesh) {
+    let to = |subset: &str| routes(&format!("route: [{{destination: {{host: web, subset: {subset}}}}}]"));
+    mesh.apply_text(&(to("v1") + &subsets(["v1", "v2"])));
+    let loads = loads(mesh, 0, RATE);
+    for _ in 0..3 {
+        mesh.apply_text(&to("green"));
+        mesh.apply_text(&subsets(["blue", "green"]));
+        loads.iter().for_each(|load| load.only("v2", 20));
+        mesh.apply_text(&subsets(["v1", "v2"]));
+        mesh.apply_text(&to("v1"));
+        loads.iter().for_each(|load| load.only("v1", 20));
+    }
+    loads.into_iter().for_each(|load| none_failed(&load.stop()));
+}
