@@ -70,8 +70,10 @@ fn exposition(registry: &Registry, wanted: &Wanted) -> Answer {
     text(StatusCode::OK, registry.prometheus(|name, metric| wanted.admits(name, metric)))
 }
 
-/// By name, histograms last.
-fn sorted(registry: &Registry, wanted: &Wanted) -> (Vec<(String, u64)>, Vec<(String, Summary)>) {
+type Named<T> = Vec<(String, T)>;
+
+/// By name: numbers, and histograms.
+fn sorted(registry: &Registry, wanted: &Wanted) -> (Named<u64>, Named<Summary>) {
     let (mut numbers, mut histograms) = (Vec::new(), Vec::new());
     for (name, metric) in registry.named().into_iter().filter(|(name, metric)| wanted.admits(name, metric)) {
         match metric {

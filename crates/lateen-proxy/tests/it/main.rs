@@ -1,5 +1,8 @@
 //! The built proxy between scripted peers: real sockets, byte by byte where it matters.
 
+mod discovery;
+mod discovery_admin;
+mod discovery_server;
 mod http_bodies;
 mod http_connections;
 mod http_failures;

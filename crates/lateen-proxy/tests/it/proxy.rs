@@ -40,35 +40,8 @@ impl Drop for Proxy {
 impl Setup {
     /// Starts a proxy in front of `upstreams`.
     pub(crate) async fn start(&self, upstreams: &[SocketAddr]) -> Proxy {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let file = folder.path().join("bootstrap.yaml");
-        let log = folder.path().join("access.log");
-        std::fs::write(&file, self.bootstrap(upstreams, &log.display().to_string())).expect("it can be written");
-        let admin_file = folder.path().join("admin");
-        let process =
-            Command::new(std::env::var("UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lateen-proxy").into()))
-                .args(if std::env::var("UNDER_TEST").is_ok() {
-                    &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
-                } else {
-                    &[]
-                })
-                .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
-                .arg(&file)
-                .arg("--admin-address-path")
-                .arg(&admin_file)
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("the proxy can be run");
-        let mut proxy = Proxy { process, address: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), folder };
-        proxy.admin = eventually("the proxy listens", async || {
-            let status = proxy.process.try_wait().expect("a child can be waited for");
-            assert!(status.is_none(), "the proxy ended: {status:?}");
-            std::fs::read_to_string(&admin_file).ok()?.trim().parse().ok()
-        })
-        .await;
-        let listeners = proxy.admin("/listeners").await.body;
-        let address = listeners.lines().find_map(|line| line.strip_prefix("main::")).expect("there is one listener");
-        proxy.address = address.parse().expect("it has an address");
+        let mut proxy = Proxy::run(|log| self.bootstrap(upstreams, log)).await;
+        proxy.address = proxy.listener("main").await.expect("there is one listener");
         proxy
     }
 
@@ -112,12 +85,49 @@ static_resources:
 }
 
 impl Proxy {
+    /// Starts a proxy with a bootstrap, which is told where the access log may be.
+    pub(crate) async fn run(bootstrap: impl FnOnce(&str) -> String) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let file = folder.path().join("bootstrap.yaml");
+        let log = folder.path().join("access.log");
+        std::fs::write(&file, bootstrap(&log.display().to_string())).expect("it can be written");
+        let admin_file = folder.path().join("admin");
+        let process =
+            Command::new(std::env::var("UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lateen-proxy").into()))
+                .args(if std::env::var("UNDER_TEST").is_ok() {
+                    &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
+                } else {
+                    &[]
+                })
+                .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
+                .arg(&file)
+                .arg("--admin-address-path")
+                .arg(&admin_file)
+                .stdin(Stdio::null())
+                .spawn()
+                .expect("the proxy can be run");
+        let mut proxy = Self { process, address: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), folder };
+        proxy.admin = eventually("the proxy listens", async || {
+            let status = proxy.process.try_wait().expect("a child can be waited for");
+            assert!(status.is_none(), "the proxy ended: {status:?}");
+            std::fs::read_to_string(&admin_file).ok()?.trim().parse().ok()
+        })
+        .await;
+        proxy
+    }
+
+    /// Where a listener listens, if it does.
+    pub(crate) async fn listener(&self, name: &str) -> Option<SocketAddr> {
+        let listeners = self.admin("/listeners").await.body;
+        listeners.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("::")?.parse().ok())
+    }
+
     /// A client's connection.
     pub(crate) async fn connect(&self) -> Peer {
         Peer::connect(self.address).await
     }
 
-    async fn admin(&self, path: &str) -> Response {
+    pub(crate) async fn admin(&self, path: &str) -> Response {
         let mut peer = Peer::connect(self.admin).await;
         peer.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await;
         peer.response().await
