@@ -60,8 +60,6 @@ const GAPS: &[Gap] = &[
     // Routing.
     refused_if(Kind::VirtualService, "spec.http[].match[].headers.*", is_claim, "tokens are not checked"),
     refused_if(Kind::VirtualService, "spec.http[].match[].withoutHeaders.*", is_claim, "tokens are not checked"),
-    ignored(Kind::VirtualService, "spec.http[].mirror", "requests are not mirrored"),
-    ignored(Kind::VirtualService, "spec.http[].mirrors", "requests are not mirrored"),
     ignored(Kind::DestinationRule, "{policy}.tunnel", "connections go straight to the destination"),
     ignored(Kind::DestinationRule, "{policy}.proxyProtocol", "no PROXY header is sent"),
     ignored(Kind::DestinationRule, "{policy}.loadBalancer.localityLbSetting", "endpoints are chosen without regard to locality"),

@@ -14,7 +14,7 @@ use crate::config::Received;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::telemetry::access_log::AccessLogs;
-use crate::telemetry::stats::Registry;
+use crate::telemetry::stats::{Registry, RouteStats, Scope};
 use crate::tls::TlsStore;
 
 /// What all workers and the control thread share.
@@ -42,7 +42,13 @@ pub(crate) struct Worker {
     snapshot: RefCell<Arc<Snapshot>>,
     clusters: RefCell<HashMap<Arc<str>, Rc<ClusterState>>>,
     random: Cell<u64>,
+    /// Bytes that copies of requests hold back.
+    pub mirrored: Cell<usize>,
+    routes: RefCell<HashMap<RouteName, Rc<RouteStats>>>,
 }
+
+/// Virtual host, and what the route calls its statistics.
+type RouteName = (Arc<str>, Arc<str>);
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, seed: u64) -> Rc<Self> {
@@ -52,6 +58,8 @@ impl Worker {
             snapshot: RefCell::new(snapshot),
             clusters: RefCell::default(),
             random: Cell::new(seed | 1),
+            mirrored: Cell::default(),
+            routes: RefCell::default(),
         })
     }
 
@@ -91,6 +99,16 @@ impl Worker {
         let state = ClusterState::new(cluster, set, self);
         self.clusters.borrow_mut().insert(Arc::clone(&cluster.name), Rc::clone(&state));
         state
+    }
+
+    /// The statistics of a route that has its own.
+    pub(crate) fn route_stats(&self, virtual_host: &Arc<str>, prefix: &Arc<str>) -> Rc<RouteStats> {
+        let name = (Arc::clone(virtual_host), Arc::clone(prefix));
+        let mut routes = self.routes.borrow_mut();
+        Rc::clone(routes.entry(name).or_insert_with_key(|(virtual_host, prefix)| {
+            let scope = Scope::Route(Arc::clone(virtual_host), Arc::clone(prefix));
+            Rc::new(RouteStats::new(&self.shared.stats, &scope))
+        }))
     }
 
     /// A number for drawing; good enough for balancing, useless for secrets.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::hashing::HashTable;
-use super::round_robin::RoundRobin;
+use super::round_robin::{RoundRobin, WHOLE_TURN};
 use super::{HostState, below, next};
 use crate::config::cluster::LbPolicy;
 use crate::config::endpoint::Endpoint;
@@ -49,6 +49,7 @@ impl Group {
         members: Vec<usize>,
         mut localities: Vec<Weighted>,
         hosts: &[Arc<Endpoint>],
+        state: &impl HostState,
     ) -> Self {
         localities.retain(|locality| locality.weight > 0 && !locality.hosts.is_empty());
         let table = match localities.as_slice() {
@@ -64,10 +65,10 @@ impl Group {
         };
         let weights = localities.iter().map(|one| u64::from(one.weight) * u64::from(one.availability.max(1))).collect();
         Self {
-            whole: Members::new(members, hosts),
+            whole: Members::new(members, hosts, state),
             table,
             between: RoundRobin::new(weights),
-            localities: localities.into_iter().map(|locality| Members::new(locality.hosts, hosts)).collect(),
+            localities: localities.into_iter().map(|locality| Members::new(locality.hosts, hosts, state)).collect(),
         }
     }
 
@@ -90,9 +91,23 @@ fn shares(members: &[usize], whole: f64, hosts: &[Arc<Endpoint>]) -> Vec<f64> {
     members.iter().map(|host| f64::from(hosts[*host].weight) / total * whole).collect()
 }
 
+/// How long a host with this load waits for its next turn, in thousandths of a turn.
+fn wait(state: &impl HostState, host: usize, load: u64) -> u64 {
+    match state.share(host) {
+        None => load * WHOLE_TURN,
+        Some(share) => load * WHOLE_TURN * 1000 / u64::from(share.max(1)),
+    }
+}
+
 impl Members {
-    fn new(members: Vec<usize>, hosts: &[Arc<Endpoint>]) -> Self {
-        let order = RoundRobin::new(members.iter().map(|host| hosts[*host].weight.into()).collect());
+    fn new(members: Vec<usize>, hosts: &[Arc<Endpoint>], state: &impl HostState) -> Self {
+        let weights = members.iter().map(|host| hosts[*host].weight.into()).collect();
+        let order = if members.iter().any(|host| state.share(*host).is_some()) {
+            // Envoy: from the first host in slow start on, turns go by weight.
+            RoundRobin::in_turns(weights, |index| wait(state, members[index], 1))
+        } else {
+            RoundRobin::new(weights)
+        };
         Self { hosts: members, order }
     }
 
@@ -109,9 +124,12 @@ impl Members {
             }
             // Envoy: with weights it is a round robin in which a busy host counts for less.
             LbPolicy::LeastRequest { .. } => {
-                self.order.next_for(|index| u64::from(state.active(self.hosts[index])).saturating_add(1))
+                let load = |host: usize| u64::from(state.active(host)).saturating_add(1);
+                self.order.next_for(|index| wait(state, self.hosts[index], load(self.hosts[index])))
             }
-            LbPolicy::RoundRobin | LbPolicy::ClusterProvided => self.order.next(),
+            LbPolicy::RoundRobin | LbPolicy::ClusterProvided => {
+                self.order.next_for(|index| wait(state, self.hosts[index], 1))
+            }
         };
         Some(self.hosts[index])
     }

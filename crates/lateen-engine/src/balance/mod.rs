@@ -23,6 +23,23 @@ pub trait HostState {
     fn active(&self, host: usize) -> u32;
     /// Ejected by outlier detection.
     fn ejected(&self, host: usize) -> bool;
+    /// The part of its weight that a host in slow start gets now, in thousandths, at least one.
+    fn share(&self, _host: usize) -> Option<u32> {
+        None
+    }
+}
+
+/// What is known of hosts before anything has happened.
+struct Fresh;
+
+impl HostState for Fresh {
+    fn active(&self, _: usize) -> u32 {
+        0
+    }
+
+    fn ejected(&self, _: usize) -> bool {
+        false
+    }
 }
 
 /// What a request brings.
@@ -88,7 +105,7 @@ impl Balancer {
             levels,
             loads: Loads::default(),
         };
-        balancer.refresh(|_| false);
+        balancer.refresh(&Fresh);
         balancer
     }
 
@@ -96,10 +113,10 @@ impl Balancer {
         &self.hosts
     }
 
-    /// To be called when a host was ejected or let in again.
-    pub fn refresh(&mut self, ejected: impl Fn(usize) -> bool) {
+    /// To be called when a host was ejected or let in again, and when the worker knows hosts that are in slow start.
+    pub fn refresh(&mut self, state: &impl HostState) {
         let health: Vec<Health> = (self.hosts.iter().enumerate())
-            .map(|(index, host)| if ejected(index) { Health::Unhealthy } else { host.health })
+            .map(|(index, host)| if state.ejected(index) { Health::Unhealthy } else { host.health })
             .collect();
         let of = |members: &[usize], wanted: Health| -> Vec<usize> {
             members.iter().copied().filter(|host| health[*host] == wanted).collect()
@@ -122,11 +139,11 @@ impl Balancer {
                     Weighted { hosts, weight: *weight, availability }
                 };
                 let localities = level.localities.iter().map(locality).collect();
-                Group::new(self.policy, of(&level.all, wanted), localities, &self.hosts)
+                Group::new(self.policy, of(&level.all, wanted), localities, &self.hosts, state)
             };
             (level.usable, level.degraded) = if self.loads.in_panic(index) {
                 // In panic neither health nor locality counts.
-                (Group::new(self.policy, level.all.clone(), Vec::new(), &self.hosts), Group::default())
+                (Group::new(self.policy, level.all.clone(), Vec::new(), &self.hosts, state), Group::default())
             } else {
                 (group(Health::Healthy), group(Health::Degraded))
             };

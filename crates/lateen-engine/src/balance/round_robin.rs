@@ -17,18 +17,30 @@ pub(super) struct RoundRobin {
 
 const UNIT: u128 = 1 << 64;
 
+/// What waiting one turn is.
+pub(super) const WHOLE_TURN: u64 = 1000;
+
 impl RoundRobin {
     /// A weight of zero is taken as one.
     pub(super) fn new(weights: Vec<u64>) -> Self {
         let uniform = weights.windows(2).all(|pair| pair[0] == pair[1]);
-        let mut order = Self { uniform, ..Self::default() };
-        if !uniform {
-            for (index, weight) in weights.iter().enumerate() {
-                order.push(UNIT / u128::from((*weight).max(1)), index);
-            }
+        if uniform {
+            return Self { uniform, weights, ..Self::default() };
         }
-        order.weights = weights;
+        Self::in_turns(weights, |_| WHOLE_TURN)
+    }
+
+    /// By weight, be they all the same; the first turn of each comes after `wait`.
+    pub(super) fn in_turns(weights: Vec<u64>, wait: impl Fn(usize) -> u64) -> Self {
+        let mut order = Self { weights, ..Self::default() };
+        for index in 0..order.weights.len() {
+            order.push(order.turn(index, wait(index)), index);
+        }
         order
+    }
+
+    fn turn(&self, index: usize, wait: u64) -> u128 {
+        UNIT / u128::from(self.weights[index].max(1)) * u128::from(wait) / u128::from(WHOLE_TURN)
     }
 
     pub(super) fn is_uniform(&self) -> bool {
@@ -42,16 +54,15 @@ impl RoundRobin {
 
     /// The next index. There must be at least one.
     pub(super) fn next(&mut self) -> usize {
-        self.next_for(|_| 1)
+        self.next_for(|_| WHOLE_TURN)
     }
 
-    /// The next index, where one with a load of `n` (not zero) waits `n` times as long for its next turn. Where all weights
-    /// are the same, loads do not count.
-    pub(super) fn next_for(&mut self, load: impl Fn(usize) -> u64) -> usize {
+    /// The next index, which then waits so long for its next turn, in thousandths of one. Where all weights are the same, and
+    /// turns go round, nobody waits longer than others.
+    pub(super) fn next_for(&mut self, wait: impl Fn(usize) -> u64) -> usize {
         match (self.uniform, self.queue.pop()) {
             (false, Some(Reverse((deadline, _, index)))) => {
-                let turn = UNIT / u128::from(self.weights[index].max(1));
-                self.push(deadline + turn * u128::from(load(index)), index);
+                self.push(deadline + self.turn(index, wait(index)), index);
                 index
             }
             _ => {

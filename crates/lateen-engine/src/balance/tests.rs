@@ -15,6 +15,18 @@ impl HostState for Idle {
     }
 }
 
+struct FirstIsOut;
+
+impl HostState for FirstIsOut {
+    fn active(&self, _: usize) -> u32 {
+        0
+    }
+
+    fn ejected(&self, host: usize) -> bool {
+        host == 0
+    }
+}
+
 struct Busy(Vec<u32>);
 
 impl HostState for Busy {
@@ -118,9 +130,9 @@ fn nothing_healthy_and_no_panic_is_no_host() {
 fn ejected_hosts_come_and_go() {
     let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
     let mut balancer = Balancer::new(&calm, &set(vec![healthy(2)]));
-    balancer.refresh(|host| host == 0);
+    balancer.refresh(&FirstIsOut);
     assert_eq!(counts(&mut balancer, 100, &Idle), [0, 100]);
-    balancer.refresh(|_| false);
+    balancer.refresh(&Idle);
     assert_eq!(counts(&mut balancer, 100, &Idle), [50, 50]);
 }
 
@@ -160,6 +172,56 @@ fn hashed_loads_are_even() {
     for count in counts(&mut balancer, 80_000, &Idle) {
         assert!((9_300..10_700).contains(&count), "{count}");
     }
+}
+
+/// The last of the hosts has this part of its weight.
+struct Starting(u32, usize);
+
+impl HostState for Starting {
+    fn active(&self, _: usize) -> u32 {
+        0
+    }
+
+    fn ejected(&self, _: usize) -> bool {
+        false
+    }
+
+    fn share(&self, host: usize) -> Option<u32> {
+        (host == self.1).then_some(self.0)
+    }
+}
+
+#[test]
+fn a_host_in_slow_start_gets_its_part() {
+    for lb in [LbPolicy::RoundRobin, LbPolicy::LeastRequest { choices: 2 }] {
+        for (share, expected) in [(100, 100), (500, 500), (1, 1)] {
+            let mut balancer = Balancer::new(&cluster(lb), &set(vec![healthy(3)]));
+            let state = Starting(share, 2);
+            balancer.refresh(&state);
+            let got = counts(&mut balancer, 2_000 + u64::from(share), &state)[2];
+            assert!(got.abs_diff(expected) <= 2, "{lb:?}: {got} instead of {expected} with a share of {share}");
+            // When it has started, all get the same, once the turn is over that it waits for.
+            counts(&mut balancer, 3_000, &Idle);
+            let after = counts(&mut balancer, 3_000, &Idle);
+            assert!(after.iter().all(|count| count.abs_diff(1_000) <= 2), "{lb:?}: {after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_share_grows_with_age() {
+    use std::time::Duration;
+    let start = |aggression: f64, minimum: f64| crate::config::cluster::SlowStart {
+        window: Duration::from_secs(10),
+        aggression,
+        minimum,
+    };
+    let seconds = Duration::from_secs;
+    let line = start(1.0, 0.1);
+    assert_eq!([0, 1, 5, 9].map(|age| line.share(seconds(age))), [Some(100), Some(100), Some(500), Some(900)]);
+    assert_eq!(line.share(seconds(10)), None, "all of it after the window");
+    assert_eq!(start(2.0, 0.0).share(Duration::from_millis(2500)), Some(500), "the root of a quarter");
+    assert_eq!(start(1.0, 0.0).share(seconds(0)), Some(1), "never nothing");
 }
 
 mod ejection {

@@ -16,6 +16,8 @@ pub enum Source {
     File(String),
     Inline(Vec<u8>),
     Environment(String),
+    /// Certificates that the operating system trusts.
+    System,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +41,18 @@ pub struct Validation {
     pub sds: Option<String>,
     /// One of these must match one of the certificate's names; empty: any.
     pub sans: Vec<SanMatcher>,
+}
+
+impl Validation {
+    /// Roots by a secret's name. Istio's agent serves files under names of their own, `file-root:` and a path or `system`,
+    /// which here are read without asking anybody.
+    fn take(&mut self, secret: &str) {
+        match secret.strip_prefix("file-root:") {
+            Some("system") => self.trusted_ca = Some(Source::System),
+            Some(path) => self.trusted_ca = Some(Source::File(path.to_owned())),
+            None => self.sds = Some(secret.to_owned()),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -83,8 +97,10 @@ pub struct DownstreamTls {
 pub struct UpstreamTls {
     pub common: Common,
     pub sni: String,
-    /// Take the SNI from the request's host.
+    /// Send the host's name, where it has one, in place of `sni`.
     pub auto_host_sni: bool,
+    /// The certificate must have the name that is sent.
+    pub auto_sni_san_validation: bool,
     pub fingerprint: u64,
 }
 
@@ -140,11 +156,17 @@ impl DownstreamTls {
 
 impl UpstreamTls {
     pub(crate) fn from_xds(context: &proto::UpstreamTlsContext, at: &At, fingerprint: u64) -> Option<Self> {
-        refuse!(at, context; allow_renegotiation, auto_sni_san_validation);
+        refuse!(at, context; allow_renegotiation);
         let empty = proto::CommonTlsContext::default();
         let common = context.common_tls_context.as_ref().unwrap_or(&empty);
         let common = Common::from_xds(common, &at.field("common_tls_context"))?;
-        Some(Self { common, sni: context.sni.clone(), auto_host_sni: context.auto_host_sni, fingerprint })
+        Some(Self {
+            common,
+            sni: context.sni.clone(),
+            auto_host_sni: context.auto_host_sni,
+            auto_sni_san_validation: context.auto_sni_san_validation,
+            fingerprint,
+        })
     }
 }
 
@@ -210,16 +232,18 @@ fn validation(common: &proto::CommonTlsContext, at: &At) -> Option<Validation> {
             Some(validation)
         }
         ValidationContextType::ValidationContextSdsSecretConfig(sds) => {
-            Some(Validation { sds: Some(sds.name.clone()), ..Validation::default() })
+            let mut validation = Validation::default();
+            validation.take(&sds.name);
+            Some(validation)
         }
         ValidationContextType::CombinedValidationContext(combined) => {
             let at = at.field("combined_validation_context");
             let default = combined.default_validation_context.as_ref();
             let mut validation =
                 default.map(|context| context_of(context, &at.field("default_validation_context"))).unwrap_or_default();
-            validation.sds = combined.validation_context_sds_secret_config.as_ref().map(|sds| sds.name.clone());
-            if validation.sds.is_none() {
-                at.field("validation_context_sds_secret_config").error("is required");
+            match &combined.validation_context_sds_secret_config {
+                Some(sds) => validation.take(&sds.name),
+                None => at.field("validation_context_sds_secret_config").error("is required"),
             }
             Some(validation)
         }
@@ -234,7 +258,7 @@ fn context_of(context: &proto::CertificateValidationContext, at: &At) -> Validat
     refuse!(at, context;
         ca_certificate_provider_instance, watched_directory, verify_certificate_spki, verify_certificate_hash,
         require_signed_certificate_timestamp, crl, allow_expired_certificate, trust_chain_verification,
-        custom_validator_config, max_verify_depth, system_root_certs);
+        custom_validator_config, max_verify_depth);
     let mut sans = Vec::new();
     for (index, matcher) in context.match_typed_subject_alt_names.iter().enumerate() {
         let at = at.index("match_typed_subject_alt_names", index);
@@ -263,7 +287,11 @@ fn context_of(context: &proto::CertificateValidationContext, at: &At) -> Validat
             }
         }
     }
-    let trusted_ca = context.trusted_ca.as_ref().and_then(|ca| source(Some(ca), &at.field("trusted_ca")));
+    let trusted_ca = match (&context.trusted_ca, &context.system_root_certs) {
+        (Some(ca), _) => source(Some(ca), &at.field("trusted_ca")),
+        (None, Some(_)) => Some(Source::System),
+        (None, None) => None,
+    };
     Validation { trusted_ca, sds: None, sans }
 }
 

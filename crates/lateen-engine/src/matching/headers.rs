@@ -8,7 +8,7 @@ use proto::header_matcher::HeaderMatchSpecifier;
 
 use super::{StringMatcher, strings};
 use crate::config::error::At;
-use crate::message::{Headers, RequestHead};
+use crate::message::{Headers, RequestHead, ResponseHead};
 
 #[derive(Clone, Debug)]
 pub struct HeaderMatcher {
@@ -18,7 +18,7 @@ pub struct HeaderMatcher {
     missing_as_empty: bool,
 }
 
-/// A header, or one of the pseudo headers that a request always has.
+/// A header, or one of the pseudo headers.
 #[derive(Clone, Debug)]
 enum Field {
     Name(HeaderName),
@@ -26,6 +26,8 @@ enum Field {
     Path,
     Authority,
     Scheme,
+    /// Of a response.
+    Status,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,7 @@ impl HeaderMatcher {
             ":path" => Field::Path,
             ":authority" => Field::Authority,
             ":scheme" => Field::Scheme,
+            ":status" => Field::Status,
             name if name.eq_ignore_ascii_case("host") => Field::Authority,
             name => match HeaderName::try_from(name) {
                 Ok(name) => Field::Name(name),
@@ -90,6 +93,14 @@ impl HeaderMatcher {
             Field::Authority => self.decide(Some(Cow::Borrowed(head.host()))),
             Field::Scheme => self.decide(Some(Cow::Borrowed(head.scheme.as_str()))),
             Field::Name(name) => self.matches_headers(name, &head.headers),
+            Field::Status => self.decide(None),
+        }
+    }
+
+    pub fn matches_answer(&self, head: &ResponseHead) -> bool {
+        match &self.field {
+            Field::Status => self.decide(Some(Cow::Borrowed(head.status.as_str()))),
+            _ => self.matches_response(&head.headers),
         }
     }
 
@@ -97,7 +108,7 @@ impl HeaderMatcher {
     pub fn matches_response(&self, headers: &Headers) -> bool {
         match &self.field {
             Field::Name(name) => self.matches_headers(name, headers),
-            Field::Method | Field::Path | Field::Authority | Field::Scheme => self.decide(None),
+            Field::Method | Field::Path | Field::Authority | Field::Scheme | Field::Status => self.decide(None),
         }
     }
 

@@ -70,6 +70,14 @@ impl StringMatcher {
         Some(Self { pattern, ignore_case: matcher.ignore_case })
     }
 
+    /// The text that alone matches, if there is one.
+    pub fn exact_text(&self) -> Option<&str> {
+        match &self.pattern {
+            Pattern::Exact(text) => Some(text),
+            _ => None,
+        }
+    }
+
     pub fn matches(&self, text: &str) -> bool {
         if self.ignore_case { self.pattern.matches(&text.to_ascii_lowercase()) } else { self.pattern.matches(text) }
     }

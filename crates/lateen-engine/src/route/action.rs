@@ -13,6 +13,7 @@ use http::{HeaderName, StatusCode};
 use proto::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use regex::Regex;
 
+use super::mirror::Mirror;
 use super::redirect::Redirect;
 use super::retry_policy::RetryPolicy;
 use super::{Mutations, Route};
@@ -56,6 +57,7 @@ pub struct Forward {
     /// Upgrades allowed or forbidden here, in lower case, over what the connection manager says.
     pub upgrades: Vec<(String, bool)>,
     pub high_priority: bool,
+    pub mirrors: Vec<Mirror>,
 }
 
 #[derive(Debug)]
@@ -188,8 +190,7 @@ impl Forward {
     fn from_xds(route: &proto::RouteAction, at: &At) -> Option<Self> {
         refuse!(at, route;
             metadata_match, retry_policy_typed_config, rate_limits, hedge_policy, internal_redirect_policy,
-            internal_redirect_action, max_internal_redirects, max_stream_duration, request_mirror_policies,
-            early_data_policy, path_rewrite_policy, path_rewrite, cors, flush_timeout);
+            internal_redirect_action, max_internal_redirects, max_stream_duration, early_data_policy, path_rewrite_policy, path_rewrite, cors, flush_timeout);
         let refused = route.regex_rewrite.is_some() && !route.prefix_rewrite.is_empty();
         if refused {
             at.error("prefix_rewrite and regex_rewrite exclude each other");
@@ -223,6 +224,7 @@ impl Forward {
             append_x_forwarded_host: route.append_x_forwarded_host,
             upgrades: upgrades(&route.upgrade_configs, at),
             high_priority: route.priority == 1,
+            mirrors: mirrors(&route.request_mirror_policies, at),
         })
     }
 
@@ -272,6 +274,11 @@ impl Forward {
         }
         result
     }
+}
+
+fn mirrors(policies: &[proto::route_action::RequestMirrorPolicy], at: &At) -> Vec<Mirror> {
+    let read = |(index, policy)| Mirror::from_xds(policy, &at.index("request_mirror_policies", index));
+    policies.iter().enumerate().filter_map(read).collect()
 }
 
 fn upgrades(configs: &[proto::route_action::UpgradeConfig], at: &At) -> Vec<(String, bool)> {

@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod format;
+pub mod mirror;
 pub mod mutation;
 pub mod redirect;
 pub mod retry_policy;
@@ -22,6 +23,7 @@ use crate::config::metadata::Origin;
 use crate::config::scalar::u32_or;
 use crate::filters::http::PerFilter;
 use crate::message::RequestHead;
+pub(crate) use virtual_host::without_port;
 use virtual_host::{HostIndex, RouteMatcher};
 
 /// `RouteConfiguration`.
@@ -46,6 +48,8 @@ pub struct Route {
     /// Upstreams are told which attempt it is: `x-envoy-attempt-count`.
     pub tells_attempts: bool,
     pub virtual_host: Arc<str>,
+    /// Statistics of its own, under this name.
+    pub stat_prefix: Option<Arc<str>>,
     pub origin: Origin,
 }
 

@@ -176,7 +176,7 @@ impl RetryPolicy {
             || (self.on.contains(RetryOn::RETRIABLE_4XX) && status == StatusCode::CONFLICT)
             || (self.on.contains(RetryOn::STATUS_CODES) && self.status_codes.contains(&status.as_u16()))
             || (self.on.contains(RetryOn::HEADERS)
-                && self.headers.iter().any(|matcher| matcher.matches_response(&response.headers)))
+                && self.headers.iter().any(|matcher| matcher.matches_answer(response)))
             || self.retries_grpc(&response.headers)
     }
 

@@ -72,7 +72,7 @@ impl VirtualHost {
         for (index, route) in host.routes.iter().enumerate() {
             let at = at.index("routes", index);
             refuse!(at, route;
-                decorator, tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers, stat_prefix);
+                decorator, tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
             let matcher = route.r#match.as_ref().and_then(|on| RouteMatcher::from_xds(on, &at.field("match")));
             if route.r#match.is_none() {
                 at.field("match").error("is required");
@@ -100,6 +100,7 @@ impl VirtualHost {
                 per_filter: own_filters.over(&per_filter),
                 tells_attempts: host.include_request_attempt_count,
                 virtual_host: Arc::clone(&name),
+                stat_prefix: Some(route.stat_prefix.as_str()).filter(|prefix| !prefix.is_empty()).map(Arc::from),
                 origin: Origin::from_xds(route.metadata.as_ref()),
             }));
         }

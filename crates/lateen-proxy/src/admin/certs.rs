@@ -64,6 +64,7 @@ fn path(source: &Source) -> &str {
     match source {
         Source::File(name) => name,
         Source::Inline(_) | Source::Environment(_) => "<inline>",
+        Source::System => "<system>",
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Instant;
 use lateen_engine::balance::breaker::InFlight;
 use lateen_engine::balance::outlier::{HostRecord, Outcome, may_eject};
 use lateen_engine::balance::{Balancer, HostState, Pick};
-use lateen_engine::config::cluster::{Breakers, Cluster, Discovery};
+use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, SlowStart};
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
 
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
-use crate::upstream::pool::Pool;
+use crate::upstream::named_pools::Pools;
 use crate::worker::Worker;
 
 #[derive(Debug)]
@@ -34,7 +34,9 @@ pub(crate) struct Host {
     pub endpoint: Arc<Endpoint>,
     active: Cell<u32>,
     record: RefCell<HostRecord>,
-    pub pool: Pool,
+    pub pools: Pools,
+    /// Since when it is known, for slow start.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -149,7 +151,13 @@ impl Drop for Active {
 
 impl Host {
     fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
-        Rc::new(Self { endpoint, active: Cell::new(0), record: RefCell::default(), pool: Pool::default() })
+        Rc::new(Self {
+            endpoint,
+            active: Cell::new(0),
+            record: RefCell::default(),
+            pools: Pools::default(),
+            since: Instant::now(),
+        })
     }
 
     pub(crate) fn hold(self: &Rc<Self>) -> Active {
@@ -158,15 +166,30 @@ impl Host {
     }
 }
 
-struct View<'a>(&'a [Rc<Host>]);
+struct View<'a> {
+    hosts: &'a [Rc<Host>],
+    /// With the time, where the cluster has it.
+    slow_start: Option<(SlowStart, Instant)>,
+}
+
+impl<'a> View<'a> {
+    fn new(hosts: &'a [Rc<Host>], config: &Cluster) -> Self {
+        Self { hosts, slow_start: config.slow_start.map(|slow_start| (slow_start, Instant::now())) }
+    }
+}
 
 impl HostState for View<'_> {
     fn active(&self, host: usize) -> u32 {
-        self.0[host].active.get()
+        self.hosts[host].active.get()
     }
 
     fn ejected(&self, host: usize) -> bool {
-        self.0[host].record.borrow().is_ejected()
+        self.hosts[host].record.borrow().is_ejected()
+    }
+
+    fn share(&self, host: usize) -> Option<u32> {
+        let (slow_start, now) = self.slow_start.as_ref()?;
+        slow_start.share(now.duration_since(self.hosts[host].since))
     }
 }
 
@@ -212,7 +235,7 @@ impl ClusterState {
 
     /// The cluster is gone: closes what is kept for it. Pooled connections count in the cluster, which would keep both alive.
     pub(crate) fn retire(&self) {
-        self.hosts.borrow().iter().for_each(|host| host.pool.retire());
+        self.hosts.borrow().iter().for_each(|host| host.pools.retire());
     }
 
     fn rebuild(&self, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>) {
@@ -235,7 +258,8 @@ impl ClusterState {
                             endpoint: Arc::clone(endpoint),
                             active: Cell::new(0),
                             record: RefCell::new(before.record.borrow().clone()),
-                            pool: before.pool.clone(),
+                            pools: before.pools.clone(),
+                            since: before.since,
                         })
                     }
                     None => Host::new(Arc::clone(endpoint)),
@@ -243,7 +267,7 @@ impl ClusterState {
             })
             .collect();
         for gone in old {
-            gone.pool.retire();
+            gone.pools.retire();
         }
         let healthy = hosts.iter().filter(|host| host.endpoint.health != Health::Unhealthy).count();
         self.stats.membership_total.set(hosts.len() as u64);
@@ -255,8 +279,8 @@ impl ClusterState {
     }
 
     fn refresh(&self) {
-        let hosts = self.hosts.borrow();
-        self.balancer.borrow_mut().refresh(|host| hosts[host].record.borrow().is_ejected());
+        let (hosts, config) = (self.hosts.borrow(), self.config.borrow());
+        self.balancer.borrow_mut().refresh(&View::new(&hosts, &config));
     }
 
     /// Draws a host. `original` is where the client wanted to go, for clusters that go there.
@@ -280,7 +304,7 @@ impl ClusterState {
             .collect();
         let pick =
             Pick { random, hash, tried: &before, attempts: tried.attempts, priorities_every: tried.priorities_every };
-        let index = self.balancer.borrow_mut().pick(&pick, &View(&hosts))?;
+        let index = self.balancer.borrow_mut().pick(&pick, &View::new(&hosts, &config))?;
         Some(Rc::clone(&hosts[index]))
     }
 

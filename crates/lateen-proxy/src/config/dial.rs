@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use hyper_util::rt::TokioIo;
 use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::endpoint::{Endpoint, Health, HostAddress};
+use lateen_engine::message::Headers;
 use lateen_xds::client::{Connect, ConnectError, Connection};
 use tonic::transport;
 
@@ -51,7 +52,8 @@ impl Dial {
 impl Connect for Dial {
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let host = self.host()?;
-        let connected = connect(&self.shared, &self.cluster, &host, &self.authority)
+        let names = self.cluster.auto_names.as_ref().map(|auto| auto.of(&Headers::default(), &self.authority));
+        let connected = connect(&self.shared, &self.cluster, &host, names.as_ref())
             .await
             .map_err(|failure| ConnectError(format!("{}: {}", host.address, told(&failure))))?;
         let mut endpoint = transport::Endpoint::try_from(format!("http://{}", self.authority))?;

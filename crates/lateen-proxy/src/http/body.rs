@@ -10,12 +10,22 @@ use lateen_engine::message::Headers;
 use crate::codec::h1::Framing;
 use crate::codec::h1::body::{Decoder, Piece};
 use crate::codec::h2 as codec;
+use crate::http::mirror::CopyBody;
 use crate::stream::Shared;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Frame {
     Data(Bytes),
     Trailers(Headers),
+}
+
+impl Frame {
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len(),
+            Self::Trailers(trailers) => trailers.byte_len(),
+        }
+    }
 }
 
 /// Why a body ended before its end.
@@ -57,6 +67,8 @@ pub(crate) enum Body {
     Empty,
     H1(H1Body),
     H2(codec::Incoming),
+    /// Of a request that is mirrored.
+    Copy(CopyBody),
 }
 
 #[derive(Debug)]
@@ -101,6 +113,7 @@ impl Body {
             Self::Empty => true,
             Self::H1(body) => body.is_done(),
             Self::H2(body) => body.is_end(),
+            Self::Copy(body) => body.is_end(),
         }
     }
 
@@ -109,6 +122,7 @@ impl Body {
             Self::Empty => Poll::Ready(None),
             Self::H1(body) => body.poll_frame(cx),
             Self::H2(body) => body.poll_frame(cx),
+            Self::Copy(body) => body.poll_frame(),
         }
     }
 }

@@ -22,6 +22,7 @@ use super::headers::{
     RETRY_GRPC_ON, RETRY_ON, SERVICE_TIME, UPSTREAM_TIMEOUT, grpc_timeout, millis,
 };
 use super::interim::Interims;
+use super::mirror::Copies;
 use super::request::{After, Exchange, date};
 use super::respond::{self, Responder, Sink};
 use super::watch::{Stopped, Watch};
@@ -78,8 +79,12 @@ pub(super) async fn forward(
     let _request = state.hold_request();
     let body = Rc::new(Replay::new(incoming.body, true));
     let length = incoming.length.filter(|length| *length > 0);
+    if !action.mirrors.is_empty() && incoming.upgrade.is_none() {
+        body.mirror(Copies::begin(exchange, action, &outgoing, (length, body.has_ended()), timeout));
+    }
     let hash = action.hash(&head, exchange.remote, exchange.context.worker.random());
     let interims = Interims::new(exchange.context.manager.proxy_100_continue);
+    let names = cluster.auto_names.as_ref().map(|auto| auto.of(&head.headers, outgoing.host()));
     let mut attempts = Attempts {
         exchange,
         action,
@@ -91,6 +96,7 @@ pub(super) async fn forward(
             length,
             upgrade: incoming.upgrade.as_deref(),
             interims: &interims,
+            names: names.as_ref(),
         },
         hash,
         tells_attempts: route.tells_attempts,
@@ -374,6 +380,7 @@ impl Attempts<'_, '_, '_> {
             length: self.outgoing.length,
             upgrade: self.outgoing.upgrade,
             interims: self.outgoing.interims,
+            names: self.outgoing.names,
         };
         let trying = attempt(&context.worker, self.state, host, &outgoing);
         let result = match self.policy.and_then(|policy| policy.per_try_timeout) {
@@ -397,7 +404,9 @@ impl Attempts<'_, '_, '_> {
             Ok(answer) => {
                 let status = answer.head.status.as_u16();
                 self.state.stats.status(status);
-                self.state.note(host, Outcome::Status(status));
+                let errors = &self.state.config().errors;
+                let counted = errors.as_ref().map_or(status, |errors| errors.status(&answer.head));
+                self.state.note(host, Outcome::Status(counted));
             }
             Err(failure) if failure.is_downstream() => {}
             Err(_) => self.state.note(host, Outcome::LocalFailure),

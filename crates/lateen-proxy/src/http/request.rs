@@ -129,7 +129,9 @@ pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, mut respond
         Flow::Reply(reply) => exchange.reply(reply, !body.is_end(), responder).await,
         Flow::Forward(route) => {
             let incoming = forward::Incoming { body, length, upgrade, reader };
-            forward::forward(&mut exchange, &route, incoming, responder).await
+            let after = forward::forward(&mut exchange, &route, incoming, responder).await;
+            exchange.count_route(&route);
+            after
         }
     };
     match after {
@@ -372,6 +374,12 @@ impl<'a> Exchange<'a> {
 
     pub(super) fn count_interims(&self, count: u32) {
         self.context.stats.classes[0].add(count.into());
+    }
+
+    fn count_route(&self, route: &Route) {
+        let Some(prefix) = &route.stat_prefix else { return };
+        let stats = self.context.worker.route_stats(&route.virtual_host, prefix);
+        stats.count(self.info.status, self.info.started.elapsed().as_secs_f64() * 1000.0);
     }
 
     pub(super) fn count_no_cluster(&self) {

@@ -79,7 +79,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
         info.attempts += 1;
         info.upstream_host = Some(host.endpoint.address.to_string());
         state.stats.cx_total.inc();
-        match connect(&worker.shared, cluster, &host.endpoint, "").await {
+        match connect(&worker.shared, cluster, &host.endpoint, None).await {
             Ok(Connected { stream, local, .. }) => {
                 state.note(&host, Outcome::Connected);
                 info.upstream_local = local;

@@ -113,23 +113,79 @@ pub(crate) enum Scope {
     Http(Arc<str>),
     Tcp(Arc<str>),
     Listener(Arc<str>),
+    /// Virtual host, and the route's own name for its statistics.
+    Route(Arc<str>, Arc<str>),
 }
 
 impl Scope {
-    /// Family, tag name and value.
-    fn parts(&self) -> (&'static str, Option<(&'static str, &str)>) {
+    fn family(&self) -> &'static str {
         match self {
-            Self::Server => ("server", None),
-            Self::Cluster(name) => ("cluster", Some(("envoy_cluster_name", name))),
-            Self::Http(prefix) => ("http", Some(("envoy_http_conn_manager_prefix", prefix))),
-            Self::Tcp(prefix) => ("tcp", Some(("envoy_tcp_prefix", prefix))),
-            Self::Listener(address) => ("listener", Some(("envoy_listener_address", address))),
+            Self::Server => "server",
+            Self::Cluster(_) => "cluster",
+            Self::Http(_) => "http",
+            Self::Tcp(_) => "tcp",
+            Self::Listener(_) => "listener",
+            Self::Route(..) => "vhost_route",
         }
     }
 
-    fn name(&self, of: &str) -> String {
-        let (family, tag) = self.parts();
-        tag.map_or_else(|| format!("{family}.{of}"), |(_, value)| format!("{family}.{value}.{of}"))
+    /// In Envoy's form: what stands before the name.
+    fn prefix(&self) -> String {
+        match self {
+            Self::Server => "server".to_owned(),
+            Self::Cluster(name) | Self::Http(name) | Self::Tcp(name) | Self::Listener(name) => {
+                format!("{}.{name}", self.family())
+            }
+            Self::Route(virtual_host, route) => format!("vhost.{virtual_host}.route.{route}"),
+        }
+    }
+
+    /// In Prometheus' form.
+    fn tags(&self) -> String {
+        let tag = |key: &str, value: &str| format!("{key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
+        match self {
+            Self::Server => String::new(),
+            Self::Cluster(name) => tag("envoy_cluster_name", name),
+            Self::Http(prefix) => tag("envoy_http_conn_manager_prefix", prefix),
+            Self::Tcp(prefix) => tag("envoy_tcp_prefix", prefix),
+            Self::Listener(address) => tag("envoy_listener_address", address),
+            Self::Route(virtual_host, route) => {
+                format!("{},{}", tag("envoy_virtual_host", virtual_host), tag("envoy_route", route))
+            }
+        }
+    }
+}
+
+/// Of a route that asks for statistics of its own.
+#[derive(Debug)]
+pub(crate) struct RouteStats {
+    total: Counter,
+    completed: Counter,
+    /// From 1xx to 5xx.
+    classes: [Counter; 5],
+    time: Histogram,
+}
+
+impl RouteStats {
+    pub(crate) fn new(registry: &Registry, scope: &Scope) -> Self {
+        let counter = |name| registry.counter(scope, name);
+        Self {
+            total: counter("upstream_rq_total"),
+            completed: counter("upstream_rq_completed"),
+            classes: ["upstream_rq_1xx", "upstream_rq_2xx", "upstream_rq_3xx", "upstream_rq_4xx", "upstream_rq_5xx"]
+                .map(counter),
+            time: registry.histogram(scope, "upstream_rq_time"),
+        }
+    }
+
+    /// A request that is over, with the status that it was answered with, if it was.
+    pub(crate) fn count(&self, status: u16, milliseconds: f64) {
+        self.total.inc();
+        if let Some(class) = usize::from(status / 100).checked_sub(1).and_then(|class| self.classes.get(class)) {
+            self.completed.inc();
+            class.inc();
+            self.time.record(milliseconds);
+        }
     }
 }
 
@@ -204,7 +260,7 @@ impl Registry {
 
     /// Everything under Envoy's names: `cluster.up.upstream_rq_total`.
     pub(crate) fn named(&self) -> Vec<(String, Metric)> {
-        self.all().into_iter().map(|((name, scope), metric)| (scope.name(name), metric)).collect()
+        self.all().into_iter().map(|((name, scope), metric)| (format!("{}.{name}", scope.prefix()), metric)).collect()
     }
 
     /// Prometheus' text format, named as Envoy names it: `envoy_cluster_upstream_rq_total{envoy_cluster_name="up"}`.
@@ -213,11 +269,10 @@ impl Registry {
         let mut text = String::new();
         let mut last = String::new();
         for ((name, scope), metric) in self.all() {
-            if !wanted(&scope.name(name), &metric) {
+            if !wanted(&format!("{}.{name}", scope.prefix()), &metric) {
                 continue;
             }
-            let (family, tag) = scope.parts();
-            let full = format!("envoy_{family}_{}", name.replace('.', "_"));
+            let full = format!("envoy_{}_{}", scope.family(), name.replace('.', "_"));
             let kind = match metric {
                 Metric::Counter(_) => "counter",
                 Metric::Gauge(_) => "gauge",
@@ -227,8 +282,7 @@ impl Registry {
                 let _ = writeln!(text, "# TYPE {full} {kind}");
                 last.clone_from(&full);
             }
-            let tag = tag.map(|(key, value)| format!("{key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")));
-            write_metric(&mut text, &full, tag.as_deref().unwrap_or_default(), &metric);
+            write_metric(&mut text, &full, &scope.tags(), &metric);
         }
         text
     }
@@ -268,7 +322,13 @@ mod tests {
         registry.histogram(&scope, "upstream_rq_time").record(7.0);
         let names: Vec<_> = registry.named().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["cluster.outbound|80||a.upstream_rq_time", "cluster.outbound|80||a.upstream_rq_total"]);
+        let route = Scope::Route("a.test:80".into(), "checkout".into());
+        RouteStats::new(&registry, &route).count(404, 1.0);
+        let names: Vec<_> = registry.named().into_iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"vhost.a.test:80.route.checkout.upstream_rq_4xx".to_owned()), "{names:?}");
         let text = registry.prometheus(|_, _| true);
+        let tags = "envoy_virtual_host=\"a.test:80\",envoy_route=\"checkout\"";
+        assert!(text.contains(&format!("envoy_vhost_route_upstream_rq_total{{{tags}}} 1\n")), "{text}");
         assert!(text.contains("envoy_cluster_upstream_rq_total{envoy_cluster_name=\"outbound|80||a\"} 4\n"), "{text}");
         assert!(
             text.contains("envoy_cluster_upstream_rq_time_bucket{envoy_cluster_name=\"outbound|80||a\",le=\"10\"} 1\n")

@@ -1,8 +1,9 @@
 //! Certificates, keys and the names in them.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
-use lateen_engine::config::tls::{Certificate, Source};
+use lateen_engine::config::tls::{Certificate, SanKind, Source};
 use lateen_engine::filters::rbac::PeerNames;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -35,6 +36,7 @@ fn shown(source: &Source) -> &str {
         Source::File(name) => name,
         Source::Inline(_) => "inline",
         Source::Environment(name) => name,
+        Source::System => "the system's trusted certificates",
     }
 }
 
@@ -45,8 +47,24 @@ pub(crate) fn bytes(source: &Source) -> Result<Vec<u8>, TlsError> {
         Source::Environment(name) => crate::bootstrap::env::variable(name)
             .map(String::into_bytes)
             .ok_or_else(|| TlsError::new(format!("the environment variable {name} is not set"))),
+        Source::System => SYSTEM_ROOTS.iter().find_map(|name| std::fs::read(name).ok()).ok_or_else(|| {
+            TlsError::new(format!(
+                "this system has no trusted certificates: none of {} is there",
+                SYSTEM_ROOTS.join(", ")
+            ))
+        }),
     }
 }
+
+/// Where distributions keep what they trust.
+const SYSTEM_ROOTS: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
@@ -56,7 +74,13 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 pub(super) fn roots(source: &Source) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&bytes(source)?)? {
+    let found = certificates(&bytes(source)?)?;
+    if *source == Source::System {
+        // A system may trust a certificate that this library does not read; the others count all the same.
+        roots.add_parsable_certificates(found);
+        return Ok(roots);
+    }
+    for certificate in found {
         roots.add(certificate).map_err(TlsError::new)?;
     }
     Ok(roots)
@@ -77,6 +101,26 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> PeerNames {
         }
     }
     names
+}
+
+/// All subject alternative names, each with its kind.
+pub(super) fn alternative_names(certificate: &CertificateDer<'_>) -> Vec<(SanKind, String)> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Some((SanKind::Uri, (*uri).to_owned())),
+        GeneralName::DNSName(name) => Some((SanKind::Dns, (*name).to_owned())),
+        GeneralName::RFC822Name(name) => Some((SanKind::Email, (*name).to_owned())),
+        GeneralName::IPAddress(bytes) => {
+            let address = match bytes.len() {
+                4 => <[u8; 4]>::try_from(*bytes).ok().map(IpAddr::from),
+                _ => <[u8; 16]>::try_from(*bytes).ok().map(IpAddr::from),
+            };
+            address.map(|address| (SanKind::Ip, address.to_string()))
+        }
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(name).collect()
 }
 
 /// SHA-256, in hexadecimal.

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use lateen_engine::config::cluster::ServerNames;
 use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls, Validation};
 use lateen_engine::config::{Candidate, ConfigError, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -21,7 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::listener::connection::PeerTls;
 use material::Identity;
-use verify::{AnyPeer, Clients, Servers};
+use verify::{AnyPeer, Clients, Named, Servers};
 
 /// Why a context cannot be used, or a handshake failed.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl TlsError {
 /// Built configurations, shared by all connections of equal contexts.
 #[derive(Debug, Default)]
 pub(crate) struct TlsStore {
-    clients: Mutex<HashMap<u64, Arc<ClientConfig>>>,
+    clients: Mutex<HashMap<u64, Client>>,
     servers: Mutex<HashMap<u64, Arc<Server>>>,
     workload: ArcSwapOption<Workload>,
 }
@@ -74,6 +76,32 @@ impl fmt::Debug for Workload {
 pub(crate) const WORKLOAD_CERTIFICATE: &str = "default";
 pub(crate) const MESH_ROOTS: &str = "ROOTCA";
 
+#[derive(Clone, Debug)]
+struct Client {
+    config: Arc<ClientConfig>,
+    /// The config's own, to be asked by one that wants more.
+    verifier: Arc<dyn ServerCertVerifier>,
+    validates: bool,
+    from_secrets: bool,
+}
+
+/// What a connection sends as SNI (nothing if empty), and what the server must be called.
+#[derive(Debug, Default)]
+struct Names<'a> {
+    sni: &'a str,
+    san: Option<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// The request's word, the host's name, the context's word.
+    fn of(tls: &'a UpstreamTls, host: &'a str, names: Option<&'a ServerNames>) -> Self {
+        let configured = if tls.auto_host_sni && !host.is_empty() { host } else { &tls.sni };
+        let sni = names.and_then(|names| names.sni.as_deref()).unwrap_or(configured);
+        let own = Some(sni).filter(|sni| tls.auto_sni_san_validation && !sni.is_empty());
+        Self { sni, san: names.and_then(|names| names.san.as_deref()).or(own) }
+    }
+}
+
 #[derive(Debug)]
 struct Server {
     config: Arc<ServerConfig>,
@@ -102,7 +130,9 @@ impl TlsStore {
         let (roots, since) = (trust.store(), SystemTime::now());
         self.workload.store(Some(Arc::new(Workload { identity, trust, since, roots })));
         // After the store: what is being built with the old one now is dropped here, what is built later has the new one.
-        self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        clients.retain(|_, client| !client.from_secrets);
+        drop(clients);
         self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
     }
 
@@ -173,33 +203,34 @@ impl TlsStore {
         }
     }
 
-    fn client(&self, tls: &UpstreamTls) -> Result<Arc<ClientConfig>, TlsError> {
+    fn client(&self, tls: &UpstreamTls) -> Result<Client, TlsError> {
         let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(known) = clients.get(&tls.fingerprint) {
-            return Ok(Arc::clone(known));
+            return Ok(known.clone());
         }
+        // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
+        let verifier: Arc<dyn ServerCertVerifier> = match &tls.common.validation {
+            None => Arc::new(AnyPeer::new(provider())),
+            Some(validation) => Arc::new(Servers::new(validation, self.roots(validation)?, provider())),
+        };
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&versions(&tls.common))
             .map_err(TlsError::new)?
-            .dangerous();
-        // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
-        let builder = match &tls.common.validation {
-            None => builder.with_custom_certificate_verifier(Arc::new(AnyPeer::new(provider()))),
-            Some(validation) => builder.with_custom_certificate_verifier(Arc::new(Servers::new(
-                validation,
-                self.roots(validation)?,
-                provider(),
-            ))),
-        };
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
         let mut config = match self.identity(&tls.common)? {
             None => builder.with_no_client_auth(),
             Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsError::new)?,
         };
         config.alpn_protocols.clone_from(&tls.common.alpn);
-        config.enable_sni = !tls.sni.is_empty() || tls.auto_host_sni;
-        let config = Arc::new(config);
-        clients.insert(tls.fingerprint, Arc::clone(&config));
-        Ok(config)
+        let client = Client {
+            config: Arc::new(config),
+            verifier,
+            validates: tls.common.validation.is_some(),
+            from_secrets: tls.common.secrets().next().is_some(),
+        };
+        clients.insert(tls.fingerprint, client.clone());
+        Ok(client)
     }
 
     fn server(&self, tls: &DownstreamTls) -> Result<Arc<Server>, TlsError> {
@@ -232,7 +263,7 @@ impl TlsStore {
         self.workload.load_full()
     }
 
-    /// Secures a connection to an upstream; the ALPN protocol settled on comes with it.
+    /// Secures a connection to an upstream, whose host has this name (or none); the ALPN protocol settled on comes with it.
     ///
     /// # Errors
     /// A context that cannot be used, or a failed handshake.
@@ -241,15 +272,22 @@ impl TlsStore {
         tls: &UpstreamTls,
         tcp: TcpStream,
         host: &str,
+        names: Option<&ServerNames>,
     ) -> Result<(tokio_rustls::client::TlsStream<TcpStream>, Option<Vec<u8>>), TlsError> {
-        let config = self.client(tls)?;
-        let name =
-            if tls.auto_host_sni && tls.sni.is_empty() { host.split(':').next().unwrap_or(host) } else { &tls.sni };
-        // Names that are no DNS names (`outbound_.80_._.a`) and no name at all: nothing is checked against it, matchers
-        // check the certificate, and without SNI it is not sent either.
-        let name = ServerName::try_from(name.to_owned())
-            .or_else(|_| ServerName::try_from("localhost".to_owned()))
-            .map_err(|_| TlsError::new(format!("`{name}` cannot be sent as SNI")))?;
+        let Client { mut config, verifier, validates, .. } = self.client(tls)?;
+        let names = Names::of(tls, host, names);
+        if let Some(san) = names.san.filter(|_| validates) {
+            let named = Named::new(verifier, san.to_owned());
+            Arc::make_mut(&mut config).dangerous().set_certificate_verifier(Arc::new(named));
+        }
+        let name = if names.sni.is_empty() {
+            // The library wants a name; it is neither sent nor looked at.
+            Arc::make_mut(&mut config).enable_sni = false;
+            ServerName::try_from("localhost".to_owned())
+        } else {
+            ServerName::try_from(names.sni.to_owned())
+        };
+        let name = name.map_err(|_| TlsError::new(format!("`{}` cannot be sent as SNI", names.sni)))?;
         let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(TlsError::new)?;
         let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
         Ok((stream, alpn))

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::BytesMut;
-use lateen_engine::config::cluster::{Cluster, UpstreamProtocol};
+use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
 use lateen_engine::message::{RequestHead, ResponseHead, Version};
 
 use super::connect::{Connected, connect};
@@ -43,6 +43,8 @@ pub(crate) struct Outgoing<'a> {
     pub upgrade: Option<&'a str>,
     /// Where interim responses go.
     pub interims: &'a Interims,
+    /// What the server is called, where the cluster takes that from the request.
+    pub names: Option<&'a ServerNames>,
 }
 
 /// What came down.
@@ -205,27 +207,28 @@ async fn once(
     kept: bool,
 ) -> Result<Answer, Unanswered> {
     let cluster = state.config();
+    let pool = host.pools.of(outgoing.names);
     let http2 = match cluster.protocol {
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Http2 => true,
         UpstreamProtocol::Downstream => outgoing.head.version == Version::Http2,
-        UpstreamProtocol::Alpn => host.pool.h2(&limits(&cluster)).is_some(),
+        UpstreamProtocol::Alpn => pool.h2(&limits(&cluster)).is_some(),
     };
     if http2 {
-        return http2::exchange(worker, state, host, &cluster, outgoing).await;
+        return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
-    let connection = if kept { host.pool.take_h1(&limits(&cluster)) } else { None };
+    let connection = if kept { pool.take_h1(&limits(&cluster)) } else { None };
     if let Some(connection) = connection {
-        return http1::send(state, host, connection, &cluster, outgoing).await;
+        return http1::send(state, &pool, connection, &cluster, outgoing).await;
     }
-    let generation = host.pool.generation();
-    let (connected, slot, held) = open(worker, state, host, &cluster, outgoing.head.host()).await?;
+    let generation = pool.generation();
+    let (connected, slot, held) = open(worker, state, host, &cluster, outgoing.names).await?;
     if cluster.protocol == UpstreamProtocol::Alpn && connected.alpn.as_deref() == Some(b"h2") {
-        http2::begin(connected, &cluster, &host.pool, generation, (slot, held)).await?;
-        return http2::exchange(worker, state, host, &cluster, outgoing).await;
+        http2::begin(connected, &cluster, &pool, generation, (slot, held)).await?;
+        return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
     let connection = H1::new(connected.stream, connected.local, slot, held);
-    http1::send(state, host, connection, &cluster, outgoing).await
+    http1::send(state, &pool, connection, &cluster, outgoing).await
 }
 
 /// Opens one more connection to a host, if the cluster may have it.
@@ -237,7 +240,7 @@ pub(super) async fn open(
     state: &Rc<ClusterState>,
     host: &Rc<Host>,
     cluster: &Cluster,
-    authority: &str,
+    names: Option<&ServerNames>,
 ) -> Result<(Connected, Slot, Held), Failure> {
     if !state.in_flight().may_connect(&cluster.breakers[0]) {
         state.stats.cx_overflow.inc();
@@ -245,7 +248,7 @@ pub(super) async fn open(
     }
     state.stats.cx_total.inc();
     let (slot, held) = (state.hold_connection(), state.stats.cx_active.hold());
-    let connected = connect(&worker.shared, cluster, &host.endpoint, authority).await.inspect_err(|failure| {
+    let connected = connect(&worker.shared, cluster, &host.endpoint, names).await.inspect_err(|failure| {
         state.stats.cx_connect_fail.inc();
         if failure.kind == FailureKind::ConnectTimeout {
             state.stats.cx_connect_timeout.inc();

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use lateen_engine::config::cluster::Cluster;
+use lateen_engine::config::cluster::{Cluster, ServerNames};
 use lateen_engine::config::endpoint::{Endpoint, HostAddress};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
@@ -27,7 +27,7 @@ pub(crate) async fn connect(
     shared: &Shared,
     cluster: &Cluster,
     endpoint: &Endpoint,
-    host: &str,
+    names: Option<&ServerNames>,
 ) -> Result<Connected, Failure> {
     let attempt = async {
         let HostAddress::Socket(address) = &endpoint.address else {
@@ -42,7 +42,7 @@ pub(crate) async fn connect(
             Some(tls) => {
                 let (stream, alpn) = shared
                     .tls
-                    .connect(tls, tcp, host)
+                    .connect(tls, tcp, &endpoint.hostname, names)
                     .await
                     .map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
                 Ok(Connected { stream: Stream::Client(Box::new(stream)), alpn, local })

@@ -10,10 +10,10 @@ use http::{Method, StatusCode};
 use lateen_engine::config::cluster::Cluster;
 
 use super::attempt::{Answer, Connection, Outgoing, Pump, Unanswered, WayUp, downstream, limits};
-use super::pool::H1;
+use super::pool::{H1, Pool};
 use super::replay::Replay;
 use super::tcp_info::bytes_acknowledged;
-use crate::cluster::{ClusterState, Host};
+use crate::cluster::ClusterState;
 use crate::codec::h1::{self, Framing, encode, response};
 use crate::http::body::{Body, Frame, H1Body};
 use crate::stream::Shared as SharedStream;
@@ -33,7 +33,7 @@ fn is_bodiless(method: &Method) -> bool {
 /// Why there is no answer.
 pub(super) async fn send(
     state: &Rc<ClusterState>,
-    host: &Rc<Host>,
+    pool: &Pool,
     mut connection: H1,
     cluster: &Cluster,
     outgoing: &Outgoing<'_>,
@@ -90,7 +90,7 @@ pub(super) async fn send(
         framing => Body::H1(H1Body::new(Rc::clone(&connection.reader), framing)),
     };
     let local = connection.local;
-    let (pool, generation) = (host.pool.clone(), host.pool.generation());
+    let (pool, generation) = (pool.clone(), pool.generation());
     Ok(Answer {
         head: parsed.head,
         body,

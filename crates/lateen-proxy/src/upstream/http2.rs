@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use lateen_engine::config::cluster::Cluster;
+use lateen_engine::config::cluster::{Cluster, ServerNames};
 
 use super::attempt::{Answer, Connection, Outgoing, Pump, StreamCount, Unanswered, WayUp, downstream, limits, open};
 use super::connect::Connected;
@@ -28,30 +28,37 @@ pub(super) async fn exchange(
     worker: &Rc<Worker>,
     state: &Rc<ClusterState>,
     host: &Rc<Host>,
+    pool: &Pool,
     cluster: &Cluster,
     outgoing: &Outgoing<'_>,
 ) -> Result<Answer, Unanswered> {
     let limits = limits(cluster);
     for _ in 0..ROUNDS {
-        if let Some(connection) = host.pool.h2(&limits) {
+        if let Some(connection) = pool.h2(&limits) {
             return send(connection, outgoing).await;
         }
         let make = || {
             let (worker, state, host) = (Rc::clone(worker), Rc::clone(state), Rc::clone(host));
-            let authority = outgoing.head.host().to_owned();
-            async move { dial(&worker, &state, &host, &authority).await }
+            let (pool, names) = (pool.clone(), outgoing.names.cloned());
+            async move { dial(&worker, &state, &host, &pool, names.as_ref()).await }
         };
-        host.pool.connecting(make).settled().await?;
+        pool.connecting(make).settled().await?;
     }
     Err(Failure::new(FailureKind::Overflow).into())
 }
 
 /// Adds a connection to the pool.
-async fn dial(worker: &Rc<Worker>, state: &Rc<ClusterState>, host: &Rc<Host>, authority: &str) -> Result<(), Failure> {
+async fn dial(
+    worker: &Rc<Worker>,
+    state: &Rc<ClusterState>,
+    host: &Rc<Host>,
+    pool: &Pool,
+    names: Option<&ServerNames>,
+) -> Result<(), Failure> {
     let cluster = state.config();
-    let generation = host.pool.generation();
-    let (connected, slot, held) = open(worker, state, host, &cluster, authority).await?;
-    begin(connected, &cluster, &host.pool, generation, (slot, held)).await
+    let generation = pool.generation();
+    let (connected, slot, held) = open(worker, state, host, &cluster, names).await?;
+    begin(connected, &cluster, pool, generation, (slot, held)).await
 }
 
 /// Begins HTTP/2 on a new connection, and adds it to the pool.

@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 pub(crate) mod connect;
 mod http1;
 mod http2;
+pub(crate) mod named_pools;
 pub(crate) mod pool;
 pub(crate) mod replay;
 pub(crate) mod tcp_info;

@@ -3,9 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, ready};
 
-use lateen_engine::message::Headers;
-
 use crate::http::body::{Body, BodyError, Frame};
+use crate::http::mirror::Copies;
 
 /// Envoy's default bound of a stream's buffer. A longer body goes through, and cannot be sent twice.
 const BOUND: usize = 1 << 20;
@@ -13,18 +12,13 @@ const BOUND: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Replay {
     source: RefCell<Body>,
-    kept: RefCell<Vec<Kept>>,
+    kept: RefCell<Vec<Frame>>,
     size: Cell<usize>,
     /// Nothing was lost: everything read so far is in `kept`.
     complete: Cell<bool>,
     ended: Cell<Option<Result<(), BodyError>>>,
     received: Cell<u64>,
-}
-
-#[derive(Clone, Debug)]
-enum Kept {
-    Data(bytes::Bytes),
-    Trailers(Headers),
+    copies: RefCell<Copies>,
 }
 
 impl Replay {
@@ -37,7 +31,13 @@ impl Replay {
             complete: Cell::new(keep),
             ended: Cell::new(ended),
             received: Cell::new(0),
+            copies: RefCell::default(),
         }
+    }
+
+    /// These get what is read from now on.
+    pub(crate) fn mirror(&self, copies: Copies) {
+        self.copies.replace(copies);
     }
 
     /// There is no body at all.
@@ -72,23 +72,24 @@ impl Replay {
     ) -> Poll<Option<Result<Frame, BodyError>>> {
         if let Some(kept) = self.kept.borrow().get(*cursor) {
             *cursor += 1;
-            return Poll::Ready(Some(Ok(match kept {
-                Kept::Data(data) => Frame::Data(data.clone()),
-                Kept::Trailers(trailers) => Frame::Trailers(trailers.clone()),
-            })));
+            return Poll::Ready(Some(Ok(kept.clone())));
         }
         if let Some(ended) = self.ended.get() {
             return Poll::Ready(ended.err().map(Err));
         }
         let frame = ready!(self.source.borrow_mut().poll_frame(cx));
         match &frame {
-            None => self.ended.set(Some(Ok(()))),
-            Some(Err(error)) => self.ended.set(Some(Err(*error))),
+            None => {
+                self.ended.set(Some(Ok(())));
+                self.copies.borrow_mut().frame(None);
+            }
+            Some(Err(error)) => {
+                self.ended.set(Some(Err(*error)));
+                drop(self.copies.take());
+            }
             Some(Ok(frame)) => {
-                let size = match frame {
-                    Frame::Data(data) => data.len(),
-                    Frame::Trailers(trailers) => trailers.byte_len(),
-                };
+                self.copies.borrow_mut().frame(Some(frame));
+                let size = frame.byte_len();
                 self.received.set(self.received.get() + size as u64);
                 self.keep(frame, size, cursor);
             }
@@ -107,10 +108,7 @@ impl Replay {
             *cursor = 0;
             return;
         }
-        self.kept.borrow_mut().push(match frame {
-            Frame::Data(data) => Kept::Data(data.clone()),
-            Frame::Trailers(trailers) => Kept::Trailers(trailers.clone()),
-        });
+        self.kept.borrow_mut().push(frame.clone());
         *cursor += 1;
     }
 }

@@ -11,6 +11,7 @@ const ALLOWED: Setup = Setup {
     cluster: "",
     http2: false,
     options: "",
+    clusters: "",
 };
 
 #[tokio::test]

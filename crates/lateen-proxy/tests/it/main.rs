@@ -11,4 +11,6 @@ mod http_interim;
 mod http_stale;
 mod http_upgrade;
 mod http_versions;
+mod mirror;
 mod proxy;
+mod server_names;

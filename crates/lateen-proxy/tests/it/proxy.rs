@@ -20,6 +20,8 @@ pub(crate) struct Setup {
     pub(crate) http2: bool,
     /// HttpProtocolOptions besides the protocol.
     pub(crate) options: &'static str,
+    /// More clusters, as items of a list.
+    pub(crate) clusters: &'static str,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Setup {
     }
 
     fn bootstrap(&self, upstreams: &[SocketAddr], log: &str) -> String {
-        let Self { manager, route, cluster, http2, options } = self;
+        let Self { manager, route, cluster, http2, options, clusters } = self;
         let mut endpoints = String::new();
         for upstream in upstreams {
             write!(
@@ -79,6 +81,7 @@ static_resources:
   - {{name: up, type: STATIC, connect_timeout: 5s,
       typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{{protocol}: {{}}}}, {options}}}}},
       load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{endpoints}]}}]}}, {cluster}}}
+  {clusters}
 "#
         )
     }

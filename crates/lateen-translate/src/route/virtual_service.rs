@@ -13,12 +13,12 @@ use lateen_api::networking::virtual_service::{
 };
 use lateen_mesh::{HttpRule, VirtualService};
 use route::route::Action;
-use route::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use route::route_action::{ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy};
 use route::weighted_cluster::{self, ClusterWeight};
 
 use crate::filters::http_connection_manager::{CORS, FAULT};
 use crate::filters::{cors, fault};
-use crate::proto::{strings, uint32};
+use crate::proto::{boolean, strings, uint32};
 use crate::route::destination::Target;
 use crate::route::headers::{self, Operations};
 use crate::route::route_match::{self, Asker};
@@ -131,7 +131,34 @@ fn forward(site: &Site<'_>, rule: &HttpRule, authority: Option<String>, out: &mu
         weighted(site, rule, &mut action);
     }
     action.retry_policy = retry::policy(rule.route.retries.as_ref(), hashed);
+    action.request_mirror_policies = mirrors(site, rule);
     action
+}
+
+/// All requests unless a share says otherwise; a share of nothing is no mirror.
+fn mirrors(site: &Site<'_>, rule: &HttpRule) -> Vec<RequestMirrorPolicy> {
+    let share = match (rule.route.mirror_percentage, rule.route.mirror_percent) {
+        (Some(percentage), _) => fault::millionths(percentage),
+        (None, Some(percent)) => fault::whole(i32::try_from(percent).unwrap_or(100)),
+        (None, None) => fault::whole(100),
+    };
+    let single = rule.route.mirror.iter().map(|destination| (destination, share));
+    let several = rule.route.mirrors.iter().map(|mirror| {
+        let share = mirror.percentage.map_or_else(|| fault::whole(100), fault::millionths);
+        (&mirror.destination, share)
+    });
+    let policy = |(destination, share)| RequestMirrorPolicy {
+        cluster: target(site, rule, destination).cluster(),
+        runtime_fraction: Some(core::RuntimeFractionalPercent {
+            default_value: Some(share),
+            ..core::RuntimeFractionalPercent::default()
+        }),
+        trace_sampled: Some(boolean(false)),
+        // Istio's default since 1.28 (DISABLE_SHADOW_HOST_SUFFIX): the copy names the same host.
+        disable_shadow_host_suffix_append: true,
+        ..RequestMirrorPolicy::default()
+    };
+    single.chain(several).filter(|(_, share)| share.numerator > 0).map(policy).collect()
 }
 
 /// The only destination: its weight does not matter, its headers join the route's. Says whether a hash picks the endpoint.

@@ -4,16 +4,6 @@ use lateen_engine::config::Resources;
 
 use crate::world::{TYPES, worlds};
 
-/// Fields that the engine does not honour yet and therefore refuses. Whatever it learns is taken off.
-const NOT_YET: [&str; 4] = [
-    // Destination rules: tls SIMPLE, warmup, outlierDetectionHttpErrorCodes.
-    "upstream_http_protocol_options",
-    "slow_start_config",
-    "typed_extension_protocol_options.outlier_detection",
-    // Virtual services: statPrefix.
-    "stat_prefix",
-];
-
 #[test]
 fn the_engine_takes_what_we_send() {
     let mut refused = Vec::new();
@@ -26,8 +16,7 @@ fn the_engine_takes_what_we_send() {
                 for named in world.resources(&proxy, url) {
                     taken += 1;
                     if let Err(errors) = resources.upsert(url, &named.name, &named.resource, |_| Ok(())) {
-                        let unknown = errors.iter().map(ToString::to_string).filter(|error| !is_known(error));
-                        refused.extend(unknown.map(|error| format!("{case}: {proxy}: {error}")));
+                        refused.extend(errors.iter().map(|error| format!("{case}: {proxy}: {error}")));
                     }
                 }
             }
@@ -35,8 +24,4 @@ fn the_engine_takes_what_we_send() {
     }
     assert!(taken > 500, "only {taken} resources");
     assert!(refused.is_empty(), "{} of {taken} refused:\n{}", refused.len(), refused.join("\n"));
-}
-
-fn is_known(error: &str) -> bool {
-    error.ends_with("is not supported") && NOT_YET.iter().any(|field| error.contains(field))
 }

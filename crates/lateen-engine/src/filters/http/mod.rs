@@ -230,7 +230,7 @@ impl Kind {
     }
 }
 
-pub(super) fn fraction(percent: &envoy_types::pb::envoy::r#type::v3::FractionalPercent) -> Share {
+pub(crate) fn fraction(percent: &envoy_types::pb::envoy::r#type::v3::FractionalPercent) -> Share {
     use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
     let of = match percent.denominator() {
         DenominatorType::Hundred => 100,
@@ -256,7 +256,7 @@ impl Share {
         self.numerator >= self.of
     }
 
-    pub(super) fn draws(self, random: u64) -> bool {
+    pub(crate) fn draws(self, random: u64) -> bool {
         random % u64::from(self.of) < u64::from(self.numerator)
     }
 }

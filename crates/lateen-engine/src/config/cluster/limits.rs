@@ -1,0 +1,185 @@
+//! Circuit breakers and outlier detection: what a cluster and its hosts are spared.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3 as proto;
+use envoy_types::pb::envoy::config::common::matcher::v3 as predicate;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::google::protobuf::UInt32Value;
+
+use crate::config::error::{At, refuse};
+use crate::config::scalar::{bool_or, duration, u32_or};
+use crate::matching::HeaderMatcher;
+use crate::message::ResponseHead;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breakers {
+    pub max_connections: u32,
+    pub max_pending: u32,
+    pub max_requests: u32,
+    pub max_retries: u32,
+    /// Share of active requests in millionths, and the least number, in place of `max_retries`.
+    pub retry_budget: Option<(u32, u32)>,
+}
+
+impl Default for Breakers {
+    /// Envoy's defaults.
+    fn default() -> Self {
+        Self { max_connections: 1024, max_pending: 1024, max_requests: 1024, max_retries: 3, retry_budget: None }
+    }
+}
+
+/// `OutlierDetection`; `None` in a threshold: not enforced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutlierDetection {
+    pub consecutive_5xx: Option<u32>,
+    pub consecutive_gateway_failure: Option<u32>,
+    pub consecutive_local_origin_failure: Option<u32>,
+    pub split_local_origin: bool,
+    pub interval: Duration,
+    pub base_ejection_time: Duration,
+    pub max_ejection_time: Duration,
+    /// In percent of hosts.
+    pub max_ejection_percent: u32,
+    pub always_eject_one: bool,
+}
+
+pub(super) fn breakers(breakers: Option<&proto::CircuitBreakers>, at: &At) -> [Breakers; 2] {
+    let mut result = [Breakers::default(); 2];
+    let Some(breakers) = breakers else { return result };
+    refuse!(at, breakers; per_host_thresholds);
+    for (index, threshold) in breakers.thresholds.iter().enumerate() {
+        let at = at.index("thresholds", index);
+        refuse!(at, threshold; max_connection_pools);
+        let default = Breakers::default();
+        let slot = usize::from(threshold.priority() == core::RoutingPriority::High);
+        result[slot] = Breakers {
+            max_connections: u32_or(threshold.max_connections.as_ref(), default.max_connections),
+            max_pending: u32_or(threshold.max_pending_requests.as_ref(), default.max_pending),
+            max_requests: u32_or(threshold.max_requests.as_ref(), default.max_requests),
+            max_retries: u32_or(threshold.max_retries.as_ref(), default.max_retries),
+            retry_budget: threshold.retry_budget.as_ref().map(|budget| {
+                let at = at.field("retry_budget");
+                let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
+                if !(0.0..=100.0).contains(&percent) {
+                    at.field("budget_percent").error("must be from 0 to 100");
+                }
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+                let millionths = (percent.clamp(0.0, 100.0) * 10_000.0) as u32;
+                (millionths, u32_or(budget.min_retry_concurrency.as_ref(), 3))
+            }),
+        };
+    }
+    result
+}
+
+pub(super) fn outlier_detection(outlier: &proto::OutlierDetection, at: &At) -> OutlierDetection {
+    refuse!(at, outlier; monitors, detect_degraded_hosts, max_ejection_time_jitter);
+    // Success-rate and failure-percentage ejection are on by default in Envoy; Istio switches them off.
+    let enforced = |value: Option<u32>, percent: Option<&UInt32Value>, default: u32, name: &str| {
+        let percent = u32_or(percent, default);
+        if !matches!(percent, 0 | 100) {
+            at.field(name).error("must be 0 or 100");
+        }
+        value.filter(|count| percent > 0 && *count > 0)
+    };
+    let base = duration(outlier.base_ejection_time.as_ref(), at).unwrap_or(Duration::from_secs(30));
+    let gateway = outlier.consecutive_gateway_failure.as_ref().map(|value| value.value);
+    let local = u32_or(outlier.consecutive_local_origin_failure.as_ref(), 5);
+    if u32_or(outlier.enforcing_success_rate.as_ref(), 100) > 0 && outlier.success_rate_minimum_hosts.is_some() {
+        at.field("enforcing_success_rate").error("success-rate ejection is not supported; set it to 0");
+    }
+    at.refuse_if("enforcing_failure_percentage", u32_or(outlier.enforcing_failure_percentage.as_ref(), 0) > 0);
+    let local_percentage = u32_or(outlier.enforcing_failure_percentage_local_origin.as_ref(), 0);
+    at.refuse_if("enforcing_failure_percentage_local_origin", local_percentage > 0);
+    OutlierDetection {
+        consecutive_5xx: enforced(
+            Some(u32_or(outlier.consecutive_5xx.as_ref(), 5)),
+            outlier.enforcing_consecutive_5xx.as_ref(),
+            100,
+            "enforcing_consecutive_5xx",
+        ),
+        consecutive_gateway_failure: enforced(
+            Some(gateway.unwrap_or(5)),
+            outlier.enforcing_consecutive_gateway_failure.as_ref(),
+            0,
+            "enforcing_consecutive_gateway_failure",
+        ),
+        consecutive_local_origin_failure: enforced(
+            Some(local),
+            outlier.enforcing_consecutive_local_origin_failure.as_ref(),
+            100,
+            "enforcing_consecutive_local_origin_failure",
+        ),
+        split_local_origin: outlier.split_external_local_origin_errors,
+        interval: duration(outlier.interval.as_ref(), at).unwrap_or(Duration::from_secs(10)),
+        base_ejection_time: base,
+        max_ejection_time: duration(outlier.max_ejection_time.as_ref(), at)
+            .unwrap_or(Duration::from_secs(300))
+            .max(base),
+        max_ejection_percent: u32_or(outlier.max_ejection_percent.as_ref(), 10).min(100),
+        always_eject_one: bool_or(outlier.always_eject_one_host.as_ref(), false),
+    }
+}
+
+/// `MatchPredicate` on an answer's head. Other predicates are about bodies or requests, which outlier detection never sees.
+#[derive(Clone, Debug)]
+pub enum ErrorMatcher {
+    Any(Vec<Self>),
+    All(Vec<Self>),
+    Not(Box<Self>),
+    Always,
+    /// Each of them matches.
+    Headers(Vec<HeaderMatcher>),
+}
+
+/// Deeper than anybody writes, and shallow enough for a stack.
+const MAX_DEPTH: usize = 32;
+
+impl ErrorMatcher {
+    pub(super) fn from_xds(predicate: &predicate::MatchPredicate, at: &At, depth: usize) -> Option<Self> {
+        use predicate::match_predicate::{MatchSet, Rule};
+        if depth > MAX_DEPTH {
+            at.error("is nested too deeply");
+            return None;
+        }
+        let set = |set: &MatchSet, at: &At| -> Option<Vec<Self>> {
+            let read = |(index, rule)| Self::from_xds(rule, &at.index("rules", index), depth + 1);
+            set.rules.iter().enumerate().map(read).collect()
+        };
+        Some(match predicate.rule.as_ref() {
+            Some(Rule::OrMatch(rules)) => Self::Any(set(rules, &at.field("or_match"))?),
+            Some(Rule::AndMatch(rules)) => Self::All(set(rules, &at.field("and_match"))?),
+            Some(Rule::NotMatch(rule)) => Self::Not(Box::new(Self::from_xds(rule, &at.field("not_match"), depth + 1)?)),
+            Some(Rule::AnyMatch(true)) => Self::Always,
+            Some(Rule::HttpResponseHeadersMatch(headers)) => {
+                let at = at.field("http_response_headers_match");
+                let read = |(index, header)| HeaderMatcher::from_xds(header, &at.index("headers", index));
+                Self::Headers(headers.headers.iter().enumerate().map(read).collect::<Option<_>>()?)
+            }
+            _ => {
+                at.error("only the head of the response can be matched");
+                return None;
+            }
+        })
+    }
+
+    /// The status that outlier detection is to count: Envoy replaces one that says otherwise than the matcher.
+    pub fn status(&self, head: &ResponseHead) -> u16 {
+        let status = head.status.as_u16();
+        match self.matches(head) {
+            true => status.max(500),
+            false => 200,
+        }
+    }
+
+    fn matches(&self, head: &ResponseHead) -> bool {
+        match self {
+            Self::Any(rules) => rules.iter().any(|rule| rule.matches(head)),
+            Self::All(rules) => rules.iter().all(|rule| rule.matches(head)),
+            Self::Not(rule) => !rule.matches(head),
+            Self::Always => true,
+            Self::Headers(headers) => headers.iter().all(|header| header.matches_answer(head)),
+        }
+    }
+}
