@@ -2,6 +2,8 @@
 //! namespaces of their own. Needs root or user namespaces. Here, the sample; in the modules, what must hold under load,
 //! change, attack and failure.
 
+mod bad_input;
+mod failures;
 mod identity;
 mod load;
 mod routing;
@@ -9,13 +11,17 @@ mod running;
 mod server_first;
 mod websocket;
 
+use std::time::Instant;
+
 use running::Mesh;
 
 /// One mesh for all steps: each step leaves it as it found it.
 #[test]
 fn the_sample_runs_in_a_mesh_and_is_steered_by_istios_kinds() {
+    let since = Instant::now();
     let mesh = Mesh::up();
     the_page_comes_through_the_gateway_and_four_services(&mesh);
+    eprintln!("the first page came {:.1} s after `lateen up` was called", since.elapsed().as_secs_f64());
     weights_split_requests(&mesh);
     a_header_steers_a_user(&mesh);
     strict_mtls_refuses_plaintext_and_serves_the_mesh(&mesh);

@@ -1,5 +1,6 @@
 //! Rules change while requests are on their way.
 
+use crate::identity::peer_authentication;
 use crate::load::{Load, none_failed, now};
 use crate::running::Mesh;
 
@@ -14,6 +15,8 @@ fn rules_change_under_load_and_no_request_is_lost() {
     what_is_said_to_be_live_is_in_force(&mesh);
     rules_go_and_come_in_any_order(&mesh);
     a_rename_of_subsets_comes_in_any_order(&mesh);
+    files_are_saved_in_quick_succession(&mesh);
+    mutual_tls_becomes_strict_and_permissive_again(&mesh);
 }
 
 /// VirtualServices for those outside and for those inside, each with this part of an HTTP rule.
@@ -71,7 +74,7 @@ fn nine_of_ten_requests_take_the_first_way(mesh: &Mesh) {
         let answers = load.all(2000);
         none_failed(&answers);
         let first = answers.iter().filter(|answer| answer.is_of("v1")).count();
-        println!("90/10: {first} of 2000 went to v1");
+        eprintln!("90/10: {first} of 2000 went to v1");
         assert!(first.abs_diff(1800) <= 60, "{first} of 2000 went to v1");
     }
 }
@@ -87,14 +90,15 @@ fn traffic_moves_when_a_file_is_saved(mesh: &Mesh) {
         none_failed(&answers);
         let last = answers.iter().filter(|answer| answer.is_of("v1")).map(|answer| answer.at).max();
         let took = last.expect("v1 answered at first").saturating_sub(saved);
-        println!("90/10 to 0/100: the last answer by v1 came {took} ms after the file was saved, at {place}");
+        eprintln!("90/10 to 0/100: the last answer by v1 came {took} ms after the file was saved, at {place}");
     }
 }
 
 /// `apply --wait` returns when every proxy runs the change: the very next requests obey it.
 fn what_is_said_to_be_live_is_in_force(mesh: &Mesh) {
     for (version, shares) in [("v1", (100, 0)), ("v2", (0, 100))].repeat(3) {
-        mesh.apply_text(&split(shares.0, shares.1));
+        let said = mesh.apply(&mesh.write("applied.yaml", &split(shares.0, shares.1)));
+        eprintln!("all traffic to {version}: {}", said.lines().last().unwrap_or_default());
         for load in loads(mesh, 50, 0) {
             let answers = load.all(50);
             assert!(answers.iter().all(|answer| answer.is_of(version)), "{version} is live: {answers:?}");
@@ -137,7 +141,7 @@ fn rules_go_and_come_in_any_order(mesh: &Mesh) {
         load.more(20);
         let answers = load.stop();
         none_failed(&answers);
-        println!("48 deletions and creations: none of {} requests failed", answers.len());
+        eprintln!("48 deletions and creations: none of {} requests failed", answers.len());
     }
 }
 
@@ -153,6 +157,39 @@ fn a_rename_of_subsets_comes_in_any_order(mesh: &Mesh) {
         mesh.apply_text(&subsets(["v1", "v2"]));
         mesh.apply_text(&to("v1"));
         loads.iter().for_each(|load| load.only("v1", 20));
+    }
+    loads.into_iter().for_each(|load| none_failed(&load.stop()));
+}
+
+/// Faster than a proxy can follow: whatever is skipped, what is in force in between is whole.
+fn files_are_saved_in_quick_succession(mesh: &Mesh) {
+    let all = routes("route: [{destination: {host: web, subset: v1}}]") + &subsets(["v1", "v2"]);
+    let inside: Vec<&str> = all.split_inclusive("---").filter(|text| text.contains("name: web}")).collect();
+    mesh.apply_text(&all);
+    for (kind, name) in [("destinationrule", "web"), ("virtualservice", "web")] {
+        mesh.delete(kind, name);
+    }
+    let loads = loads(mesh, 0, RATE);
+    for number in 0..200_usize {
+        let chosen = inside.iter().enumerate().filter(|(at, _)| (number * number + number / 5) >> at & 1 == 0);
+        mesh.write("rules.yaml", &chosen.map(|(_, text)| format!("---\n{text}\n")).collect::<String>());
+        if number % 8 == 0 {
+            loads.iter().for_each(|load| load.more(2));
+        }
+    }
+    mesh.write("rules.yaml", &all);
+    loads.iter().for_each(|load| load.only("v1", 20));
+    loads.into_iter().for_each(|load| none_failed(&load.stop()));
+}
+
+/// Clients of the mesh use mutual TLS all along; the servers' listeners change under their connections.
+fn mutual_tls_becomes_strict_and_permissive_again(mesh: &Mesh) {
+    let loads = loads(mesh, 0, RATE);
+    for _ in 0..3 {
+        mesh.apply_text(&peer_authentication("default", "", "STRICT"));
+        loads.iter().for_each(|load| load.more(20));
+        mesh.delete("peerauthentication", "default");
+        loads.iter().for_each(|load| load.more(20));
     }
     loads.into_iter().for_each(|load| none_failed(&load.stop()));
 }

@@ -101,10 +101,11 @@ impl Mesh {
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Applies a file; it is in force at all proxies when this returns.
-    pub(crate) fn apply(&self, file: &str) {
+    /// Applies a file; it is in force at all proxies when this returns what was said.
+    pub(crate) fn apply(&self, file: &str) -> String {
         let said = self.run(&["apply", "--wait", "--timeout", "60", "-f", file]);
         assert!(said.contains(&format!("{0}/{0} proxies live", self.proxies)), "{said}");
+        said
     }
 
     /// Applies a text; it is in force at all proxies when this returns.
@@ -151,10 +152,14 @@ impl Mesh {
 
     /// The answer of the gateway, head and body.
     pub(crate) fn get(&self, path: &str) -> String {
+        self.get_host(&self.gateway, path)
+    }
+
+    /// The gateway's answer for one of several hosts.
+    pub(crate) fn get_host(&self, host: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(&self.gateway).expect("the gateway is there");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket takes a time-out");
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.gateway)
-            .expect("the gateway reads");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").expect("the gateway reads");
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).expect("the gateway answers");
         String::from_utf8_lossy(&answer).into_owned()

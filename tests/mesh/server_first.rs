@@ -35,7 +35,7 @@ fn greeted(mesh: &Mesh, place: &str, to: &str) {
         .collect();
     assert!(lines.len() == 12 && lines.iter().all(|(_, text)| *text == "5.7.0-sample ready"), "{said}");
     let (first, later): (u64, Vec<u64>) = (lines[0].0, lines[1..].iter().map(|(took, _)| *took).collect());
-    println!("greeted {place}: first after {first} ms, then {later:?}");
+    eprintln!("greeted {place}: first after {first} ms, then {later:?}");
     let quickest = later.iter().min().expect("there are later ones");
     assert!(first < 5000 && *quickest < 100, "{place}: first after {first} ms, later ones after {later:?}");
 }
