@@ -1,5 +1,7 @@
 //! Rules change while requests are on their way.
 
+use lateen_testing::eventually::eventually_blocking;
+
 use crate::identity::peer_authentication;
 use crate::load::{Load, none_failed, now};
 use crate::running::Mesh;
@@ -17,6 +19,7 @@ fn rules_change_under_load_and_no_request_is_lost() {
     a_rename_of_subsets_comes_in_any_order(&mesh);
     files_are_saved_in_quick_succession(&mesh);
     mutual_tls_becomes_strict_and_permissive_again(&mesh);
+    pods_are_replaced(&mesh);
 }
 
 /// VirtualServices for those outside and for those inside, each with this part of an HTTP rule.
@@ -192,4 +195,37 @@ fn mutual_tls_becomes_strict_and_permissive_again(mesh: &Mesh) {
         loads.iter().for_each(|load| load.more(20));
     }
     loads.into_iter().for_each(|load| none_failed(&load.stop()));
+}
+
+/// Another template of each version: its new pod takes over, the old one ends, and its last requests are answered.
+fn pods_are_replaced(mesh: &Mesh) {
+    mesh.apply_text(&split(50, 50));
+    let loads = loads(mesh, 0, RATE);
+    for version in ["v1", "v2"] {
+        let name = format!("web-{version}");
+        let before = mesh.status_of(&name).swap_remove(1);
+        mesh.run(&["apply", "-f", &mesh.write("deployment.yaml", &next_template(version))]);
+        eventually_blocking("another pod has taken over", || {
+            let status = mesh.run(&["status"]);
+            let ready = status.lines().filter(|line| line.contains(&name) && line.contains("Running")).count() == 1;
+            (ready && !status.contains(&before)).then_some(())
+        });
+        loads.iter().for_each(|load| load.more(20));
+    }
+    loads.into_iter().for_each(|load| none_failed(&load.stop()));
+}
+
+fn next_template(version: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web-{version}}}
+spec:
+  selector: {{matchLabels: {{app: web, version: {version}}}}}
+  template:
+    metadata: {{labels: {{app: web, version: {version}}}, annotations: {{template: next}}}}
+    spec:
+      containers: [{{name: web, image: 'web:1', args: [--version, {version}], ports: [{{containerPort: 5000}}]}}]
+"
+    )
 }
