@@ -113,6 +113,15 @@ impl Mesh {
         self.apply(&self.write("applied.yaml", text));
     }
 
+    /// Applies a text of objects of which some wait for others; everything else is in force when this returns what was said.
+    pub(crate) fn apply_early(&self, text: &str) -> String {
+        let output = self.command(&["apply", "--wait", "--timeout", "60", "-f", &self.write("early.yaml", text)]);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{out}{err}");
+        assert!(out.contains(&format!("{0}/{0} proxies live", self.proxies)), "{out}{err}");
+        err.into_owned()
+    }
+
     /// Deletes an object; it is gone from all proxies when this returns.
     pub(crate) fn delete(&self, kind: &str, name: &str) {
         self.run(&["delete", kind, name, "--wait", "--timeout", "60"]);

@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail};
 use http::StatusCode;
 use hyper::Method;
 use lateen_api::{Diagnostic, Kind, ObjectKey};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -46,10 +47,11 @@ pub(crate) struct Pending {
 pub(crate) struct Refused(pub(crate) Vec<Diagnostic>);
 
 impl ControlPlane {
-    /// Applies a text of YAML documents: all of them or none.
+    /// Applies a text of YAML documents: all of them or none. `file`: what to call it when something is wrong with it.
     pub(crate) async fn apply(
         &self,
         text: &str,
+        file: &str,
         namespace: &str,
         dry_run: bool,
     ) -> anyhow::Result<Result<Changed, Refused>> {
@@ -57,7 +59,8 @@ impl ControlPlane {
         struct Complaint {
             diagnostics: Vec<Diagnostic>,
         }
-        let path = format!("/api/v1/apply?namespace={namespace}&dryRun={dry_run}");
+        let file = utf8_percent_encode(file, NON_ALPHANUMERIC);
+        let path = format!("/api/v1/apply?namespace={namespace}&dryRun={dry_run}&file={file}");
         let (status, body) = self.ask(Method::POST, &path, text.as_bytes().to_vec(), "application/yaml").await?;
         if status == StatusCode::UNPROCESSABLE_ENTITY {
             let complaint: Complaint = serde_json::from_slice(&body).context("the control plane's complaint")?;

@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use lateen_api::diagnostic::Subject;
 use lateen_api::{Diagnostic, Environment, Object, parse_documents, validate_in};
 
 use super::{StateOption, WRONG};
 use crate::api::ControlPlane;
-use crate::api::objects::{Changed, Refused};
+use crate::api::objects::{Changed, Outcome, Refused};
 use crate::runtime::paint::{ERROR, FAINT, PLAIN};
+
+/// Istio's code.
+const REFERENCED_RESOURCE_NOT_FOUND: &str = "IST0101";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -55,8 +59,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(WRONG));
     }
     let whole: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
+    // Of several files that are sent as one text, lines would be another's.
+    let file = if let [(name, _)] = &texts[..] { name } else { "applied" };
     super::block_on(async {
-        match control_plane.apply(&whole.join("\n---\n"), &arguments.input.namespace, arguments.dry_run).await? {
+        let (text, namespace) = (whole.join("\n---\n"), &arguments.input.namespace);
+        match control_plane.apply(&text, file, namespace, arguments.dry_run).await? {
             Err(Refused(found)) => {
                 complain(&found);
                 Ok(ExitCode::from(WRONG))
@@ -66,11 +73,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 if arguments.dry_run {
                     Ok(ExitCode::SUCCESS)
                 } else {
-                    arguments.waiting.until_live(&control_plane, changed.revision).await
+                    let ended = arguments.waiting.until_live(&control_plane, changed.revision).await?;
+                    let held = arguments.waiting.wait && complain(&not_in_force(&control_plane, &changed).await?);
+                    Ok(if held { ExitCode::from(WRONG) } else { ended })
                 }
             }
         }
     })
+}
+
+/// Why the mesh does not take over objects that it has now: they refer to something that does not exist.
+async fn not_in_force(control_plane: &ControlPlane, changed: &Changed) -> anyhow::Result<Vec<Diagnostic>> {
+    let is_changed = |object: &Subject| {
+        let same = |it: &Outcome| it.kind == object.kind && it.namespace == object.namespace && it.name == object.name;
+        changed.results.iter().any(same)
+    };
+    let mut found = control_plane.diagnostics().await?;
+    found.retain(|it| it.code == REFERENCED_RESOURCE_NOT_FOUND && it.object.as_ref().is_some_and(is_changed));
+    Ok(found)
 }
 
 /// The mesh that runs in this state directory.
