@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use lateen_engine::config::cluster::Cluster;
-use lateen_engine::config::{EndpointSet, Snapshot};
+use lateen_engine::config::tcp::TcpProxy;
+use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
 
 use crate::cluster::ClusterState;
 use crate::config::Received;
+use crate::http::manager::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
-use crate::telemetry::access_log::AccessLogs;
+use crate::tcp::ProxyState;
+use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, RouteStats, Scope};
 use crate::tls::TlsStore;
 
@@ -24,7 +27,7 @@ pub(crate) struct Shared {
     /// Hosts that DNS found, by cluster; takes the place of the names in the cluster's own set.
     pub resolved: ArcSwap<HashMap<Arc<str>, Arc<EndpointSet>>>,
     pub stats: Registry,
-    pub access_logs: AccessLogs,
+    pub log_files: LogFiles,
     pub tls: TlsStore,
     pub lifecycle: Lifecycle,
     /// Where listeners listen; differs from what they ask for with port 0.
@@ -36,11 +39,36 @@ pub(crate) struct Shared {
     pub hostname: Option<Arc<str>>,
 }
 
+/// Runtime states by the configuration they belong to. That is told by its address, which is its alone while it is held here.
+#[derive(Debug)]
+struct States<C, S>(RefCell<HashMap<*const C, (Arc<C>, Rc<S>)>>);
+
+impl<C, S> Default for States<C, S> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<C, S> States<C, S> {
+    fn of(&self, config: &Arc<C>, new: impl FnOnce() -> S) -> Rc<S> {
+        let mut states = self.0.borrow_mut();
+        let (_, state) = states.entry(Arc::as_ptr(config)).or_insert_with(|| (Arc::clone(config), Rc::new(new())));
+        Rc::clone(state)
+    }
+
+    /// Forgets configurations that nobody else holds.
+    fn prune(&self) {
+        self.0.borrow_mut().retain(|_, (config, _)| Arc::strong_count(config) > 1);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub shared: Arc<Shared>,
     snapshot: RefCell<Arc<Snapshot>>,
     clusters: RefCell<HashMap<Arc<str>, Rc<ClusterState>>>,
+    managers: States<HttpConnectionManager, ManagerState>,
+    proxies: States<TcpProxy, ProxyState>,
     random: Cell<u64>,
     /// Bytes that copies of requests hold back.
     pub mirrored: Cell<usize>,
@@ -57,6 +85,8 @@ impl Worker {
             shared,
             snapshot: RefCell::new(snapshot),
             clusters: RefCell::default(),
+            managers: States::default(),
+            proxies: States::default(),
             random: Cell::new(seed | 1),
             mirrored: Cell::default(),
             routes: RefCell::default(),
@@ -86,6 +116,18 @@ impl Worker {
             }
         }
         *self.snapshot.borrow_mut() = snapshot;
+        self.managers.prune();
+        self.proxies.prune();
+    }
+
+    /// The runtime state of a connection manager.
+    pub(crate) fn manager(&self, manager: &Arc<HttpConnectionManager>) -> Rc<ManagerState> {
+        self.managers.of(manager, || ManagerState::new(manager, &self.shared))
+    }
+
+    /// The runtime state of a TCP proxy.
+    pub(crate) fn proxy(&self, proxy: &Arc<TcpProxy>) -> Rc<ProxyState> {
+        self.proxies.of(proxy, || ProxyState::new(proxy, &self.shared))
     }
 
     /// The runtime state of a cluster, made when it is first used.

@@ -1,14 +1,17 @@
 //! Access loggers: where lines go and what they say. An operator that is not known is an error here, not a gap in the log.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::accesslog::v3 as proto;
 use envoy_types::pb::envoy::config::core::v3::{SubstitutionFormatString, data_source, substitution_format_string};
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
-use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as stream;
+use envoy_types::pb::envoy::extensions::access_loggers::{stats::v3 as stats, stream::v3 as stream};
 use envoy_types::pb::google::protobuf::Any;
 
 use super::error::{At, refuse};
 use super::metadata::{self, Value};
 use super::scalar::{is, open, type_name};
+use super::stats_log::StatsLog;
 use crate::route::format;
 
 /// Envoy's default line.
@@ -17,9 +20,16 @@ pub const DEFAULT_FORMAT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-O
     \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" \"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n";
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct AccessLog {
+pub enum AccessLog {
+    File(FileLog),
+    Stats(Arc<StatsLog>),
+}
+
+/// A line for each request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileLog {
     /// A file's path; `/dev/stdout` and `/dev/stderr` are what they say.
-    pub path: String,
+    pub path: Arc<str>,
     pub format: Format,
 }
 
@@ -59,7 +69,7 @@ pub(crate) fn access_logs(logs: &[proto::AccessLog], at: &At) -> Vec<AccessLog> 
 fn logger(any: &Any, at: &At) -> Option<AccessLog> {
     if is::<FileAccessLog>(any) {
         let file: FileAccessLog = open(any, at)?;
-        return Some(AccessLog { path: file.path.clone(), format: file_format(&file, at)? });
+        return Some(AccessLog::File(FileLog { path: file.path.as_str().into(), format: file_format(&file, at)? }));
     }
     if is::<stream::StdoutAccessLog>(any) {
         let stdout: stream::StdoutAccessLog = open(any, at)?;
@@ -67,7 +77,10 @@ fn logger(any: &Any, at: &At) -> Option<AccessLog> {
             None => default_format(at)?,
             Some(stream::stdout_access_log::AccessLogFormat::LogFormat(format)) => log_format(format, at)?,
         };
-        return Some(AccessLog { path: "/dev/stdout".into(), format });
+        return Some(AccessLog::File(FileLog { path: "/dev/stdout".into(), format }));
+    }
+    if is::<stats::Config>(any) {
+        return StatsLog::from_xds(&open(any, at)?, at).map(|log| AccessLog::Stats(Arc::new(log)));
     }
     at.error(format!("access logger {} is not supported", type_name(any)));
     None

@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod resources;
 pub(crate) mod scalar;
 pub mod snapshot;
+pub mod stats_log;
 pub mod tcp;
 pub mod tls;
 

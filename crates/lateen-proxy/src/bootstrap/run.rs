@@ -27,7 +27,7 @@ use crate::cluster::dns::Resolving;
 use crate::config::{Applier, Order, Received, Workers};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Sockets, bind, listen};
-use crate::telemetry::access_log::AccessLogs;
+use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::{SecretsMay, TlsStore};
 use crate::worker::Shared;
@@ -106,7 +106,7 @@ fn shared() -> anyhow::Result<Shared> {
     Ok(Shared {
         snapshot: ArcSwap::default(),
         resolved: ArcSwap::default(),
-        access_logs: AccessLogs::start(dropped).context("cannot start the access log's thread")?,
+        log_files: LogFiles::start(dropped).context("cannot start the access log's thread")?,
         stats,
         tls: TlsStore::default(),
         lifecycle: Lifecycle::default(),
@@ -214,7 +214,7 @@ fn serve(
     };
     let result = control.block_on(overseeing);
     running.join();
-    shared.access_logs.flush();
+    shared.log_files.flush();
     result
 }
 

@@ -8,7 +8,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::lifecycle::Lifecycle;
-use crate::telemetry::access_log::AccessLogs;
+use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::TlsStore;
 
@@ -18,7 +18,7 @@ fn shared() -> Arc<Shared> {
     Arc::new(Shared {
         snapshot: arc_swap::ArcSwap::default(),
         resolved: arc_swap::ArcSwap::default(),
-        access_logs: AccessLogs::start(dropped).expect("a thread can be started"),
+        log_files: LogFiles::start(dropped).expect("a thread can be started"),
         stats,
         tls: TlsStore::default(),
         lifecycle: Lifecycle::default(),

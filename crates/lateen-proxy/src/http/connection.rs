@@ -12,7 +12,8 @@ use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
 use super::body::{Body, H1Body, Reader};
-use super::request::{self, Served, Stats};
+use super::manager::ManagerState;
+use super::request::{self, Served};
 use super::respond::{H1Responder, Responder};
 use crate::codec::h1::request::Rules;
 use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
@@ -29,7 +30,7 @@ pub(super) struct Context {
     pub(super) worker: Rc<Worker>,
     pub(super) manager: Arc<HttpConnectionManager>,
     pub(super) connection: Rc<ConnectionInfo>,
-    pub(super) stats: Stats,
+    pub(super) state: Rc<ManagerState>,
 }
 
 /// Serves a connection to its end.
@@ -41,12 +42,12 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     drain: Drain,
 ) {
-    let stats = Stats::new(&worker.shared.stats, &manager.stat_prefix);
-    let _open = stats.cx_active.hold();
-    stats.cx_total.inc();
+    let state = worker.manager(&manager);
+    let _open = state.stats.cx_active.hold();
+    state.stats.cx_total.inc();
     let shared = SharedStream::new(stream);
     let Some(http2) = speaks_http2(&shared, &mut prefix, &manager, &connection).await else { return };
-    let context = Rc::new(Context { worker, manager, connection, stats });
+    let context = Rc::new(Context { worker, manager, connection, state });
     if http2 {
         let Some(stream) = shared.into_stream() else { return };
         serve_http2(Rewound { prefix, stream }, context, drain).await;
@@ -216,7 +217,7 @@ fn scheme(connection: &ConnectionInfo) -> Scheme {
 
 /// Answers what is no request, and ends the connection.
 async fn refuse(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<Drain>, refusal: Refusal) {
-    context.stats.cx_protocol_error.inc();
+    context.state.stats.cx_protocol_error.inc();
     let reply = match refusal {
         Refusal::Bad(details) => LocalReply::new(StatusCode::BAD_REQUEST, reason(details), details),
         Refusal::TooLarge => {
@@ -286,7 +287,7 @@ async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
         None => shaking.await,
     };
     let Ok(mut http2) = shaken else {
-        context.stats.cx_protocol_error.inc();
+        context.state.stats.cx_protocol_error.inc();
         return;
     };
     let active = Rc::new(Cell::new(0usize));
@@ -310,7 +311,7 @@ async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
         match accepted {
             None => break,
             Some(Err(_)) => {
-                context.stats.cx_protocol_error.inc();
+                context.state.stats.cx_protocol_error.inc();
                 break;
             }
             Some(Ok((request, respond))) => {

@@ -27,8 +27,8 @@ use super::request::{After, Exchange, date};
 use super::respond::{self, Responder, Sink};
 use super::watch::{Stopped, Watch};
 use crate::cluster::{ClusterState, Host, Tried};
-use crate::telemetry::access_log;
 use crate::telemetry::failure::{Failure, FailureKind};
+use crate::telemetry::operators;
 use crate::upstream::attempt::{Answer, Broken, Outgoing, attempt};
 use crate::upstream::replay::Replay;
 
@@ -261,7 +261,7 @@ fn request_value(
             return;
         }
     }
-    access_log::value(operator, info, line);
+    operators::append(operator, info, line);
 }
 
 struct Attempts<'e, 'x, 'r> {
@@ -532,7 +532,9 @@ impl Back<'_> {
         }
         exchange.info.status = head.status.as_u16();
         let info = &exchange.info;
-        let value = |operator: &_, line: &mut Vec<u8>| access_log::value(operator, info, line);
+        let value = |operator: &_, line: &mut Vec<u8>| {
+            operators::append(operator, info, line);
+        };
         if let Some(weighted) = self.chosen.weighted {
             weighted.response_headers.apply(&mut head.headers, None, value);
         }

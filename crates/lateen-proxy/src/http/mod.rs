@@ -6,6 +6,7 @@ pub(crate) mod connection;
 mod forward;
 mod headers;
 pub(crate) mod interim;
+pub(crate) mod manager;
 pub(crate) mod mirror;
 mod request;
 mod respond;

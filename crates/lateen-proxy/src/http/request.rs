@@ -23,8 +23,7 @@ use super::interim;
 use super::respond::{self, Responder};
 use super::upgrade::Upgraded;
 use crate::stream::Stream;
-use crate::telemetry::access_log;
-use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
+use crate::telemetry::operators;
 use crate::telemetry::stream_info::StreamInfo;
 
 /// A request as it came off the wire.
@@ -53,45 +52,6 @@ pub(super) enum Served<'a> {
     Upgraded(Box<Upgraded<'a>>),
 }
 
-/// The connection manager's numbers.
-pub(super) struct Stats {
-    pub(super) cx_total: Counter,
-    pub(super) cx_active: Gauge,
-    pub(super) cx_protocol_error: Counter,
-    rq_total: Counter,
-    rq_active: Gauge,
-    rq_completed: Counter,
-    classes: [Counter; 5],
-    rq_time: Histogram,
-    no_route: Counter,
-    no_cluster: Counter,
-}
-
-impl Stats {
-    pub(super) fn new(registry: &Registry, prefix: &Arc<str>) -> Self {
-        let scope = Scope::Http(Arc::clone(prefix));
-        let counter = |name| registry.counter(&scope, name);
-        Self {
-            cx_total: counter("downstream_cx_total"),
-            cx_active: registry.gauge(&scope, "downstream_cx_active"),
-            cx_protocol_error: counter("downstream_cx_protocol_error"),
-            rq_total: counter("downstream_rq_total"),
-            rq_active: registry.gauge(&scope, "downstream_rq_active"),
-            rq_completed: counter("downstream_rq_completed"),
-            classes: [
-                counter("downstream_rq_1xx"),
-                counter("downstream_rq_2xx"),
-                counter("downstream_rq_3xx"),
-                counter("downstream_rq_4xx"),
-                counter("downstream_rq_5xx"),
-            ],
-            rq_time: registry.histogram(&scope, "downstream_rq_time"),
-            no_route: counter("no_route"),
-            no_cluster: counter("no_cluster"),
-        }
-    }
-}
-
 /// A request on its way: what phases share.
 pub(super) struct Exchange<'a> {
     pub(super) context: &'a Rc<Context>,
@@ -111,13 +71,13 @@ pub(super) struct Exchange<'a> {
 
 /// Serves one request.
 pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, mut responder: Responder) -> Served<'_> {
-    context.stats.rq_total.inc();
-    let _active = context.stats.rq_active.hold();
+    context.state.stats.rq_total.inc();
+    let _active = context.state.stats.rq_active.hold();
     let Incoming { mut head, body, length, upgrade, reader } = incoming;
     if !context.manager.proxy_100_continue
         && let Some(interim) = interim::go_on(&mut head)
     {
-        context.stats.classes[0].inc();
+        context.state.stats.classes[0].inc();
         if responder.interim(&interim).is_err() || responder.flush().await.is_err() {
             return Served::Close;
         }
@@ -214,11 +174,20 @@ impl<'a> Exchange<'a> {
         };
         // 4. Filters, in order.
         if let Some(answer) = self.filter(&manager.filters, route.as_deref()).await {
+            // The record has the route that was found, though it was not taken.
+            if let Some(route) = route {
+                self.info.route = Some(Arc::clone(&route.name));
+                if let Action::Forward(action) = &route.action
+                    && let Some(chosen) = action.choose(&self.head, self.random)
+                {
+                    self.info.cluster = self.snapshot.cluster(&chosen.cluster).map(|cluster| Arc::clone(&cluster.name));
+                }
+            }
             return Flow::Reply(answer);
         }
         // 5. What the route does.
         let Some(route) = route else {
-            self.context.stats.no_route.inc();
+            self.context.state.stats.no_route.inc();
             let details = if table.is_some() { "route_not_found" } else { "route_configuration_not_found" };
             return Flow::Reply(Box::new(reply(StatusCode::NOT_FOUND, details).flag(ResponseFlag::NoRouteFound)));
         };
@@ -321,7 +290,9 @@ impl<'a> Exchange<'a> {
         }
         self.info.status = answer.status.as_u16();
         let info = &self.info;
-        route.response_headers.apply(&mut headers, None, |operator, line| access_log::value(operator, info, line));
+        route.response_headers.apply(&mut headers, None, |operator, line| {
+            operators::append(operator, info, line);
+        });
         answer.headers.extend(headers);
         answer
     }
@@ -357,7 +328,7 @@ impl<'a> Exchange<'a> {
     /// Closes the record: counters, and the access log.
     pub(super) fn record(mut self) {
         self.info.close();
-        let stats = &self.context.stats;
+        let stats = &self.context.state.stats;
         stats.rq_completed.inc();
         if let Some(class) =
             usize::from(self.info.status / 100).checked_sub(1).and_then(|class| stats.classes.get(class))
@@ -365,15 +336,15 @@ impl<'a> Exchange<'a> {
             class.inc();
         }
         stats.rq_time.record(self.info.duration.as_secs_f64() * 1000.0);
-        let logs = &self.context.manager.access_logs;
-        if !logs.is_empty() {
+        let loggers = &self.context.state.loggers;
+        if !loggers.is_empty() {
             self.info.request_headers = std::mem::take(&mut self.head.headers);
-            self.context.worker.shared.access_logs.log(logs, &self.info);
+            loggers.log(&self.info);
         }
     }
 
     pub(super) fn count_interims(&self, count: u32) {
-        self.context.stats.classes[0].add(count.into());
+        self.context.state.stats.classes[0].add(count.into());
     }
 
     fn count_route(&self, route: &Route) {
@@ -383,7 +354,7 @@ impl<'a> Exchange<'a> {
     }
 
     pub(super) fn count_no_cluster(&self) {
-        self.context.stats.no_cluster.inc();
+        self.context.state.stats.no_cluster.inc();
     }
 }
 

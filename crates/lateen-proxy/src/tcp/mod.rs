@@ -14,10 +14,33 @@ use crate::cluster::Tried;
 use crate::listener::connection::ConnectionInfo;
 use crate::listener::drain::{Drain, Phase};
 use crate::stream::{Rewound, Stream};
-use crate::telemetry::stats::Scope;
+use crate::telemetry::access_log::Loggers;
+use crate::telemetry::stats::{Counter, Scope};
 use crate::telemetry::stream_info::StreamInfo;
 use crate::upstream::connect::{Connected, connect};
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
+
+/// The runtime state of a TCP proxy on one worker: its numbers and its loggers.
+#[derive(Debug)]
+pub(crate) struct ProxyState {
+    cx_total: Counter,
+    rx_bytes: Counter,
+    tx_bytes: Counter,
+    loggers: Loggers,
+}
+
+impl ProxyState {
+    pub(crate) fn new(proxy: &TcpProxy, shared: &Shared) -> Self {
+        let scope = Scope::Tcp(Arc::clone(&proxy.stat_prefix));
+        let counter = |name| shared.stats.counter(&scope, name);
+        Self {
+            cx_total: counter("downstream_cx_total"),
+            rx_bytes: counter("downstream_cx_rx_bytes_total"),
+            tx_bytes: counter("downstream_cx_tx_bytes_total"),
+            loggers: Loggers::new(&proxy.access_logs, shared),
+        }
+    }
+}
 
 /// Proxies one connection to its end.
 pub(crate) async fn serve(
@@ -28,9 +51,8 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     mut drain: Drain,
 ) {
-    let scope = Scope::Tcp(Arc::clone(&proxy.stat_prefix));
-    let stats = &worker.shared.stats;
-    stats.counter(&scope, "downstream_cx_total").inc();
+    let state = worker.proxy(&proxy);
+    state.cx_total.inc();
     let mut info = StreamInfo::new(connection);
     if let Some(up) = open(&proxy, &worker, &mut info).await {
         let mut down = Rewound { prefix, stream };
@@ -48,11 +70,11 @@ pub(crate) async fn serve(
         };
         info.received = received;
         info.sent = sent;
-        stats.counter(&scope, "downstream_cx_rx_bytes_total").add(received);
-        stats.counter(&scope, "downstream_cx_tx_bytes_total").add(sent);
+        state.rx_bytes.add(received);
+        state.tx_bytes.add(sent);
     }
     info.close();
-    worker.shared.access_logs.log(&proxy.access_logs, &info);
+    state.loggers.log(&info);
 }
 
 /// A connection to a host of the cluster; several hosts are tried if the configuration says so.

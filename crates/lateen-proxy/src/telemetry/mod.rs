@@ -2,5 +2,8 @@
 
 pub(crate) mod access_log;
 pub(crate) mod failure;
+pub(crate) mod log_file;
+pub(crate) mod operators;
 pub(crate) mod stats;
+mod stats_log;
 pub(crate) mod stream_info;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Upper bounds of Envoy's default histogram buckets.
 const BUCKETS: [f64; 19] = [
@@ -142,7 +142,7 @@ impl Scope {
 
     /// In Prometheus' form.
     fn tags(&self) -> String {
-        let tag = |key: &str, value: &str| format!("{key}=\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
+        let tag = prometheus_tag;
         match self {
             Self::Server => String::new(),
             Self::Cluster(name) => tag("envoy_cluster_name", name),
@@ -222,14 +222,59 @@ pub(crate) enum Metric {
     Histogram(Histogram),
 }
 
+impl Metric {
+    /// As Prometheus calls it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Counter(_) => "counter",
+            Self::Gauge(_) => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// Names and values, in the order of the configuration.
+pub(crate) type Tags = Vec<(Arc<str>, Box<str>)>;
+
 /// All numbers of a process. Locked only when a handle is looked up or everything is printed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registry(Arc<Metrics>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Registry(Mutex<BTreeMap<(&'static str, Scope), Metric>>);
+struct Metrics {
+    /// The proxy's own.
+    own: Mutex<BTreeMap<(&'static str, Scope), Metric>>,
+    /// What the configuration asks for: whole names, `istio.requests_total`, with tags.
+    tagged: Mutex<BTreeMap<(Arc<str>, Tags), Metric>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Registry {
     fn metric(&self, scope: &Scope, name: &'static str, new: fn() -> Metric) -> Metric {
-        let mut metrics = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        metrics.entry((name, scope.clone())).or_insert_with(new).clone()
+        lock(&self.0.own).entry((name, scope.clone())).or_insert_with(new).clone()
+    }
+
+    /// Two configurations may ask for one name as different kinds: the later gets one that nobody sees.
+    pub(crate) fn tagged_counter(&self, name: &Arc<str>, tags: &Tags) -> Counter {
+        let mut metrics = lock(&self.0.tagged);
+        let new = || Metric::Counter(Counter::default());
+        match metrics.entry((Arc::clone(name), tags.clone())).or_insert_with(new) {
+            Metric::Counter(counter) => counter.clone(),
+            Metric::Gauge(_) | Metric::Histogram(_) => Counter::default(),
+        }
+    }
+
+    /// See [`Registry::tagged_counter`].
+    pub(crate) fn tagged_histogram(&self, name: &Arc<str>, tags: &Tags) -> Histogram {
+        let mut metrics = lock(&self.0.tagged);
+        let new = || Metric::Histogram(Histogram::default());
+        match metrics.entry((Arc::clone(name), tags.clone())).or_insert_with(new) {
+            Metric::Histogram(histogram) => histogram.clone(),
+            Metric::Gauge(_) | Metric::Counter(_) => Histogram::default(),
+        }
     }
 
     pub(crate) fn counter(&self, scope: &Scope, name: &'static str) -> Counter {
@@ -254,13 +299,18 @@ impl Registry {
     }
 
     fn all(&self) -> Vec<((&'static str, Scope), Metric)> {
-        let metrics = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        metrics.iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
+        lock(&self.0.own).iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
+    }
+
+    fn all_tagged(&self) -> Vec<((Arc<str>, Tags), Metric)> {
+        lock(&self.0.tagged).iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
     }
 
     /// Everything under Envoy's names: `cluster.up.upstream_rq_total`.
     pub(crate) fn named(&self) -> Vec<(String, Metric)> {
-        self.all().into_iter().map(|((name, scope), metric)| (format!("{}.{name}", scope.prefix()), metric)).collect()
+        let own = self.all().into_iter().map(|((name, scope), metric)| (format!("{}.{name}", scope.prefix()), metric));
+        let tagged = self.all_tagged().into_iter().map(|((name, tags), metric)| (tagged_name(&name, &tags), metric));
+        own.chain(tagged).collect()
     }
 
     /// Prometheus' text format, named as Envoy names it: `envoy_cluster_upstream_rq_total{envoy_cluster_name="up"}`.
@@ -268,24 +318,45 @@ impl Registry {
     pub(crate) fn prometheus(&self, wanted: impl Fn(&str, &Metric) -> bool) -> String {
         let mut text = String::new();
         let mut last = String::new();
+        let mut write = |name: String, tags: String, metric: &Metric| {
+            if name != last {
+                let _ = writeln!(text, "# TYPE {name} {}", metric.kind());
+                last.clone_from(&name);
+            }
+            write_metric(&mut text, &name, &tags, metric);
+        };
         for ((name, scope), metric) in self.all() {
             if !wanted(&format!("{}.{name}", scope.prefix()), &metric) {
                 continue;
             }
-            let full = format!("envoy_{}_{}", scope.family(), name.replace('.', "_"));
-            let kind = match metric {
-                Metric::Counter(_) => "counter",
-                Metric::Gauge(_) => "gauge",
-                Metric::Histogram(_) => "histogram",
-            };
-            if full != last {
-                let _ = writeln!(text, "# TYPE {full} {kind}");
-                last.clone_from(&full);
+            write(format!("envoy_{}_{}", scope.family(), prometheus_name(name)), scope.tags(), &metric);
+        }
+        for ((name, tags), metric) in self.all_tagged() {
+            if !wanted(&tagged_name(&name, &tags), &metric) {
+                continue;
             }
-            write_metric(&mut text, &full, &scope.tags(), &metric);
+            let tags: Vec<String> =
+                tags.iter().map(|(key, value)| prometheus_tag(&prometheus_name(key), value)).collect();
+            write(format!("envoy_{}", prometheus_name(&name)), tags.join(","), &metric);
         }
         text
     }
+}
+
+/// A name with its tags, as `/stats` shows it.
+fn tagged_name(name: &str, tags: &Tags) -> String {
+    let tags: String = tags.iter().map(|(name, value)| format!(".{name}.{value}")).collect();
+    format!("{name}{tags}")
+}
+
+/// Envoy's `sanitizeName`: what Prometheus has no room for is an underscore.
+fn prometheus_name(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect()
+}
+
+fn prometheus_tag(name: &str, value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{name}=\"{value}\"")
 }
 
 fn write_metric(text: &mut String, name: &str, tag: &str, metric: &Metric) {

@@ -12,6 +12,7 @@ const ALLOWED: Setup = Setup {
     http2: false,
     options: "",
     clusters: "",
+    loggers: "",
 };
 
 #[tokio::test]

@@ -14,3 +14,4 @@ mod http_versions;
 mod mirror;
 mod proxy;
 mod server_names;
+mod stats_log;

@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) options: &'static str,
     /// More clusters, as items of a list.
     pub(crate) clusters: &'static str,
+    /// Access loggers besides the file.
+    pub(crate) loggers: &'static str,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl Setup {
     }
 
     fn bootstrap(&self, upstreams: &[SocketAddr], log: &str) -> String {
-        let Self { manager, route, cluster, http2, options, clusters } = self;
+        let Self { manager, route, cluster, http2, options, clusters, loggers } = self;
         let mut endpoints = String::new();
         for upstream in upstreams {
             write!(
@@ -73,7 +75,7 @@ static_resources:
         typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
           stat_prefix: main,
           access_log: [{{name: file, typed_config: {{"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: "{log}",
-            log_format: {{text_format_source: {{inline_string: "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\n"}}}}}}}}],
+            log_format: {{text_format_source: {{inline_string: "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\n"}}}}}}}}, {loggers}],
           route_config: {{name: routes, virtual_hosts: [{{name: main, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: up, {route}}}}}]}}]}},
           http_filters: [{{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}],
           {manager}}}

@@ -114,10 +114,11 @@ fn host(headers: &Headers, version: Version) -> Result<Bytes, Refusal> {
     let Some(host) = hosts.next() else {
         return if version == Version::Http10 { Ok(Bytes::new()) } else { Err(Refusal::Bad("missing_host_header")) };
     };
-    if hosts.next().is_some()
-        || !host.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte))
-    {
+    if hosts.next().is_some() {
         return Err(Refusal::Bad("http1.codec_error"));
+    }
+    if !host.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte)) {
+        return Err(Refusal::Bad("http.invalid_authority"));
     }
     Ok(Bytes::copy_from_slice(host.as_bytes()))
 }

@@ -1,0 +1,300 @@
+//! What the operators of formats stand for, read from a request's record.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lateen_engine::config::access_log::{Format, JsonValue};
+use lateen_engine::message::Headers;
+use lateen_engine::route::format::{self, Field, Operator, Piece};
+
+use super::stream_info::StreamInfo;
+
+/// Fills a log's format in.
+pub(crate) fn fill(format: &Format, info: &StreamInfo, line: &mut Vec<u8>) {
+    match format {
+        Format::Text(format) => format.write(line, |operator, line| value(operator, info, line)),
+        Format::Json(fields) => {
+            json_object(fields, info, line);
+            line.push(b'\n');
+        }
+    }
+}
+
+fn json_object(fields: &[(String, JsonValue)], info: &StreamInfo, line: &mut Vec<u8>) {
+    line.push(b'{');
+    for (number, (name, value)) in fields.iter().enumerate() {
+        if number > 0 {
+            line.push(b',');
+        }
+        json_string(name, line);
+        line.push(b':');
+        json_value(value, info, line);
+    }
+    line.push(b'}');
+}
+
+fn json_value(json: &JsonValue, info: &StreamInfo, line: &mut Vec<u8>) {
+    match json {
+        JsonValue::Null => line.extend_from_slice(b"null"),
+        JsonValue::Bool(value) => line.extend_from_slice(if *value { b"true" } else { b"false" }),
+        JsonValue::Number(value) => line.extend_from_slice(value.to_string().as_bytes()),
+        JsonValue::Object(fields) => json_object(fields, info, line),
+        JsonValue::List(values) => {
+            line.push(b'[');
+            for (number, value) in values.iter().enumerate() {
+                if number > 0 {
+                    line.push(b',');
+                }
+                json_value(value, info, line);
+            }
+            line.push(b']');
+        }
+        JsonValue::Text(format) => json_text(format, info, line),
+    }
+}
+
+/// A lone operator keeps its type: numbers stay numbers, what is not there is null.
+fn json_text(format: &format::Format, info: &StreamInfo, line: &mut Vec<u8>) {
+    let mut text = Vec::new();
+    if let [Piece::Operator(operator)] = format.0.as_slice() {
+        if !append(operator, info, &mut text) {
+            return line.extend_from_slice(b"null");
+        }
+        if is_number(operator) {
+            return line.extend_from_slice(&text);
+        }
+    } else {
+        format.write(&mut text, |operator, text| value(operator, info, text));
+    }
+    json_string(&String::from_utf8_lossy(&text), line);
+}
+
+fn json_string(text: &str, line: &mut Vec<u8>) {
+    // Serialising a string into memory does not fail.
+    let _ = serde_json::to_writer(line, text);
+}
+
+/// What Envoy keeps as a number.
+fn is_number(operator: &Operator) -> bool {
+    matches!(
+        operator,
+        Operator::ResponseCode
+            | Operator::BytesReceived
+            | Operator::BytesSent
+            | Operator::Duration
+            | Operator::ResponseDuration
+            | Operator::ResponseTxDuration
+            | Operator::UpstreamRequestAttemptCount
+            | Operator::DownstreamLocalPort
+            | Operator::DownstreamRemotePort
+            | Operator::ConnectionId
+    )
+}
+
+/// Appends what an operator stands for; `-` for what is not there.
+pub(crate) fn value(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>) {
+    if !append(operator, info, line) {
+        line.push(b'-');
+    }
+}
+
+/// Appends what an operator stands for, if it is there.
+pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>) -> bool {
+    let connection = &info.connection;
+    let peer = connection.tls.as_ref();
+    match operator {
+        Operator::StartTime(None) => start_time(info.start_time, line),
+        Operator::StartTime(Some(format)) => formatted_time(info.start_time, format, line),
+        Operator::Request(first, second, limit) => request(info, [Some(first), second.as_ref()], *limit, line),
+        Operator::RequestWithoutQuery(first, second, limit) => {
+            let start = line.len();
+            let found = request(info, [Some(first), second.as_ref()], *limit, line);
+            if let Some(query) = memchr::memchr(b'?', &line[start..]) {
+                line.truncate(start + query);
+            }
+            found
+        }
+        Operator::Response(first, second, limit) => {
+            header(&info.response_headers, first, second.as_ref(), *limit, line)
+        }
+        Operator::Trailer(first, second, limit) => header(&info.trailers, first, second.as_ref(), *limit, line),
+        Operator::Protocol => text(info.protocol.map(|version| version.as_str()), line),
+        Operator::ResponseCode => number(u64::from(info.status), line),
+        // What came from upstream came with a status: without one there was no answer to speak of.
+        Operator::ResponseCodeDetails => {
+            text(Some(&*info.details).filter(|details| info.status != 0 || *details != "via_upstream"), line)
+        }
+        // No flag is a hyphen of its own, not a gap.
+        Operator::ResponseFlags => display(&info.flags, line),
+        Operator::ConnectionTerminationDetails => text(info.termination, line),
+        Operator::UpstreamTransportFailureReason => text(info.upstream_failure.as_deref(), line),
+        Operator::BytesReceived => number(info.received, line),
+        Operator::BytesSent => number(info.sent, line),
+        Operator::Duration => number(millis(info.duration), line),
+        Operator::RequestDuration | Operator::RequestTxDuration => false,
+        Operator::ResponseDuration => info.response_start.is_some_and(|start| number(millis(start), line)),
+        Operator::ResponseTxDuration => {
+            info.response_start.is_some_and(|start| number(millis(info.duration.saturating_sub(start)), line))
+        }
+        Operator::UpstreamHost | Operator::UpstreamRemoteAddress | Operator::UpstreamHostName => {
+            text(info.upstream_host.as_deref(), line)
+        }
+        Operator::UpstreamCluster => text(info.cluster.as_deref(), line),
+        Operator::UpstreamLocalAddress => info.upstream_local.is_some_and(|at| address(at, line)),
+        Operator::UpstreamRequestAttemptCount => number(u64::from(info.attempts), line),
+        Operator::UpstreamPeerUriSan | Operator::VirtualClusterName | Operator::UpstreamProtocol => false,
+        Operator::DownstreamLocalAddress => address(connection.local, line),
+        Operator::DownstreamLocalAddressWithoutPort => ip(connection.local.ip(), line),
+        Operator::DownstreamLocalPort => number(u64::from(connection.local.port()), line),
+        Operator::DownstreamRemoteAddress => address(connection.remote, line),
+        Operator::DownstreamRemoteAddressWithoutPort => ip(connection.remote.ip(), line),
+        Operator::DownstreamRemotePort => number(u64::from(connection.remote.port()), line),
+        Operator::DownstreamDirectRemoteAddress => address(connection.direct_remote, line),
+        Operator::DownstreamDirectRemoteAddressWithoutPort => ip(connection.direct_remote.ip(), line),
+        Operator::DownstreamPeerUriSan => peer.is_some_and(|peer| list(&peer.names.uri_sans, line)),
+        Operator::DownstreamPeerSubject => text(peer.map(|peer| peer.names.subject.as_str()), line),
+        Operator::DownstreamTlsVersion => text(peer.map(|peer| peer.version), line),
+        Operator::DownstreamTlsCipher => text(peer.map(|peer| peer.cipher.as_str()), line),
+        Operator::RequestedServerName => text(connection.sni.as_deref(), line),
+        Operator::RouteName => text(info.route.as_deref(), line),
+        Operator::GrpcStatus => header(&info.trailers, &GRPC_STATUS, None, None, line),
+        Operator::Hostname => text(connection.hostname.as_deref(), line),
+        Operator::Environment(name) => text(connection.environment(name).as_deref(), line),
+        Operator::ConnectionId => number(connection.id, line),
+        Operator::StreamId => text(info.request_headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok()), line),
+        Operator::FilterChainName => text(Some(&*connection.chain), line),
+    }
+}
+
+static GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");
+static REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn text(value: Option<&str>, line: &mut Vec<u8>) -> bool {
+    line.extend_from_slice(value.unwrap_or_default().as_bytes());
+    value.is_some_and(|value| !value.is_empty())
+}
+
+fn list(values: &[String], line: &mut Vec<u8>) -> bool {
+    for (number, value) in values.iter().enumerate() {
+        if number > 0 {
+            line.push(b',');
+        }
+        line.extend_from_slice(value.as_bytes());
+    }
+    !values.is_empty()
+}
+
+fn number(value: u64, line: &mut Vec<u8>) -> bool {
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    true
+}
+
+fn display(value: &dyn std::fmt::Display, line: &mut Vec<u8>) -> bool {
+    // Writing to memory does not fail.
+    let _ = write!(line, "{value}");
+    true
+}
+
+/// The general formatting of addresses costs more than all the rest of a line.
+fn ip(ip: IpAddr, line: &mut Vec<u8>) -> bool {
+    let IpAddr::V4(v4) = ip else { return display(&ip, line) };
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            line.push(b'.');
+        }
+        number(octet.into(), line);
+    }
+    true
+}
+
+fn address(at: SocketAddr, line: &mut Vec<u8>) -> bool {
+    if at.is_ipv6() {
+        return display(&at, line);
+    }
+    ip(at.ip(), line);
+    line.push(b':');
+    number(at.port().into(), line)
+}
+
+/// ISO 8601 with milliseconds, as Envoy writes it. All but the milliseconds is formatted once a second.
+fn start_time(at: SystemTime, line: &mut Vec<u8>) -> bool {
+    thread_local! {
+        static LAST: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+    }
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            text.clear();
+            formatted_time(at, "%Y-%m-%dT%H:%M:%S.", text);
+        }
+        line.extend_from_slice(text);
+    });
+    let millis = since.subsec_millis();
+    line.extend([millis / 100, millis / 10 % 10, millis % 10].map(|digit| b'0' + u8::try_from(digit).unwrap_or(0)));
+    line.push(b'Z');
+    true
+}
+
+fn formatted_time(at: SystemTime, format: &str, line: &mut Vec<u8>) -> bool {
+    jiff::Timestamp::try_from(at).is_ok_and(|at| display(&at.strftime(format), line))
+}
+
+fn request(info: &StreamInfo, fields: [Option<&Field>; 2], limit: Option<usize>, line: &mut Vec<u8>) -> bool {
+    for field in fields.into_iter().flatten() {
+        let value: Option<&[u8]> = match field {
+            Field::Method => info.method.as_ref().map(|method| method.as_str().as_bytes()),
+            Field::Path => Some(&info.path[..]),
+            Field::Authority => Some(&info.authority[..]),
+            Field::Scheme => Some(if info.connection.tls.is_some() { b"https" } else { b"http" }),
+            Field::Header(name) if name.as_str() == "x-envoy-original-path" => info.original_path.as_deref(),
+            Field::Header(name) => info.request_headers.get(name).map(http::HeaderValue::as_bytes),
+        };
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            line.extend_from_slice(&value[..value.len().min(limit.unwrap_or(usize::MAX))]);
+            return true;
+        }
+    }
+    false
+}
+
+fn header(
+    headers: &Headers,
+    first: &http::HeaderName,
+    second: Option<&http::HeaderName>,
+    limit: Option<usize>,
+    line: &mut Vec<u8>,
+) -> bool {
+    let value = headers.get(first).or_else(|| second.and_then(|name| headers.get(name)));
+    let Some(value) = value.map(http::HeaderValue::as_bytes) else { return false };
+    line.extend_from_slice(&value[..value.len().min(limit.unwrap_or(usize::MAX))]);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_addresses_are_as_the_general_formatting_has_them() {
+        for millis in [0, 7, 80, 999, 1_782_907_199_999, 1_782_907_200_000] {
+            let at = UNIX_EPOCH + std::time::Duration::from_millis(millis);
+            let (mut ours, mut general) = (Vec::new(), Vec::new());
+            start_time(at, &mut ours);
+            formatted_time(at, "%Y-%m-%dT%H:%M:%S.%3fZ", &mut general);
+            assert_eq!(String::from_utf8(ours), String::from_utf8(general));
+        }
+        for text in ["0.0.0.0:0", "127.0.0.1:19000", "255.10.9.100:65535", "[::1]:80", "[2001:db8::1]:8080"] {
+            let at: SocketAddr = text.parse().expect("it is an address");
+            let mut line = Vec::new();
+            address(at, &mut line);
+            assert_eq!(String::from_utf8_lossy(&line), text);
+        }
+    }
+}
