@@ -80,6 +80,13 @@ impl Headers {
         self.0.push((name, value));
     }
 
+    /// Appends one more value of the last field's name.
+    pub fn append_again(&mut self, value: HeaderValue) {
+        if let Some((name, _)) = self.0.last() {
+            self.0.push((name.clone(), value));
+        }
+    }
+
     /// Whether there was any.
     pub fn remove(&mut self, name: &HeaderName) -> bool {
         let before = self.0.len();

@@ -5,6 +5,7 @@
 //! worker blocks; no panic is reachable from the network.
 
 pub mod admin;
+mod alarm;
 pub mod bootstrap;
 mod cluster;
 mod codec;

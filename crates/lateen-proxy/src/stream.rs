@@ -10,20 +10,72 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
-/// How much is read at once, at least.
+/// How much room is made for reading.
 const READ_SIZE: usize = 16 << 10;
+/// With so little room left, more is made.
+const LEAST_ROOM: usize = 2 << 10;
+
+/// A TCP connection that counts what the kernel has taken.
+#[derive(Debug)]
+pub(crate) struct Tcp {
+    pub socket: TcpStream,
+    written: u64,
+}
+
+impl From<TcpStream> for Tcp {
+    fn from(socket: TcpStream) -> Self {
+        Self { socket, written: 0 }
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
+        self.written += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, slices))?;
+        self.written += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
 
 /// A byte stream.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(TcpStream),
-    Client(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    Plain(Tcp),
+    Client(Box<tokio_rustls::client::TlsStream<Tcp>>),
     Server(Box<tokio_rustls::server::TlsStream<Rewound>>),
 }
 
 impl Stream {
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    fn tcp(&self) -> &Tcp {
         match self {
             Self::Plain(stream) => stream,
             Self::Client(stream) => stream.get_ref().0,
@@ -34,7 +86,7 @@ impl Stream {
 
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
-        self.tcp().as_raw_fd()
+        self.tcp().socket.as_raw_fd()
     }
 }
 
@@ -93,6 +145,17 @@ pub(crate) struct Rewound {
     pub stream: Stream,
 }
 
+impl Rewound {
+    /// Nothing stands between the socket and who reads or writes here.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.prefix.is_empty() && matches!(self.stream, Stream::Plain(_))
+    }
+
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.stream.tcp().socket
+    }
+}
+
 impl AsyncRead for Rewound {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.prefix.is_empty() {
@@ -149,18 +212,31 @@ impl Shared {
         Rc::try_unwrap(self.0).ok().map(RefCell::into_inner)
     }
 
-    /// Reads what is there onto the end of `buffer`; 0 at the end of the stream.
+    /// Bytes that the kernel has taken over the connection's life, TLS and all.
+    pub(crate) fn written(&self) -> u64 {
+        self.0.borrow().tcp().written
+    }
+
+    /// Reads what is there onto the end of `buffer`; 0 at the end of the stream. Room is made only when something is there:
+    /// a connection that waits holds no buffer.
     pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        buffer.reserve(READ_SIZE);
         let mut stream = self.0.borrow_mut();
-        let before = buffer.len();
-        // The spare room is handed out zeroed, so that no byte is read that was not written.
-        buffer.resize(before + READ_SIZE, 0);
-        let mut into = ReadBuf::new(&mut buffer[before..]);
-        let result = Pin::new(&mut *stream).poll_read(cx, &mut into);
-        let read = into.filled().len();
-        buffer.truncate(before + read);
-        result.map_ok(|()| read)
+        let something = match &*stream {
+            Stream::Plain(tcp) => tcp.socket.poll_read_ready(cx)?,
+            Stream::Client(_) | Stream::Server(_) => Poll::Ready(()),
+        };
+        let read = if something.is_ready() {
+            if buffer.capacity() - buffer.len() < LEAST_ROOM {
+                buffer.reserve(READ_SIZE);
+            }
+            poll_read_buf(Pin::new(&mut *stream), cx, buffer)
+        } else {
+            Poll::Pending
+        };
+        if buffer.is_empty() {
+            *buffer = BytesMut::new();
+        }
+        read
     }
 
     /// Writes all of `bytes`, which are taken off as they go.

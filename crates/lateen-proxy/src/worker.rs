@@ -10,6 +10,7 @@ use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
 
+use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
 use crate::config::Received;
 use crate::http::manager::ManagerState;
@@ -69,6 +70,7 @@ pub(crate) struct Worker {
     clusters: RefCell<HashMap<Arc<str>, Rc<ClusterState>>>,
     managers: States<HttpConnectionManager, ManagerState>,
     proxies: States<TcpProxy, ProxyState>,
+    pub alarms: Alarms,
     random: Cell<u64>,
     /// Bytes that copies of requests hold back.
     pub mirrored: Cell<usize>,
@@ -87,6 +89,7 @@ impl Worker {
             clusters: RefCell::default(),
             managers: States::default(),
             proxies: States::default(),
+            alarms: Alarms::default(),
             random: Cell::new(seed | 1),
             mirrored: Cell::default(),
             routes: RefCell::default(),

@@ -32,6 +32,8 @@ pub(crate) struct ClusterState {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub endpoint: Arc<Endpoint>,
+    /// Its address, as records have it.
+    pub name: Rc<str>,
     active: Cell<u32>,
     record: RefCell<HostRecord>,
     pub pools: Pools,
@@ -151,8 +153,10 @@ impl Drop for Active {
 
 impl Host {
     fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
+        let name = endpoint.address.to_string().into();
         Rc::new(Self {
             endpoint,
+            name,
             active: Cell::new(0),
             record: RefCell::default(),
             pools: Pools::default(),
@@ -256,6 +260,7 @@ impl ClusterState {
                         // The host is the same; what is said of it changed.
                         Rc::new(Host {
                             endpoint: Arc::clone(endpoint),
+                            name: Rc::clone(&before.name),
                             active: Cell::new(0),
                             record: RefCell::new(before.record.borrow().clone()),
                             pools: before.pools.clone(),

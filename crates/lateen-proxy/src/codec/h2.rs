@@ -45,8 +45,8 @@ pub(crate) fn client(options: &Http2Options) -> h2::client::Builder {
 }
 
 /// A request's head as it came. RFC 9113 section 8.3.1: a `Host` beside `:authority` must agree with it.
-pub(crate) fn request_head(request: &http::request::Parts, scheme: Scheme) -> Result<RequestHead, Unfit> {
-    let mut headers = headers(&request.headers);
+pub(crate) fn request_head(request: http::request::Parts, scheme: Scheme) -> Result<RequestHead, Unfit> {
+    let mut headers = headers(request.headers);
     one_length(&headers)?;
     let host = headers.get(&header::HOST).map(|host| Bytes::copy_from_slice(host.as_bytes()));
     let authority = match (request.uri.authority(), host) {
@@ -64,7 +64,7 @@ pub(crate) fn request_head(request: &http::request::Parts, scheme: Scheme) -> Re
     join_cookies(&mut headers);
     let path =
         request.uri.path_and_query().map_or(Bytes::new(), |path| Bytes::copy_from_slice(path.as_str().as_bytes()));
-    Ok(RequestHead { method: request.method.clone(), scheme, authority, path, headers, version: Version::Http2 })
+    Ok(RequestHead { method: request.method, scheme, authority, path, headers, version: Version::Http2 })
 }
 
 /// A second `Content-Length` would go on to a peer that may believe that one (RFC 9110 section 8.6).
@@ -83,10 +83,14 @@ fn join_cookies(headers: &mut Headers) {
     }
 }
 
-fn headers(map: &HeaderMap) -> Headers {
+fn headers(map: HeaderMap) -> Headers {
     let mut headers = Headers::with_capacity(map.len() + 4);
     for (name, value) in map {
-        headers.append(name.clone(), value.clone());
+        match name {
+            Some(name) => headers.append(name, value),
+            // One more value of the name before.
+            None => headers.append_again(value),
+        }
     }
     headers
 }
@@ -123,8 +127,8 @@ pub(crate) fn to_request(head: &RequestHead) -> Result<Request<()>, Unfit> {
     Ok(request)
 }
 
-pub(crate) fn response_head(response: &http::response::Parts) -> Result<ResponseHead, Unfit> {
-    let headers = headers(&response.headers);
+pub(crate) fn response_head(response: http::response::Parts) -> Result<ResponseHead, Unfit> {
+    let headers = headers(response.headers);
     one_length(&headers)?;
     Ok(ResponseHead { status: response.status, headers, version: Version::Http2 })
 }
@@ -165,7 +169,7 @@ impl Incoming {
             }
         }
         match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::Trailers(headers(&trailers))))),
+            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::Trailers(headers(trailers))))),
             Ok(None) => Poll::Ready(None),
             Err(_) => Poll::Ready(Some(Err(BodyError::Ended))),
         }

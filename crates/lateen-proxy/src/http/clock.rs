@@ -1,13 +1,13 @@
-//! How long a request may take: the upstream for answering, and how long nothing may move. One timer serves both, and is set
-//! again only when it fires.
+//! How long a request may take: the upstream for answering, and how long nothing may move. One alarm serves both.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::StatusCode;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+
+use crate::alarm::Alarm;
 
 /// Which time is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,51 +55,38 @@ pub(super) struct Progress {
     pub(super) answered: u64,
 }
 
-pub(super) struct Clock {
+pub(super) struct Clock<'a> {
     idle: Option<Duration>,
     response: Option<Duration>,
     /// When the request had become whole.
     whole: Option<Instant>,
     seen: Progress,
     moved: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: &'a mut Alarm,
 }
 
-impl Clock {
+impl<'a> Clock<'a> {
     /// Runs from now.
-    pub(super) fn new(idle: Option<Duration>, response: Option<Duration>) -> Self {
+    pub(super) fn new(idle: Option<Duration>, response: Option<Duration>, alarm: &'a mut Alarm) -> Self {
         let seen = Progress { received: 0, whole: false, answered: 0 };
-        Self { idle, response, whole: None, seen, moved: Instant::now(), timer: None }
+        Self { idle, response, whole: None, seen, moved: Instant::now(), alarm }
     }
 
     /// Ready when a time is over.
     pub(super) fn poll(&mut self, progress: Progress, cx: &mut Context<'_>) -> Poll<Expired> {
-        loop {
-            let now = Instant::now();
-            if progress != self.seen {
-                (self.seen, self.moved) = (progress, now);
-            }
-            if progress.whole && self.whole.is_none() {
-                self.whole = Some(now);
-            }
-            let times = [
-                (self.idle.map(|idle| self.moved + idle), Expired::Idle),
-                (self.response.and_then(|time| Some(self.whole? + time)), Expired::Response),
-            ];
-            let next = times.into_iter().filter_map(|(at, what)| Some((at?, what))).min_by_key(|(at, _)| *at);
-            let Some((next, what)) = next else { return Poll::Pending };
-            if next <= now {
-                return Poll::Ready(what);
-            }
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
-            // One that fires early is looked at then: most requests are over before.
-            if timer.deadline() > next {
-                timer.as_mut().reset(next);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            timer.as_mut().reset(next);
+        let now = Instant::now();
+        if progress != self.seen {
+            (self.seen, self.moved) = (progress, now);
         }
+        if progress.whole && self.whole.is_none() {
+            self.whole = Some(now);
+        }
+        let times = [
+            (self.idle.map(|idle| self.moved + idle), Expired::Idle),
+            (self.response.and_then(|time| Some(self.whole? + time)), Expired::Response),
+        ];
+        let next = times.into_iter().filter_map(|(at, what)| Some((at?, what))).min_by_key(|(at, _)| *at);
+        let Some((next, what)) = next else { return Poll::Pending };
+        self.alarm.poll(now, next, cx).map(|()| what)
     }
 }

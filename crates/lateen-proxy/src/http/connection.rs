@@ -1,8 +1,10 @@
 //! A downstream HTTP connection: which version it speaks, one request after the other (HTTP/1.1) or many at once (HTTP/2).
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,10 +13,13 @@ use lateen_engine::config::http::{CodecType, HttpConnectionManager};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
+use tokio::time::Instant;
+
 use super::body::{Body, H1Body, Reader};
 use super::manager::ManagerState;
 use super::request::{self, Served};
 use super::respond::{H1Responder, Responder};
+use crate::alarm::Alarm;
 use crate::codec::h1::request::Rules;
 use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
 use crate::codec::h2 as codec;
@@ -89,7 +94,7 @@ async fn speaks_http2(
     Some(prefix.starts_with(PREFACE))
 }
 
-async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context>, mut drain: Drain) {
+async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context>, drain: Drain) {
     let manager = &context.manager;
     let rules = Rules {
         limits: Limits { bytes: manager.max_request_headers_bytes, fields: manager.max_headers_count as usize },
@@ -99,11 +104,15 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
     };
     let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), prefix)));
     let mut served = 0u32;
+    let keep_alive = Rc::new(Cell::new(true));
     let draining = Rc::new(drain.clone());
+    let mut drain = drain;
+    let asked_to_drain = std::pin::pin!(drain.reached(Phase::Draining));
+    let mut waiting = Waiting { asked_to_drain, draining: false, alarm: context.worker.alarms.alarm() };
     loop {
         // 1. A head, while the connection may stay open.
-        let parsed = match next_head(&reader, &rules, manager, &mut drain).await {
-            Next::Request(parsed) => parsed,
+        let parsed = match waiting.next_head(&reader, &rules, manager).await {
+            Next::Request(parsed) => *parsed,
             Next::Refused(refusal) => {
                 refuse(&context, &stream, &draining, refusal).await;
                 break;
@@ -117,7 +126,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
         };
         served += 1;
         let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
-        let keep_alive = Rc::new(Cell::new(parsed.keep_alive && !spent));
+        keep_alive.set(parsed.keep_alive && !spent);
         // 2. The request, with its body still on the wire.
         let length = match parsed.framing {
             Framing::Length(length) => Some(length),
@@ -142,6 +151,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
             length,
             upgrade: parsed.upgrade,
             reader: Some(Rc::clone(&reader)),
+            alarm: &mut waiting.alarm,
         };
         // 3. Its answer.
         match request::serve(&context, incoming, responder).await {
@@ -164,50 +174,64 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 enum Next {
-    Request(parser::Request),
+    Request(Box<parser::Request>),
     Refused(Refusal),
     TimedOut,
     End,
 }
 
-async fn next_head(
-    reader: &Rc<RefCell<Reader>>,
-    rules: &Rules,
-    manager: &HttpConnectionManager,
-    drain: &mut Drain,
-) -> Next {
-    let mut began = false;
-    loop {
-        let parsed = parser::parse(&mut reader.borrow_mut().buffer, rules);
-        match parsed {
-            Ok(Some(parsed)) => return Next::Request(parsed),
-            Ok(None) => {}
-            Err(refusal) => return Next::Refused(refusal),
+/// What ends a connection on which no request is.
+struct Waiting<D> {
+    asked_to_drain: D,
+    draining: bool,
+    alarm: Alarm,
+}
+
+impl<D: Future<Output = ()> + Unpin> Waiting<D> {
+    async fn next_head(&mut self, reader: &RefCell<Reader>, rules: &Rules, manager: &HttpConnectionManager) -> Next {
+        let mut since = Instant::now();
+        let mut began = false;
+        std::future::poll_fn(|cx| {
+            let mut reader = reader.borrow_mut();
+            loop {
+                match parser::parse(&mut reader.buffer, rules) {
+                    Ok(Some(parsed)) => return Poll::Ready(Next::Request(Box::new(parsed))),
+                    Ok(None) => {}
+                    Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
+                }
+                if !began && !reader.buffer.is_empty() {
+                    (began, since) = (true, Instant::now());
+                }
+                match reader.poll_more(cx) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::End),
+                    Poll::Pending => break,
+                }
+            }
+            self.poll_patience(began, since, manager, cx)
+        })
+        .await
+    }
+
+    /// Ready when the client was waited for long enough, `since` its head began or the request before it ended.
+    fn poll_patience(
+        &mut self,
+        began: bool,
+        since: Instant,
+        manager: &HttpConnectionManager,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Next> {
+        if !self.draining {
+            self.draining = Pin::new(&mut self.asked_to_drain).poll(cx).is_ready();
         }
-        began |= !reader.borrow().buffer.is_empty();
-        let draining = drain.phase() != Phase::Open;
-        let more = std::future::poll_fn(|cx| reader.borrow_mut().poll_more(cx));
-        let limit = match (began, draining) {
+        let limit = match (began, self.draining) {
             (true, _) => manager.timeouts.request_headers,
             (false, false) => manager.timeouts.idle,
             // A client that asks often is told with its next answer, and loses nothing.
             (false, true) => Some(LAST_REQUEST),
         };
-        let wait = async {
-            match limit {
-                Some(limit) => tokio::time::timeout(limit, more).await.ok(),
-                None => Some(more.await),
-            }
-        };
-        let read = tokio::select! {
-            read = wait => read,
-            () = drain.reached(Phase::Draining), if !began && !draining => continue,
-        };
-        match read {
-            None if began => return Next::TimedOut,
-            Some(Ok(true)) => {}
-            None | Some(Ok(false) | Err(_)) => return Next::End,
-        }
+        let Some(limit) = limit else { return Poll::Pending };
+        self.alarm.poll(Instant::now(), since + limit, cx).map(|()| if began { Next::TimedOut } else { Next::End })
     }
 }
 
@@ -292,8 +316,14 @@ async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
     };
     let active = Rc::new(Cell::new(0usize));
     let mut draining = false;
+    let mut alarm = context.worker.alarms.alarm();
+    // When the last stream ended.
+    let since = Rc::new(Cell::new(Instant::now()));
     loop {
-        let idle = manager.timeouts.idle.filter(|_| active.get() == 0).unwrap_or(Duration::from_secs(3600));
+        let idle = std::future::poll_fn(|cx| match manager.timeouts.idle {
+            Some(idle) if active.get() == 0 => alarm.poll(Instant::now(), since.get() + idle, cx),
+            _ => Poll::Pending,
+        });
         let accepted = tokio::select! {
             accepted = http2.accept() => accepted,
             () = drain.reached(Phase::Draining), if !draining => {
@@ -301,10 +331,9 @@ async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
                 http2.graceful_shutdown();
                 continue;
             }
-            () = tokio::time::sleep(idle) => {
-                if active.get() == 0 {
-                    http2.graceful_shutdown();
-                }
+            () = idle => {
+                http2.graceful_shutdown();
+                since.set(Instant::now());
                 continue;
             }
         };
@@ -316,10 +345,11 @@ async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
             }
             Some(Ok((request, respond))) => {
                 active.set(active.get() + 1);
-                let (context, active) = (Rc::clone(&context), Rc::clone(&active));
+                let (context, active, since) = (Rc::clone(&context), Rc::clone(&active), Rc::clone(&since));
                 tokio::task::spawn_local(async move {
                     serve_stream(&context, request, respond).await;
                     active.set(active.get() - 1);
+                    since.set(Instant::now());
                 });
             }
         }
@@ -332,12 +362,13 @@ async fn serve_stream(
     mut respond: h2::server::SendResponse<Bytes>,
 ) {
     let (parts, body) = request.into_parts();
-    let Ok(head) = codec::request_head(&parts, scheme(&context.connection)) else {
+    let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let Ok(head) = codec::request_head(parts, scheme(&context.connection)) else {
         respond.send_reset(h2::Reason::PROTOCOL_ERROR);
         return;
     };
-    let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = if body.is_end_stream() { Body::Empty } else { Body::H2(codec::Incoming::new(body)) };
-    let incoming = request::Incoming { head, body, length, upgrade: None, reader: None };
+    let mut alarm = context.worker.alarms.alarm();
+    let incoming = request::Incoming { head, body, length, upgrade: None, reader: None, alarm: &mut alarm };
     request::serve(context, incoming, Responder::H2(respond)).await;
 }

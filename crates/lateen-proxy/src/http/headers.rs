@@ -194,3 +194,12 @@ pub(super) fn grpc_timeout(headers: &Headers) -> Option<Duration> {
         _ => return None,
     })
 }
+
+/// Most times in milliseconds have one digit, and need no memory.
+pub(super) fn number(value: u64) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    match usize::try_from(value).ok().and_then(|value| DIGITS.get(value)) {
+        Some(digit) => HeaderValue::from_static(digit),
+        None => HeaderValue::from(value),
+    }
+}

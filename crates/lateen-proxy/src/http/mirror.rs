@@ -55,7 +55,7 @@ impl Copies {
     ) -> Self {
         let mut copies = Self::default();
         for mirror in &action.mirrors {
-            let Some(name) = mirror.cluster(&exchange.head, exchange.random) else { continue };
+            let Some(name) = mirror.cluster(outgoing, exchange.random) else { continue };
             let Some(cluster) = exchange.snapshot.cluster(&name) else { continue };
             let worker = &exchange.context.worker;
             let state = worker.cluster(cluster);

@@ -1,5 +1,7 @@
 //! HTTP: connections, the life of a request, bodies, upgrades.
 
+mod attempts;
+mod back;
 pub(crate) mod body;
 mod clock;
 pub(crate) mod connection;

@@ -12,7 +12,7 @@ use lateen_engine::filters::http::{FilterFacts, RouterOptions, Step};
 use lateen_engine::filters::rbac::Subject;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::matching::paths::Normalized;
-use lateen_engine::message::RequestHead;
+use lateen_engine::message::{Headers, RequestHead};
 use lateen_engine::route::{Action, Found, Route, RouteFacts};
 
 use super::body::{Body, Reader};
@@ -20,14 +20,15 @@ use super::connection::Context;
 use super::forward;
 use super::headers::{self, Origin};
 use super::interim;
-use super::respond::{self, Responder};
+use super::respond::{self, Responder, Start};
 use super::upgrade::Upgraded;
+use crate::alarm::Alarm;
 use crate::stream::Stream;
 use crate::telemetry::operators;
 use crate::telemetry::stream_info::StreamInfo;
 
 /// A request as it came off the wire.
-pub(super) struct Incoming {
+pub(super) struct Incoming<'a> {
     pub(super) head: RequestHead,
     pub(super) body: Body,
     /// `Content-Length`, if it had one.
@@ -35,6 +36,8 @@ pub(super) struct Incoming {
     pub(super) upgrade: Option<String>,
     /// The connection's reader (HTTP/1.1), to see the client leave.
     pub(super) reader: Option<Rc<RefCell<Reader>>>,
+    /// For the times that bound it.
+    pub(super) alarm: &'a mut Alarm,
 }
 
 /// What becomes of an HTTP/1.1 connection after a request.
@@ -70,10 +73,14 @@ pub(super) struct Exchange<'a> {
 }
 
 /// Serves one request.
-pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, mut responder: Responder) -> Served<'_> {
+pub(super) async fn serve<'a>(
+    context: &'a Rc<Context>,
+    incoming: Incoming<'_>,
+    mut responder: Responder,
+) -> Served<'a> {
     context.state.stats.rq_total.inc();
     let _active = context.state.stats.rq_active.hold();
-    let Incoming { mut head, body, length, upgrade, reader } = incoming;
+    let Incoming { mut head, body, length, upgrade, reader, alarm } = incoming;
     if !context.manager.proxy_100_continue
         && let Some(interim) = interim::go_on(&mut head)
     {
@@ -88,7 +95,7 @@ pub(super) async fn serve(context: &Rc<Context>, incoming: Incoming, mut respond
     let after = match flow {
         Flow::Reply(reply) => exchange.reply(reply, !body.is_end(), responder).await,
         Flow::Forward(route) => {
-            let incoming = forward::Incoming { body, length, upgrade, reader };
+            let incoming = forward::Incoming { body, length, upgrade, reader, alarm };
             let after = forward::forward(&mut exchange, &route, incoming, responder).await;
             exchange.count_route(&route);
             after
@@ -154,6 +161,19 @@ impl<'a> Exchange<'a> {
         exchange.info.authority = exchange.head.authority.clone();
         exchange.info.path = exchange.head.path.clone();
         exchange
+    }
+
+    /// Takes the head away; one that says nothing is left.
+    pub(super) fn take_head(&mut self) -> RequestHead {
+        let nothing = RequestHead {
+            method: Method::GET,
+            scheme: self.head.scheme,
+            authority: Bytes::new(),
+            path: Bytes::new(),
+            headers: Headers::default(),
+            version: self.head.version,
+        };
+        std::mem::replace(&mut self.head, nothing)
     }
 
     async fn decide(&mut self, upgrade: Option<&str>) -> Flow {
@@ -284,7 +304,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn with_route_headers(&mut self, mut answer: LocalReply, route: &Route) -> LocalReply {
-        let mut headers = lateen_engine::message::Headers::default();
+        let mut headers = Headers::default();
         for (name, value) in answer.headers.drain(..) {
             headers.append(name, value);
         }
@@ -317,7 +337,8 @@ impl<'a> Exchange<'a> {
         if unread && let Responder::H1(responder) = &responder {
             responder.keep_alive.set(false);
         }
-        let sent = responder.send(head, whole.is_empty(), Some(whole).filter(|whole| !whole.is_empty())).await;
+        let start = if whole.is_empty() { Start::Nothing } else { Start::Whole(whole) };
+        let sent = responder.send(head, start).await;
         if sent.is_err() {
             self.info.flag(ResponseFlag::DownstreamConnectionTermination);
             return After::Close;
@@ -367,8 +388,10 @@ fn allows(manager: &[String], route: &[(String, bool)], kind: &str) -> bool {
 }
 
 fn request_id() -> HeaderValue {
+    // From the thread's generator: asking the kernel each time is a system call.
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
     let mut buffer = uuid::Uuid::encode_buffer();
-    let text = uuid::Uuid::new_v4().hyphenated().encode_lower(&mut buffer);
+    let text = id.hyphenated().encode_lower(&mut buffer);
     HeaderValue::from_str(text).expect("a UUID is hexadecimal digits and hyphens")
 }
 

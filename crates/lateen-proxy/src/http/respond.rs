@@ -40,6 +40,17 @@ pub(super) struct H1Responder {
     pub(super) interim: BytesMut,
 }
 
+/// What is there of a body when its head is sent.
+pub(super) enum Start {
+    /// It has none.
+    Nothing,
+    /// All of it, which is not empty.
+    Whole(Bytes),
+    /// Its beginning, which is not empty.
+    Part(Bytes),
+    Later,
+}
+
 /// A response under way.
 pub(super) enum Sink {
     H1 {
@@ -61,22 +72,24 @@ impl Responder {
         }
     }
 
-    /// Sends the head; with `whole`, the entire body in the same write.
-    pub(super) async fn send(self, mut head: ResponseHead, end: bool, whole: Option<Bytes>) -> Result<Sink, Gone> {
+    /// Sends the head, and what is there of the body in the same write.
+    pub(super) async fn send(self, mut head: ResponseHead, start: Start) -> Result<Sink, Gone> {
         match self {
-            Self::H1(responder) => responder.send(head, end, whole).await,
+            Self::H1(responder) => responder.send(head, start).await,
             Self::H2(mut responder) => {
                 head.version = Version::Http2;
-                let nothing = end || whole.as_ref().is_some_and(Bytes::is_empty);
-                let mut stream = responder.send_response(codec::to_response(&head), nothing).map_err(|_| Gone)?;
-                match whole {
-                    Some(body) if !body.is_empty() => {
-                        codec::send_data(&mut stream, body, true).await.map_err(|_| Gone)?;
-                        Ok(Sink::Done)
+                let end = matches!(start, Start::Nothing);
+                let mut stream = responder.send_response(codec::to_response(&head), end).map_err(|_| Gone)?;
+                match start {
+                    Start::Nothing => return Ok(Sink::Done),
+                    Start::Whole(data) => {
+                        codec::send_data(&mut stream, data, true).await.map_err(|_| Gone)?;
+                        return Ok(Sink::Done);
                     }
-                    _ if nothing => Ok(Sink::Done),
-                    _ => Ok(Sink::H2(stream)),
+                    Start::Part(data) => codec::send_data(&mut stream, data, false).await.map_err(|_| Gone)?,
+                    Start::Later => {}
                 }
+                Ok(Sink::H2(stream))
             }
         }
     }
@@ -129,36 +142,44 @@ impl Responder {
 }
 
 impl H1Responder {
-    async fn send(mut self, head: ResponseHead, end: bool, whole: Option<Bytes>) -> Result<Sink, Gone> {
+    async fn send(mut self, mut head: ResponseHead, start: Start) -> Result<Sink, Gone> {
         let bodiless =
             self.head_request || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
         let known = head.headers.contains(&header::CONTENT_LENGTH);
-        let framing = match (bodiless || known, end, self.version) {
+        let framing = match (bodiless || known, &start, self.version) {
             (true, ..) => Framing::Length(0),
-            (false, true, _) => Framing::None,
-            (false, false, Version::Http10) => Framing::Close,
-            (false, false, _) => Framing::Chunked,
+            (false, Start::Nothing, _) => Framing::None,
+            (false, _, Version::Http10) => Framing::Close,
+            (false, ..) => Framing::Chunked,
         };
         // A connection that is to end says so with its last answer; a client that finds it closed may have asked again.
         if framing == Framing::Close || self.drain.phase() != Phase::Open {
             self.keep_alive.set(false);
         }
         let mut out = std::mem::take(&mut self.interim);
-        let mut head = head;
         if framing == Framing::None {
             // An answer without a body and without a length would be read until the connection ends.
             head.headers.append(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let connection = if self.keep_alive.get() { encode::Connection::KeepAlive } else { encode::Connection::Close };
-        encode::response(
-            &mut out,
-            &head,
-            if framing == Framing::Chunked { Framing::Chunked } else { Framing::None },
-            connection,
-        );
-        let mut pieces = [out.freeze(), whole.clone().filter(|_| !bodiless).unwrap_or_default()];
-        self.stream.write_all(&mut pieces).await.map_err(|_| Gone)?;
-        if end || whole.is_some() {
+        let told = if framing == Framing::Chunked { Framing::Chunked } else { Framing::None };
+        encode::response(&mut out, &head, told, connection);
+        let (data, done) = match start {
+            Start::Nothing => (Bytes::new(), true),
+            Start::Whole(data) => (data, true),
+            Start::Part(data) => (data, false),
+            Start::Later => (Bytes::new(), false),
+        };
+        if bodiless || data.is_empty() {
+            self.stream.write_all(&mut [out.freeze()]).await.map_err(|_| Gone)?;
+        } else if framing == Framing::Chunked {
+            encode::chunk_size(&mut out, data.len());
+            let end: &[u8] = if done { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+            self.stream.write_all(&mut [out.freeze(), data, Bytes::from_static(end)]).await.map_err(|_| Gone)?;
+        } else {
+            self.stream.write_all(&mut [out.freeze(), data]).await.map_err(|_| Gone)?;
+        }
+        if done {
             return Ok(Sink::Done);
         }
         Ok(Sink::H1 { stream: self.stream, framing, trailers: self.trailers, mute: bodiless })

@@ -20,9 +20,10 @@ impl Upgraded<'_> {
     /// Copies both ways until both have ended, and closes the record.
     pub(super) async fn tunnel(self, down: (Stream, BytesMut)) {
         let Self { up, idle, mut exchange } = self;
+        let alarm = exchange.context.worker.alarms.alarm();
         let mut down = Rewound { prefix: down.1, stream: down.0 };
         let mut up = Rewound { prefix: up.1, stream: up.0 };
-        (exchange.info.received, exchange.info.sent) = copy::both(&mut down, &mut up, idle).await;
+        (exchange.info.received, exchange.info.sent) = copy::both(&mut down, &mut up, idle, alarm).await;
         exchange.record();
     }
 }

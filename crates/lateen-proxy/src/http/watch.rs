@@ -19,16 +19,16 @@ pub(super) enum Stopped {
     Expired(Expired),
 }
 
-pub(super) struct Watch {
+pub(super) struct Watch<'a> {
     /// The connection's reader (HTTP/1.1), which sees the client leave.
     pub(super) reader: Option<Rc<RefCell<Reader>>>,
     pub(super) body: Rc<Replay>,
-    pub(super) clock: Clock,
+    pub(super) clock: Clock<'a>,
     /// Pieces of the answer that came.
     pub(super) answered: u64,
 }
 
-impl Watch {
+impl Watch<'_> {
     /// Runs `work` to its end, unless something stops it before. `gone` tells of the client where its reader does not.
     ///
     /// # Errors

@@ -242,10 +242,10 @@ async fn serve(stream: TcpStream, remote: SocketAddr, name: &str, context: &Rc<A
     };
     // 4. TLS.
     let (stream, prefix) = match &chain.tls {
-        None => (Stream::Plain(stream), prefix),
+        None => (Stream::Plain(stream.into()), prefix),
         Some(tls) => {
             let limit = chain.transport_socket_connect_timeout.unwrap_or(Duration::from_secs(15));
-            let rewound = Rewound { prefix, stream: Stream::Plain(stream) };
+            let rewound = Rewound { prefix, stream: Stream::Plain(stream.into()) };
             match tokio::time::timeout(limit, worker.shared.tls.accept(tls, rewound)).await {
                 Ok(Ok((stream, peer))) => {
                     info.tls = Some(peer);

@@ -1,20 +1,35 @@
 //! Bytes both ways between two streams: each direction ends on its own, and is passed on as an end.
+//!
+//! What is read lies in memory that all connections of a worker share, for as long as it takes to write it; only what the
+//! other side does not take is kept. So an idle connection holds no buffer. Between two bare sockets, a direction that fills
+//! that memory is spliced from then on.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
+
+use super::splice::Pipe;
+use crate::alarm::Alarm;
+use crate::stream::Rewound;
 
 const BUFFER: usize = 64 << 10;
 
+thread_local! {
+    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
 /// One direction.
+#[derive(Default)]
 struct Way {
-    buffer: Box<[u8]>,
-    from: usize,
-    to: usize,
+    /// What was read and not yet written.
+    rest: BytesMut,
+    pipe: Option<Pipe>,
     ended: bool,
     done: bool,
     moved: u64,
@@ -23,46 +38,24 @@ struct Way {
 }
 
 impl Way {
-    fn new() -> Self {
-        Self { buffer: vec![0; BUFFER].into(), from: 0, to: 0, ended: false, done: false, moved: 0, dirty: false }
-    }
-
-    fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
-        active: &mut bool,
-    ) -> Poll<io::Result<()>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    /// Moves what can be moved; ready when the direction has ended.
+    fn poll(&mut self, cx: &mut Context<'_>, reader: &mut Rewound, writer: &mut Rewound) -> Poll<io::Result<()>> {
         if self.done {
             return Poll::Ready(Ok(()));
         }
         loop {
-            while self.from < self.to {
-                let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.buffer[self.from..self.to]))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.from += written;
-                self.moved += written as u64;
-                self.dirty = true;
-                *active = true;
-            }
+            ready!(self.poll_rest(cx, writer))?;
             if self.ended {
                 ready!(Pin::new(&mut *writer).poll_shutdown(cx))?;
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }
-            let mut into = ReadBuf::new(&mut self.buffer);
-            match Pin::new(&mut *reader).poll_read(cx, &mut into) {
-                Poll::Ready(Ok(())) => {
-                    (self.from, self.to) = (0, into.filled().len());
-                    self.ended = self.to == 0;
-                }
+            let moved = match &mut self.pipe {
+                Some(pipe) => pipe.poll_move(cx, reader, writer, &mut self.moved),
+                None => self.poll_pass(cx, reader, writer),
+            };
+            match moved {
+                Poll::Ready(Ok(more)) => self.ended = !more,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     if self.dirty {
@@ -74,36 +67,77 @@ impl Way {
             }
         }
     }
+
+    /// Reads once and writes that; false at the end.
+    fn poll_pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Rewound,
+        writer: &mut Rewound,
+    ) -> Poll<io::Result<bool>> {
+        SHARED.with_borrow_mut(|shared| {
+            let mut into = ReadBuf::new(shared);
+            ready!(Pin::new(&mut *reader).poll_read(cx, &mut into))?;
+            let mut read = into.filled();
+            let (more, full) = (!read.is_empty(), read.len() == BUFFER);
+            while !read.is_empty() {
+                let Poll::Ready(written) = Pin::new(&mut *writer).poll_write(cx, read)? else {
+                    self.rest.extend_from_slice(read);
+                    break;
+                };
+                self.wrote(written)?;
+                read = &read[written..];
+            }
+            if full && self.pipe.is_none() && reader.is_bare() && writer.is_bare() {
+                // Without descriptors for a pipe, copying goes on.
+                self.pipe = Pipe::new().ok();
+            }
+            Poll::Ready(Ok(more))
+        })
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>, writer: &mut Rewound) -> Poll<io::Result<()>> {
+        while !self.rest.is_empty() {
+            let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.rest))?;
+            self.wrote(written)?;
+            self.rest.advance(written);
+            if self.rest.is_empty() {
+                self.rest = BytesMut::new();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn wrote(&mut self, written: usize) -> io::Result<()> {
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.moved += written as u64;
+        self.dirty = true;
+        Ok(())
+    }
 }
 
 /// Copies until both directions have ended, one breaks, or nothing has moved for `idle`. Returns the bytes moved from
 /// `down` to `up` and back.
-pub(crate) async fn both<D, U>(down: &mut D, up: &mut U, idle: Option<Duration>) -> (u64, u64)
-where
-    D: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut there, mut back) = (Way::new(), Way::new());
-    let mut timer: Option<Pin<Box<Sleep>>> = idle.map(|idle| Box::pin(tokio::time::sleep(idle)));
+pub(crate) async fn both(down: &mut Rewound, up: &mut Rewound, idle: Option<Duration>, mut alarm: Alarm) -> (u64, u64) {
+    let (mut there, mut back) = (Way::default(), Way::default());
+    let (mut seen, mut since) = (0, Instant::now());
     std::future::poll_fn(|cx| {
-        let mut active = false;
-        let first = there.poll(cx, down, up, &mut active);
-        let second = back.poll(cx, up, down, &mut active);
+        let first = there.poll(cx, down, up);
+        let second = back.poll(cx, up, down);
         match (first, second) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             // A broken direction takes the other with it: what it would answer has nowhere to go.
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
             _ => {}
         }
-        if let (Some(timer), Some(idle)) = (&mut timer, idle) {
-            if active {
-                timer.as_mut().reset(Instant::now() + idle);
-            }
-            if timer.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
+        let Some(idle) = idle else { return Poll::Pending };
+        let (now, moved) = (Instant::now(), there.moved + back.moved);
+        if moved != seen {
+            (seen, since) = (moved, now);
         }
-        Poll::Pending
+        alarm.poll(now, since + idle, cx)
     })
     .await;
     (there.moved, back.moved)

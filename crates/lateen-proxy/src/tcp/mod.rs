@@ -1,6 +1,7 @@
 //! TCP proxying: a connection from a listener to a host of a cluster, bytes both ways.
 
 pub(crate) mod copy;
+mod splice;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub(crate) async fn serve(
     if let Some(up) = open(&proxy, &worker, &mut info).await {
         let mut down = Rewound { prefix, stream };
         let mut up = Rewound { prefix: BytesMut::new(), stream: up };
-        let copying = copy::both(&mut down, &mut up, proxy.idle_timeout);
+        let copying = copy::both(&mut down, &mut up, proxy.idle_timeout, worker.alarms.alarm());
         let bounded = async {
             match proxy.max_downstream_connection_duration {
                 Some(most) => tokio::time::timeout(most, copying).await.unwrap_or_default(),
@@ -99,7 +100,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
             return None;
         };
         info.attempts += 1;
-        info.upstream_host = Some(host.endpoint.address.to_string());
+        info.upstream_host = Some(Rc::clone(&host.name));
         state.stats.cx_total.inc();
         match connect(&worker.shared, cluster, &host.endpoint, None).await {
             Ok(Connected { stream, local, .. }) => {

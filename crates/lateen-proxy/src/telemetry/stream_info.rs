@@ -35,7 +35,7 @@ pub(crate) struct StreamInfo {
     pub upstream_failure: Option<String>,
     pub received: u64,
     pub sent: u64,
-    pub upstream_host: Option<String>,
+    pub upstream_host: Option<Rc<str>>,
     pub upstream_local: Option<SocketAddr>,
     pub cluster: Option<Arc<str>>,
     pub route: Option<Arc<str>>,

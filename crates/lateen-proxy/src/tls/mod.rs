@@ -18,10 +18,10 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::listener::connection::PeerTls;
+use crate::stream::Tcp;
 use material::Identity;
 use verify::{AnyPeer, Clients, Named, Servers};
 
@@ -270,10 +270,10 @@ impl TlsStore {
     pub(crate) async fn connect(
         &self,
         tls: &UpstreamTls,
-        tcp: TcpStream,
+        tcp: Tcp,
         host: &str,
         names: Option<&ServerNames>,
-    ) -> Result<(tokio_rustls::client::TlsStream<TcpStream>, Option<Vec<u8>>), TlsError> {
+    ) -> Result<(tokio_rustls::client::TlsStream<Tcp>, Option<Vec<u8>>), TlsError> {
         let Client { mut config, verifier, validates, .. } = self.client(tls)?;
         let names = Names::of(tls, host, names);
         if let Some(san) = names.san.filter(|_| validates) {

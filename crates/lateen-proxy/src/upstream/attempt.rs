@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
@@ -101,7 +101,7 @@ impl WayUp {
     ///
     /// # Errors
     /// The client broke off its body. An upstream that reads no more may still have answered, so that is none.
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Result<(), Broken> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         let Self::Open(pump) = self else { return Ok(()) };
         match pump.as_mut().poll(cx) {
             Poll::Pending => Ok(()),
@@ -124,13 +124,25 @@ impl WayUp {
 impl Answer {
     /// The next frame of the answer's body, while the rest of the request goes up.
     pub(crate) async fn frame(&mut self) -> Option<Result<Frame, Broken>> {
+        std::future::poll_fn(|cx| self.poll_frame(cx)).await
+    }
+
+    /// The next frame, if it is there.
+    pub(crate) async fn frame_now(&mut self) -> Option<Option<Result<Frame, Broken>>> {
         std::future::poll_fn(|cx| {
-            if let Err(broken) = self.way_up.poll(cx) {
-                return Poll::Ready(Some(Err(broken)));
-            }
-            self.body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Broken::Upstream)))
+            Poll::Ready(match self.poll_frame(cx) {
+                Poll::Ready(frame) => Some(frame),
+                Poll::Pending => None,
+            })
         })
         .await
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Broken>>> {
+        if let Err(broken) = self.way_up.poll(cx) {
+            return Poll::Ready(Some(Err(broken)));
+        }
+        self.body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Broken::Upstream)))
     }
 
     /// The body was read to its end: the connection goes back to the pool if nothing is left on it, either way.
@@ -227,7 +239,7 @@ async fn once(
         http2::begin(connected, &cluster, &pool, generation, (slot, held)).await?;
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
-    let connection = H1::new(connected.stream, connected.local, slot, held);
+    let connection = H1::new(connected, slot, held);
     http1::send(state, &pool, connection, &cluster, outgoing).await
 }
 

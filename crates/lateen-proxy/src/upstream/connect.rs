@@ -38,11 +38,11 @@ pub(crate) async fn connect(
             .map_err(|error| Failure::with(FailureKind::Connect, reason(&error)))?;
         let local = tcp.local_addr().ok();
         match cluster.transport.of(endpoint) {
-            None => Ok(Connected { stream: Stream::Plain(tcp), alpn: None, local }),
+            None => Ok(Connected { stream: Stream::Plain(tcp.into()), alpn: None, local }),
             Some(tls) => {
                 let (stream, alpn) = shared
                     .tls
-                    .connect(tls, tcp, &endpoint.hostname, names)
+                    .connect(tls, tcp.into(), &endpoint.hostname, names)
                     .await
                     .map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
                 Ok(Connected { stream: Stream::Client(Box::new(stream)), alpn, local })

@@ -12,7 +12,6 @@ use lateen_engine::config::cluster::Cluster;
 use super::attempt::{Answer, Connection, Outgoing, Pump, Unanswered, WayUp, downstream, limits};
 use super::pool::{H1, Pool};
 use super::replay::Replay;
-use super::tcp_info::bytes_acknowledged;
 use crate::cluster::ClusterState;
 use crate::codec::h1::{self, Framing, encode, response};
 use crate::http::body::{Body, Frame, H1Body};
@@ -38,7 +37,7 @@ pub(super) async fn send(
     cluster: &Cluster,
     outgoing: &Outgoing<'_>,
 ) -> Result<Answer, Unanswered> {
-    let acknowledged = bytes_acknowledged(connection.stream.raw_fd());
+    let before = connection.stream.written();
     let kept = connection.requests > 0;
     connection.requests += 1;
     let framing = match (outgoing.body.is_empty(), outgoing.length) {
@@ -55,30 +54,26 @@ pub(super) async fn send(
         outgoing.upgrade,
     );
     state.stats.cx_tx_bytes.add(out.len() as u64);
-    let mut pump: Pump = Box::pin(pump(connection.stream.clone(), out.freeze(), Rc::clone(&outgoing.body), framing));
-    let mut sent: Option<Result<(), Failure>> = None;
+    let mut sending = match framing {
+        Framing::None => Sending::Head(out),
+        _ => Sending::Body(Box::pin(pump(connection.stream.clone(), out.freeze(), Rc::clone(&outgoing.body), framing))),
+    };
     let received = std::future::poll_fn(|cx| {
-        if sent.is_none()
-            && let Poll::Ready(done) = pump.as_mut().poll(cx)
+        // A peer that stopped reading may still have answered; only the client's own failure ends it here.
+        if let Err(failure) = sending.poll(&connection.stream, cx)
+            && failure.is_downstream()
         {
-            // A peer that stopped reading may still have answered; only the client's own failure ends it here.
-            if let Err(failure) = &done
-                && failure.is_downstream()
-            {
-                return Poll::Ready(Err((failure.clone(), None)));
-            }
-            sent = Some(done);
+            return Poll::Ready(Err((failure, None)));
         }
-        poll_head(&mut connection, outgoing, sent.is_some(), cx)
+        poll_head(&mut connection, outgoing, matches!(sending, Sending::Whole | Sending::Broken), cx)
     })
     .await;
     let parsed = match received {
         Ok(parsed) => parsed,
         Err((failure, end)) => {
-            let untouched = acknowledged.is_some() && acknowledged == bytes_acknowledged(connection.stream.raw_fd());
             let unprocessed = match end {
-                Some(End::Closed) => untouched,
-                Some(End::Reset) => untouched && kept,
+                Some(End::Closed) => connection.acknowledged_only(before),
+                Some(End::Reset) => kept && connection.acknowledged_only(before),
                 None => false,
             };
             return Err(Unanswered { failure, unprocessed });
@@ -94,10 +89,11 @@ pub(super) async fn send(
     Ok(Answer {
         head: parsed.head,
         body,
-        way_up: match sent {
-            None => WayUp::Open(pump),
-            Some(Ok(())) => WayUp::Whole,
-            Some(Err(_)) => WayUp::Broken,
+        way_up: match sending {
+            Sending::Body(pump) => WayUp::Open(pump),
+            Sending::Whole => WayUp::Whole,
+            // Who answers before the head is there is not asked again.
+            Sending::Head(_) | Sending::Broken => WayUp::Broken,
         },
         connection: Connection::H1 {
             connection,
@@ -111,14 +107,46 @@ pub(super) async fn send(
     })
 }
 
+/// What is left to send.
+enum Sending {
+    /// The head, of a request without a body.
+    Head(BytesMut),
+    Body(Pump),
+    Whole,
+    Broken,
+}
+
+impl Sending {
+    /// Sends what can be sent.
+    ///
+    /// # Errors
+    /// Why no more can be.
+    fn poll(&mut self, stream: &SharedStream, cx: &mut Context<'_>) -> Result<(), Failure> {
+        let sent = match self {
+            Self::Head(head) => stream.poll_write_flush(cx, head).map_err(broken),
+            Self::Body(pump) => pump.as_mut().poll(cx),
+            Self::Whole | Self::Broken => return Ok(()),
+        };
+        match sent {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => *self = Self::Whole,
+            Poll::Ready(Err(failure)) => {
+                *self = Self::Broken;
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn broken(error: std::io::Error) -> Failure {
+    Failure::with(FailureKind::Terminated { sent: false }, error)
+}
+
 /// Writes head and body.
 async fn pump(stream: SharedStream, head: Bytes, body: Rc<Replay>, framing: Framing) -> Result<(), Failure> {
-    let broken = |error: std::io::Error| Failure::with(FailureKind::Terminated { sent: false }, error);
     let mut cursor = 0;
     let mut head = Some(head);
-    if framing == Framing::None {
-        return stream.write_all(&mut [head.take().unwrap_or_default()]).await.map_err(broken);
-    }
     loop {
         // The head goes out with the first data, or alone if the data keeps the client waiting.
         let frame = std::future::poll_fn(|cx| match body.poll_frame(&mut cursor, cx) {

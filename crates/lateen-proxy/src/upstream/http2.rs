@@ -123,7 +123,7 @@ async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswe
             }
         }
         while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            if let Ok(head) = codec::response_head(&interim.into_parts().0) {
+            if let Ok(head) = codec::response_head(interim.into_parts().0) {
                 outgoing.interims.push(head);
             }
         }
@@ -138,7 +138,7 @@ async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswe
     })
     .await;
     let (parts, body) = received?.into_parts();
-    let head = codec::response_head(&parts)
+    let head = codec::response_head(parts)
         .map_err(|_| Unanswered { failure: Failure::new(FailureKind::Protocol), unprocessed: false })?;
     let body = if body.is_end_stream() { Body::Empty } else { Body::H2(codec::Incoming::new(body)) };
     Ok(Answer { head, body, way_up, connection: Connection::H2(count), upgraded: None, local })

@@ -15,9 +15,11 @@ use h2::client::SendRequest;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
+use super::connect::Connected;
+use super::tcp_info::bytes_acknowledged;
 use crate::cluster::Slot;
 use crate::http::body::Reader;
-use crate::stream::{Shared as SharedStream, Stream};
+use crate::stream::Shared as SharedStream;
 use crate::telemetry::failure::Failure;
 use crate::telemetry::stats::Held;
 
@@ -36,10 +38,16 @@ pub(crate) struct H1 {
 }
 
 impl H1 {
-    pub(crate) fn new(stream: Stream, local: Option<SocketAddr>, slot: Slot, held: Held) -> Self {
+    pub(crate) fn new(connected: Connected, slot: Slot, held: Held) -> Self {
+        let Connected { stream, local, .. } = connected;
         let stream = SharedStream::new(stream);
         let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), BytesMut::new())));
         Self { stream, reader, local, requests: 0, created: Instant::now(), peer_idle: None, _slot: slot, _held: held }
+    }
+
+    /// Whether the peer has acknowledged nothing beyond the first `bytes` written; false if the kernel does not tell.
+    pub(super) fn acknowledged_only(&self, bytes: u64) -> bool {
+        bytes_acknowledged(self.stream.raw_fd()).is_some_and(|acknowledged| acknowledged <= bytes)
     }
 
     /// Nothing came and the peer has not closed: what an idle connection must look like to be used. `waker` hears when that

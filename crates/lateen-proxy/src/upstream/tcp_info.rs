@@ -4,7 +4,7 @@
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::RawFd;
 
-/// Bytes acknowledged by the peer over the life of a TCP connection; none if the kernel does not tell.
+/// Bytes acknowledged by the peer over the life of a TCP connection that was opened here; none if the kernel does not tell.
 pub(crate) fn bytes_acknowledged(socket: RawFd) -> Option<u64> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
@@ -14,5 +14,30 @@ pub(crate) fn bytes_acknowledged(socket: RawFd) -> Option<u64> {
     };
     // SAFETY: zeroed bytes are a valid `tcp_info`, all of whose fields are integers.
     let info = unsafe { info.assume_init() };
-    (result == 0).then_some(info.tcpi_bytes_acked)
+    // The kernel counts the SYN of an active open as one.
+    (result == 0).then_some(info.tcpi_bytes_acked.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    #[test]
+    fn bytes_count_from_the_first_one_sent() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback can be bound");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let mut client = std::net::TcpStream::connect(address).expect("it listens");
+        assert_eq!(bytes_acknowledged(client.as_raw_fd()), Some(0));
+        let (mut server, _) = listener.accept().expect("it was asked");
+        client.write_all(b"hello").expect("it is open");
+        let mut read = [0; 5];
+        server.read_exact(&mut read).expect("it arrives");
+        // An answer takes the acknowledgement along.
+        server.write_all(b"ok").expect("it is open");
+        client.read_exact(&mut read[..2]).expect("it arrives");
+        assert_eq!(bytes_acknowledged(client.as_raw_fd()), Some(5));
+    }
 }

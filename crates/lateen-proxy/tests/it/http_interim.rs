@@ -11,8 +11,15 @@ use crate::proxy::Setup;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const ASK: &str = "POST /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
 const HINT: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nServer: up\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
-const PASSING: Setup =
-    Setup { manager: "proxy_100_continue: true", route: "", cluster: "", http2: false, options: "", clusters: "", loggers: "" };
+const PASSING: Setup = Setup {
+    manager: "proxy_100_continue: true",
+    route: "",
+    cluster: "",
+    http2: false,
+    options: "",
+    clusters: "",
+    loggers: "",
+};
 
 async fn interim(response: &mut ResponseFuture) -> Response<()> {
     let polled = within("an interim response", std::future::poll_fn(|cx| response.poll_informational(cx))).await;

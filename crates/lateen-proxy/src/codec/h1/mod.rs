@@ -5,6 +5,7 @@
 
 pub(crate) mod body;
 pub(crate) mod encode;
+mod head;
 pub(crate) mod request;
 pub(crate) mod response;
 

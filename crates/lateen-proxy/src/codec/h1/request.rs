@@ -1,9 +1,12 @@
 //! The head of a request.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderValue, Method, header};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
+use super::head::{self, Span, Spans};
 use super::{ConnectionOptions, Framing, Limits, Refusal, framing, has_bare_line_feed, strip_hop_by_hop};
 
 /// What is spoken and accepted.
@@ -35,92 +38,107 @@ pub(crate) fn parse(buffer: &mut BytesMut, rules: &Rules) -> Result<Option<Reque
     while buffer.starts_with(b"\r\n") {
         buffer.advance(2);
     }
-    let mut fields = vec![httparse::EMPTY_HEADER; rules.limits.fields + 1];
-    let mut parsed = httparse::Request::new(&mut fields);
-    let length = match parsed.parse(buffer) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if buffer.len() > rules.limits.bytes => return Err(Refusal::TooLarge),
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
-        Err(_) => return Err(Refusal::Bad("http1.codec_error")),
+    if buffer.is_empty() {
+        return Ok(None);
+    }
+    let Some(parsed) = head::with_room(rules.limits.fields, |room| Parsed::read(buffer, room, rules))? else {
+        return Ok(None);
     };
-    if length > rules.limits.bytes || parsed.headers.len() > rules.limits.fields {
-        return Err(Refusal::TooLarge);
+    let head = buffer.split_to(parsed.length).freeze();
+    let mut headers = Headers::with_capacity(parsed.spans.fields(&head).len() + 4);
+    let mut hosts = None;
+    for field in parsed.spans.fields(&head) {
+        let (name, value) = field?;
+        if name != header::HOST {
+            headers.append(name, head::value(value)?);
+        } else if hosts.replace(value).is_some() {
+            return Err(Refusal::Bad("http1.codec_error"));
+        }
     }
-    if has_bare_line_feed(&buffer[..length]) {
-        return Err(Refusal::Bad("http1.codec_error"));
+    let host = host(hosts, parsed.version)?;
+    let target = head.slice(parsed.target.range());
+    let (scheme, authority, path) = split_target(&parsed.method, target, host, rules.scheme)?;
+    let head = RequestHead { method: parsed.method, scheme, authority, path, headers, version: parsed.version };
+    assemble(head).map(Some)
+}
+
+/// A whole head as it lies in the buffer.
+struct Parsed {
+    length: usize,
+    method: Method,
+    version: Version,
+    target: Span,
+    spans: Spans,
+}
+
+impl Parsed {
+    fn read<'b>(
+        buffer: &'b [u8],
+        room: &mut [MaybeUninit<httparse::Header<'b>>],
+        rules: &Rules,
+    ) -> Result<Option<Self>, Refusal> {
+        let mut parsed = httparse::Request::new(&mut []);
+        let length = match parsed.parse_with_uninit_headers(buffer, room) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if buffer.len() > rules.limits.bytes => return Err(Refusal::TooLarge),
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
+            Err(_) => return Err(Refusal::Bad("http1.codec_error")),
+        };
+        if length > rules.limits.bytes || parsed.headers.len() > rules.limits.fields {
+            return Err(Refusal::TooLarge);
+        }
+        if has_bare_line_feed(&buffer[..length]) {
+            return Err(Refusal::Bad("http1.codec_error"));
+        }
+        let version = match parsed.version {
+            Some(1) => Version::Http11,
+            Some(0) if rules.http_10 => Version::Http10,
+            _ => return Err(Refusal::Version),
+        };
+        let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
+            .map_err(|_| Refusal::Bad("http1.codec_error"))?;
+        if !rules.custom_methods && !is_standard(&method) {
+            return Err(Refusal::Bad("http1.codec_error"));
+        }
+        let spans = Spans::new(buffer, parsed.headers);
+        let target = spans.of(parsed.path.unwrap_or_default().as_bytes());
+        Ok(Some(Self { length, method, version, target, spans }))
     }
-    let version = match parsed.version {
-        Some(1) => Version::Http11,
-        Some(0) if rules.http_10 => Version::Http10,
-        _ => return Err(Refusal::Version),
-    };
-    let method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
-        .map_err(|_| Refusal::Bad("http1.codec_error"))?;
-    if !rules.custom_methods && !is_standard(&method) {
-        return Err(Refusal::Bad("http1.codec_error"));
-    }
-    // Offsets of the parsed pieces, so that they can share the buffer once it is frozen.
-    let base = buffer.as_ptr() as usize;
-    let span = |piece: &[u8]| (piece.as_ptr() as usize - base, piece.len());
-    let target = span(parsed.path.unwrap_or_default().as_bytes());
-    let spans: Vec<_> = parsed.headers.iter().map(|field| (span(field.name.as_bytes()), span(field.value))).collect();
-    let head = buffer.split_to(length).freeze();
-    let slice = |(start, length): (usize, usize)| head.slice(start..start + length);
-    let mut headers = Headers::with_capacity(spans.len() + 4);
-    for (name, value) in spans {
-        let name = HeaderName::from_bytes(&slice(name)).map_err(|_| Refusal::Bad("http1.invalid_characters"))?;
-        let value =
-            HeaderValue::from_maybe_shared(slice(value)).map_err(|_| Refusal::Bad("http1.invalid_characters"))?;
-        headers.append(name, value);
-    }
-    assemble(method, slice(target), headers, version, rules).map(Some)
 }
 
 fn is_standard(method: &Method) -> bool {
     matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH")
 }
 
-fn assemble(
-    method: Method,
-    target: Bytes,
-    mut headers: Headers,
-    version: Version,
-    rules: &Rules,
-) -> Result<Request, Refusal> {
-    let framing = framing(&headers, Framing::None)?;
-    let host = host(&headers, version)?;
-    headers.remove(&header::HOST);
-    let (scheme, authority, path) = split_target(&method, target, host, rules.scheme)?;
-    let options = ConnectionOptions::read(&headers);
+/// Reads what the connection has to know out of the fields, and takes those away that end here.
+fn assemble(mut head: RequestHead) -> Result<Request, Refusal> {
+    let headers = &mut head.headers;
+    let framing = framing(headers, Framing::None)?;
+    let options = ConnectionOptions::read(headers);
     let upgrade = match (options.upgrade, headers.get(&header::UPGRADE)) {
         (true, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase),
         _ => None,
     };
     let trailers =
         headers.get_all(&header::TE).flat_map(super::tokens).any(|token| token.eq_ignore_ascii_case(b"trailers"));
-    strip_hop_by_hop(&mut headers);
+    strip_hop_by_hop(headers);
     if trailers {
         headers.append(header::TE, HeaderValue::from_static("trailers"));
     }
-    let keep_alive = if version == Version::Http11 { !options.close } else { options.keep_alive };
-    let head = RequestHead { method, scheme, authority, path, headers, version };
+    let keep_alive = if head.version == Version::Http11 { !options.close } else { options.keep_alive };
     Ok(Request { head, framing, keep_alive, upgrade })
 }
 
-/// RFC 9112 section 3.2: exactly one Host in HTTP/1.1.
-fn host(headers: &Headers, version: Version) -> Result<Bytes, Refusal> {
-    let mut hosts = headers.get_all(&header::HOST);
-    let Some(host) = hosts.next() else {
+/// RFC 9112 section 3.2: HTTP/1.1 has a Host.
+fn host(host: Option<Bytes>, version: Version) -> Result<Bytes, Refusal> {
+    let Some(host) = host else {
         return if version == Version::Http10 { Ok(Bytes::new()) } else { Err(Refusal::Bad("missing_host_header")) };
     };
-    if hosts.next().is_some() {
-        return Err(Refusal::Bad("http1.codec_error"));
-    }
-    if !host.as_bytes().iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte)) {
+    if !host.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte)) {
         return Err(Refusal::Bad("http.invalid_authority"));
     }
-    Ok(Bytes::copy_from_slice(host.as_bytes()))
+    Ok(host)
 }
 
 /// The forms of RFC 9112 section 3.2.

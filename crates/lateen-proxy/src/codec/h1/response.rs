@@ -1,9 +1,12 @@
 //! The head of a response.
 
+use std::mem::MaybeUninit;
+
 use bytes::BytesMut;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 use lateen_engine::message::{Headers, ResponseHead, Version};
 
+use super::head::{self, Spans};
 use super::{ConnectionOptions, Framing, Limits, Refusal, framing, strip_hop_by_hop};
 
 #[derive(Debug)]
@@ -23,31 +26,52 @@ pub(crate) struct Response {
 /// # Errors
 /// What cannot be a response that every reader takes for the same.
 pub(crate) fn parse(buffer: &mut BytesMut, method: &Method, limits: &Limits) -> Result<Option<Response>, Refusal> {
-    let mut fields = vec![httparse::EMPTY_HEADER; limits.fields + 1];
-    let mut parsed = httparse::Response::new(&mut fields);
-    let length = match parsed.parse(buffer) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if buffer.len() > limits.bytes => return Err(Refusal::TooLarge),
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
-        Err(_) => return Err(Refusal::Bad("http1.codec_error")),
-    };
-    let status =
-        parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Refusal::Bad("http1.codec_error"))?;
-    let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
-    let base = buffer.as_ptr() as usize;
-    let span = |piece: &[u8]| (piece.as_ptr() as usize - base, piece.len());
-    let spans: Vec<_> = parsed.headers.iter().map(|field| (span(field.name.as_bytes()), span(field.value))).collect();
-    let head = buffer.split_to(length).freeze();
-    let slice = |(start, length): (usize, usize)| head.slice(start..start + length);
-    let mut headers = Headers::with_capacity(spans.len() + 4);
-    for (name, value) in spans {
-        let name = HeaderName::from_bytes(&slice(name)).map_err(|_| Refusal::Bad("http1.invalid_characters"))?;
-        let value =
-            HeaderValue::from_maybe_shared(slice(value)).map_err(|_| Refusal::Bad("http1.invalid_characters"))?;
-        headers.append(name, value);
+    if buffer.is_empty() {
+        return Ok(None);
     }
-    assemble(status, headers, version, method).map(Some)
+    let Some(parsed) = head::with_room(limits.fields, |room| Parsed::read(buffer, room, limits))? else {
+        return Ok(None);
+    };
+    let head = buffer.split_to(parsed.length).freeze();
+    let mut headers = Headers::with_capacity(parsed.spans.fields(&head).len() + 4);
+    for field in parsed.spans.fields(&head) {
+        let (name, value) = field?;
+        headers.append(name, head::value(value)?);
+    }
+    assemble(parsed.status, headers, parsed.version, method).map(Some)
+}
+
+/// A whole head as it lies in the buffer.
+struct Parsed {
+    length: usize,
+    status: StatusCode,
+    version: Version,
+    spans: Spans,
+}
+
+impl Parsed {
+    fn read<'b>(
+        buffer: &'b [u8],
+        room: &mut [MaybeUninit<httparse::Header<'b>>],
+        limits: &Limits,
+    ) -> Result<Option<Self>, Refusal> {
+        let mut parsed = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let length = match config.parse_response_with_uninit_headers(&mut parsed, buffer, room) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if buffer.len() > limits.bytes => return Err(Refusal::TooLarge),
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
+            Err(_) => return Err(Refusal::Bad("http1.codec_error")),
+        };
+        if parsed.headers.len() > limits.fields {
+            return Err(Refusal::TooLarge);
+        }
+        let status =
+            parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Refusal::Bad("http1.codec_error"))?;
+        let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
+        Ok(Some(Self { length, status, version, spans: Spans::new(buffer, parsed.headers) }))
+    }
 }
 
 fn assemble(status: StatusCode, mut headers: Headers, version: Version, method: &Method) -> Result<Response, Refusal> {

@@ -1,0 +1,188 @@
+//! Host after host, while the retry policy says so.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use lateen_engine::balance::outlier::Outcome;
+use lateen_engine::config::cluster::ServerNames;
+use lateen_engine::flags::{LocalReply, ResponseFlag};
+use lateen_engine::message::RequestHead;
+use lateen_engine::route::action::{Forward, HostRewrite};
+use lateen_engine::route::retry_policy::RetryPolicy;
+
+use super::headers::{ATTEMPT_COUNT, number};
+use super::interim::Interims;
+use super::request::Exchange;
+use crate::cluster::{ClusterState, Host, Tried};
+use crate::telemetry::failure::{Failure, FailureKind};
+use crate::upstream::attempt::{Answer, Outgoing, attempt};
+use crate::upstream::replay::Replay;
+
+/// How it ended without an answer from upstream.
+pub(super) enum Ended {
+    Reply(LocalReply),
+    /// The client is gone.
+    Gone,
+}
+
+pub(super) struct Attempts<'e, 'x, 'r> {
+    pub(super) exchange: &'e mut Exchange<'x>,
+    pub(super) action: &'r Forward,
+    pub(super) state: &'r Rc<ClusterState>,
+    pub(super) policy: Option<&'r RetryPolicy>,
+    pub(super) head: &'r mut RequestHead,
+    pub(super) body: &'r Rc<Replay>,
+    pub(super) length: Option<u64>,
+    pub(super) upgrade: Option<&'r str>,
+    pub(super) interims: &'r Interims,
+    pub(super) names: Option<&'r ServerNames>,
+    /// Balances requests that are alike to one host.
+    pub(super) hash: Option<u64>,
+    /// `x-envoy-attempt-count` goes up.
+    pub(super) tells_attempts: bool,
+}
+
+impl Attempts<'_, '_, '_> {
+    /// Tries until there is an answer, or no other try is left.
+    pub(super) async fn attempts(&mut self) -> Result<Answer, Ended> {
+        let avoiding = self.policy.filter(|policy| policy.avoid_previous_hosts);
+        let mut tried = Tried {
+            hosts: Vec::new(),
+            attempts: avoiding.map_or(0, |policy| policy.host_attempts),
+            priorities_every: self.policy.and_then(|policy| policy.previous_priorities),
+        };
+        let mut retry = 0;
+        let mut _slot = None;
+        loop {
+            let host = self.pick(&tried)?;
+            let result = self.once(&host).await;
+            let again = match (&result, self.policy) {
+                (_, None) => false,
+                (Ok(answer), Some(policy)) => policy.retries_response(&answer.head),
+                (Err(failure), Some(policy)) => {
+                    failure.attempt().is_some_and(|failure| policy.retries_failure(failure))
+                }
+            };
+            self.note(&host, &result);
+            let allowed = again && self.may_retry(retry);
+            match (allowed, result) {
+                (true, _) => {}
+                (false, Ok(answer)) => {
+                    if retry > 0 && !answer.head.status.is_server_error() {
+                        self.state.stats.rq_retry_success.inc();
+                    }
+                    return Ok(answer);
+                }
+                (false, Err(Failure { kind: FailureKind::Downstream, .. })) => return Err(Ended::Gone),
+                (false, Err(failure)) => {
+                    if failure.kind == FailureKind::DownstreamProtocol {
+                        let reply = LocalReply::new(StatusCode::BAD_REQUEST, "Bad Request", "http1.codec_error");
+                        return Err(Ended::Reply(reply.flag(ResponseFlag::DownstreamProtocolError)));
+                    }
+                    self.exchange.info.upstream_failure = failure.transport.clone();
+                    return Err(Ended::Reply(failed(&failure, retry).flag(failure.flag())));
+                }
+            }
+            retry += 1;
+            self.state.stats.rq_retry.inc();
+            _slot = Some(self.state.hold_retry());
+            tried.hosts.push(host.endpoint.address.clone());
+            let wait = self
+                .policy
+                .map_or(Duration::ZERO, |policy| policy.back_off(retry, self.exchange.context.worker.random()));
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn pick(&mut self, tried: &Tried) -> Result<Rc<Host>, Ended> {
+        let context = self.exchange.context;
+        let host = self.state.pick(context.worker.random(), self.hash, context.connection.local, tried);
+        host.ok_or_else(|| {
+            self.state.stats.cx_none_healthy.inc();
+            let reply = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream", "no_healthy_upstream");
+            Ended::Reply(reply.flag(ResponseFlag::NoHealthyUpstream))
+        })
+    }
+
+    /// Whether policy, body and breakers leave room for one more try.
+    fn may_retry(&mut self, retry: u32) -> bool {
+        let most = self.policy.map_or(0, |policy| policy.num_retries);
+        if retry >= most {
+            if most > 0 {
+                self.state.stats.rq_retry_limit_exceeded.inc();
+                self.exchange.info.flag(ResponseFlag::UpstreamRetryLimitExceeded);
+            }
+            return false;
+        }
+        // As in Envoy, an upstream that has said something interim keeps the request.
+        if self.interims.count() > 0 || !self.body.is_replayable() {
+            return false;
+        }
+        let limits = self.state.limits(self.action.high_priority);
+        if !self.state.in_flight().may_retry(&limits) {
+            self.state.stats.rq_retry_overflow.inc();
+            return false;
+        }
+        true
+    }
+
+    async fn once(&mut self, host: &Rc<Host>) -> Result<Answer, Failure> {
+        let context = self.exchange.context;
+        self.exchange.info.attempts += 1;
+        self.exchange.info.upstream_host = Some(Rc::clone(&host.name));
+        self.state.stats.rq_total.inc();
+        let _active = host.hold();
+        let _gauge = self.state.stats.rq_active.hold();
+        if matches!(self.action.host, HostRewrite::Auto) {
+            let name: &str = if host.endpoint.hostname.is_empty() { &host.name } else { &host.endpoint.hostname };
+            self.head.authority = Bytes::copy_from_slice(name.as_bytes());
+        }
+        if self.tells_attempts {
+            self.head.headers.set(ATTEMPT_COUNT, number(self.exchange.info.attempts.into()));
+        }
+        let outgoing = Outgoing {
+            head: self.head,
+            body: Rc::clone(self.body),
+            length: self.length,
+            upgrade: self.upgrade,
+            interims: self.interims,
+            names: self.names,
+        };
+        let trying = attempt(&context.worker, self.state, host, &outgoing);
+        let result = match self.policy.and_then(|policy| policy.per_try_timeout) {
+            None => trying.await,
+            Some(limit) => match tokio::time::timeout(limit, trying).await {
+                Ok(result) => result,
+                Err(_) => {
+                    self.state.stats.rq_per_try_timeout.inc();
+                    Err(Failure::new(FailureKind::PerTryTimeout))
+                }
+            },
+        };
+        if let Ok(answer) = &result {
+            self.exchange.info.upstream_local = answer.local;
+        }
+        result
+    }
+
+    fn note(&self, host: &Host, result: &Result<Answer, Failure>) {
+        match result {
+            Ok(answer) => {
+                let status = answer.head.status.as_u16();
+                self.state.stats.status(status);
+                let errors = &self.state.config().errors;
+                let counted = errors.as_ref().map_or(status, |errors| errors.status(&answer.head));
+                self.state.note(host, Outcome::Status(counted));
+            }
+            Err(failure) if failure.is_downstream() => {}
+            Err(_) => self.state.note(host, Outcome::LocalFailure),
+        }
+    }
+}
+
+/// A failure as an answer.
+pub(super) fn failed(failure: &Failure, retries: u32) -> LocalReply {
+    LocalReply::new(failure.status(), failure.body(retries), failure.details())
+}

@@ -1,0 +1,200 @@
+//! An answer's way back to the client.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, StatusCode};
+use lateen_engine::flags::ResponseFlag;
+use lateen_engine::message::ResponseHead;
+use lateen_engine::route::Route;
+use lateen_engine::route::action::{Chosen, Forward};
+
+use super::body::{BodyError, Frame};
+use super::clock::Expired;
+use super::forward::idle_timeout;
+use super::headers::{SERVICE_TIME, number};
+use super::request::{After, Exchange, date};
+use super::respond::{self, Responder, Sink, Start};
+use super::watch::{Stopped, Watch};
+use crate::cluster::ClusterState;
+use crate::telemetry::operators;
+use crate::upstream::attempt::{Answer, Broken};
+
+/// What the answer's way back needs.
+pub(super) struct Back<'a> {
+    pub(super) route: &'a Arc<Route>,
+    pub(super) action: &'a Forward,
+    pub(super) chosen: &'a Chosen<'a>,
+    pub(super) state: &'a Rc<ClusterState>,
+    pub(super) started: Instant,
+    pub(super) cookie: Option<String>,
+    pub(super) watch: Watch<'a>,
+}
+
+impl Back<'_> {
+    pub(super) async fn send(mut self, exchange: &mut Exchange<'_>, mut answer: Answer, responder: Responder) -> After {
+        self.watch.body.commit();
+        let mut head = std::mem::replace(
+            &mut answer.head,
+            ResponseHead { status: StatusCode::OK, headers: Default::default(), version: responder.version() },
+        );
+        self.finish_head(exchange, &mut head);
+        exchange.info.status = head.status.as_u16();
+        exchange.info.response_headers = head.headers.clone();
+        if let Some(kind) = answer.upgraded.take() {
+            return upgraded(answer, &head, &kind, responder, idle_timeout(exchange, self.action)).await;
+        }
+        let is_end = answer.body.is_end();
+        if is_end && lateen_engine::message::is_grpc(&head.headers) {
+            exchange.info.trailers = head.headers.clone();
+        }
+        // What is there of the body goes out with the head.
+        let mut first = if is_end { None } else { answer.frame_now().await };
+        let start = match &mut first {
+            None if is_end => Start::Nothing,
+            Some(Some(Ok(Frame::Data(data)))) if !data.is_empty() => {
+                let data = std::mem::take(data);
+                exchange.info.sent += data.len() as u64;
+                first = None;
+                if answer.body.is_end() { Start::Whole(data) } else { Start::Part(data) }
+            }
+            _ => Start::Later,
+        };
+        if matches!(start, Start::Nothing | Start::Whole(_)) {
+            answer.finish();
+            return match responder.send(head, start).await {
+                Ok(_) => self.after(exchange),
+                Err(_) => gone(exchange),
+            };
+        }
+        let Ok(mut sink) = responder.send(head, start).await else { return gone(exchange) };
+        if let Err(after) = self.frames(exchange, &mut answer, &mut sink, first).await {
+            sink.abort();
+            return after;
+        }
+        answer.finish();
+        match sink.end().await {
+            Ok(()) => self.after(exchange),
+            Err(_) => gone(exchange),
+        }
+    }
+
+    /// Passes the answer's body on, frame by frame, `first` before all.
+    ///
+    /// # Errors
+    /// It did not come to its end; the record says why.
+    async fn frames(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        answer: &mut Answer,
+        sink: &mut Sink,
+        mut first: Option<Option<Result<Frame, Broken>>>,
+    ) -> Result<(), After> {
+        loop {
+            let next = match first.take() {
+                Some(first) => Ok(first),
+                None => self.watch.over(answer.frame(), |cx| sink.poll_gone(cx)).await,
+            };
+            let frame = match next {
+                Ok(None) => return Ok(()),
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(Broken::Upstream(error)))) => {
+                    broken(exchange, error);
+                    return Err(After::Close);
+                }
+                Ok(Some(Err(Broken::Downstream(BodyError::Protocol)))) => {
+                    exchange.info.flag(ResponseFlag::DownstreamProtocolError);
+                    exchange.info.details = "http1.codec_error".into();
+                    return Err(After::Close);
+                }
+                Ok(Some(Err(Broken::Downstream(BodyError::Ended)))) | Err(Stopped::Gone) => return Err(gone(exchange)),
+                Err(Stopped::Expired(expired)) => {
+                    if expired == Expired::Response {
+                        self.state.stats.rq_timeout.inc();
+                    }
+                    exchange.info.flag(expired.flag());
+                    exchange.info.details = expired.details().into();
+                    return Err(After::Close);
+                }
+            };
+            self.watch.answered += 1;
+            match &frame {
+                Frame::Data(data) => exchange.info.sent += data.len() as u64,
+                Frame::Trailers(trailers) => exchange.info.trailers = trailers.clone(),
+            }
+            if sink.frame(frame).await.is_err() {
+                return Err(gone(exchange));
+            }
+        }
+    }
+
+    /// The connection can take another request only if this one was read to its end.
+    fn after(&self, exchange: &mut Exchange<'_>) -> After {
+        exchange.info.received = self.watch.body.received();
+        if self.watch.body.has_ended() { After::Continue } else { After::Close }
+    }
+
+    fn finish_head(&self, exchange: &mut Exchange<'_>, head: &mut ResponseHead) {
+        let elapsed = self.started.elapsed();
+        exchange.info.response_start = Some(exchange.info.started.elapsed());
+        let service_time = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        self.state.stats.rq_time.record(elapsed.as_secs_f64() * 1000.0);
+        if !exchange.router.suppress_envoy_headers {
+            head.headers.set(SERVICE_TIME, number(service_time));
+        }
+        if let Some(cookie) = self.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+            head.headers.append(http::header::SET_COOKIE, cookie);
+        }
+        exchange.info.status = head.status.as_u16();
+        let info = &exchange.info;
+        let value = |operator: &_, line: &mut Vec<u8>| {
+            operators::append(operator, info, line);
+        };
+        if let Some(weighted) = self.chosen.weighted {
+            weighted.response_headers.apply(&mut head.headers, None, value);
+        }
+        self.route.response_headers.apply(&mut head.headers, None, value);
+        for filter in exchange.context.manager.filters.iter().rev() {
+            filter.on_response(head, self.route.per_filter.get(&filter.name), exchange.cors_origin.as_ref());
+        }
+        respond::finish_head(head, &exchange.context.manager, date());
+    }
+}
+
+pub(super) fn gone(exchange: &mut Exchange<'_>) -> After {
+    exchange.info.flag(ResponseFlag::DownstreamConnectionTermination);
+    exchange.info.details = "downstream_remote_disconnect".into();
+    After::Close
+}
+
+fn broken(exchange: &mut Exchange<'_>, error: BodyError) {
+    exchange.info.flag(match error {
+        BodyError::Ended => ResponseFlag::UpstreamConnectionTermination,
+        BodyError::Protocol => ResponseFlag::UpstreamProtocolError,
+    });
+    exchange.info.details = "upstream_reset_after_response_started".into();
+}
+
+/// Passes a 101 on; the connection is a tunnel then.
+async fn upgraded(
+    answer: Answer,
+    head: &ResponseHead,
+    kind: &str,
+    responder: Responder,
+    idle: Option<Duration>,
+) -> After {
+    let Responder::H1(responder) = responder else { return After::Close };
+    let Some(up) = answer.into_upgraded() else { return After::Close };
+    let mut out = bytes::BytesMut::new();
+    crate::codec::h1::encode::response(
+        &mut out,
+        head,
+        crate::codec::h1::Framing::None,
+        crate::codec::h1::encode::Connection::Upgrade(kind),
+    );
+    match responder.stream.write_all(&mut [out.freeze()]).await {
+        Ok(()) => After::Upgraded(up, idle),
+        Err(_) => After::Close,
+    }
+}
