@@ -13,7 +13,7 @@ use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
 use crate::config::Received;
-use crate::http::manager::ManagerState;
+use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::tcp::ProxyState;
@@ -42,7 +42,9 @@ pub(crate) struct Shared {
 
 /// Runtime states by the configuration they belong to. That is told by its address, which is its alone while it is held here.
 #[derive(Debug)]
-struct States<C, S>(RefCell<HashMap<*const C, (Arc<C>, Rc<S>)>>);
+struct States<C, S>(RefCell<HashMap<*const C, State<C, S>>>);
+
+type State<C, S> = (Arc<C>, Rc<S>);
 
 impl<C, S> Default for States<C, S> {
     fn default() -> Self {

@@ -16,9 +16,9 @@ use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 use tokio::time::Instant;
 
 use super::body::{Body, H1Body, Reader};
-use super::manager::ManagerState;
 use super::request::{self, Served};
 use super::respond::{H1Responder, Responder};
+use super::state::ManagerState;
 use crate::alarm::Alarm;
 use crate::codec::h1::request::Rules;
 use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
