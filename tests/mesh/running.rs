@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -226,11 +227,42 @@ impl Mesh {
 /// The program of `tests/src/bin/mesh-probe`.
 pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_mesh-probe");
 
+impl Mesh {
+    /// What may be in no mesh, whatever was done to it: a proxy that has refused what our own control plane made, a panic.
+    fn problems(&self) -> Vec<String> {
+        let refused = [self.run(&["proxy-status"])].into_iter().filter(|status| status.contains("rejected"));
+        let none_refused = "\npilot_total_xds_rejects_total 0\n";
+        let counted = [self.control_plane("/metrics")].into_iter().filter(|figures| !figures.contains(none_refused));
+        let logs = files_below(&self.state().join("logs")).into_iter().filter_map(|log| {
+            let text = String::from_utf8_lossy(&std::fs::read(&log).ok()?).into_owned();
+            text.contains("panicked at").then(|| format!("{}:\n{text}", log.display()))
+        });
+        refused.chain(counted).chain(logs).collect()
+    }
+
+    /// What the control plane answers at its socket.
+    fn control_plane(&self, path: &str) -> String {
+        let mut stream = UnixStream::connect(self.state().join("lateend.sock")).expect("the control plane is there");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: lateend\r\nconnection: close\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
 impl Drop for Mesh {
     fn drop(&mut self) {
+        let is_up = self.state().join("supervisor.json").exists();
+        let problems = if is_up && !std::thread::panicking() { self.problems() } else { Vec::new() };
         let output = self.command(&["down"]);
-        if !output.status.success() && !std::thread::panicking() {
-            panic!("lateen down: {}", String::from_utf8_lossy(&output.stderr));
+        if !std::thread::panicking() {
+            assert!(output.status.success(), "lateen down: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(problems.is_empty(), "{}", problems.join("\n"));
         }
     }
 }

@@ -11,9 +11,10 @@
 //! Nothing of this is remembered beyond the process: a control plane that starts takes all objects as they are, and a
 //! route of theirs that leads nowhere answers 503, as Istio has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lateen_api::diagnostic::Subject;
 use lateen_api::networking::{DestinationRule, VirtualService};
 use lateen_api::{Diagnostic, Object, ObjectKey, Resource};
 
@@ -66,15 +67,16 @@ impl InForce {
         let wanted = Mesh::build(&objects, config, previous);
         let inputs = Inputs::new(&objects);
         let mut findings = analyze(&objects, &wanted);
+        let nowhere = |finding: &&mut Diagnostic| finding.code == REFERENCED_RESOURCE_NOT_FOUND.name;
+        let suspects: BTreeSet<Subject> =
+            findings.iter_mut().filter(nowhere).filter_map(|finding| finding.object.clone()).collect();
         let mut plan = Plan { inputs: &inputs, wanted: &wanted, before, fates: BTreeMap::new(), rules: Vec::new() };
-        plan.decide();
-        for finding in &mut findings {
-            let fate = plan.fates.iter().find(|(key, _)| finding.object == Some((*key).into()));
-            if let Some((_, fate)) = fate.filter(|_| finding.code == REFERENCED_RESOURCE_NOT_FOUND.name) {
-                finding.message.push_str(fate.words());
-            }
-        }
+        plan.decide(&suspects);
         let Plan { fates, rules, .. } = plan;
+        let words: BTreeMap<Subject, &str> = fates.iter().map(|(key, fate)| (key.into(), fate.words())).collect();
+        for finding in findings.iter_mut().filter(nowhere) {
+            finding.message.push_str(finding.object.as_ref().and_then(|object| words.get(object)).unwrap_or(&""));
+        }
         if rules.is_empty() && fates.values().all(|fate| matches!(fate, Fate::Taken)) {
             let (routes, rules) = (by_key(inputs.virtual_services), inputs.destination_rules);
             return Self { mesh: wanted, findings, routes, rules };
@@ -101,9 +103,10 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn decide(&mut self) {
+    /// `suspects`: all objects that refer to something missing.
+    fn decide(&mut self, suspects: &BTreeSet<Subject>) {
         for resource in &self.inputs.virtual_services {
-            if missing(resource, self.inputs, self.wanted).is_empty() {
+            if !suspects.contains(&resource.key().into()) {
                 continue;
             }
             let fate = self.fate(resource);

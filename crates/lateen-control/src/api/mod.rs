@@ -84,6 +84,7 @@ pub fn whole(api: Arc<Api>) -> Router {
         .route("/api/v1/inject", post(workloads::inject))
         .route("/api/v1/token", post(workloads::token))
         .route("/api/v1/root", get(workloads::root))
+        .route("/metrics", get(state::metrics))
         .layer(DefaultBodyLimit::max(MAX_TEXT))
         .with_state(api)
 }
