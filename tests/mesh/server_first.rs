@@ -24,8 +24,8 @@ spec:
     mesh.delete("serviceentry", "database");
 }
 
-/// The first connection may take a second, later ones 50 ms; a busy machine makes that more. What it cannot do is make all
-/// of many later ones as slow as one that waits in vain.
+/// The first connection may take a second, later ones 50 ms; a busy machine makes that more. What it does not do is make
+/// every one of many later ones half as slow as one that waits in vain, for half a second.
 fn greeted(mesh: &Mesh, place: &str, to: &str) {
     let said = mesh.probe("deploy/client", &["greetings", to, "12"]);
     let lines: Vec<(u64, &str)> = said
@@ -37,5 +37,5 @@ fn greeted(mesh: &Mesh, place: &str, to: &str) {
     let (first, later): (u64, Vec<u64>) = (lines[0].0, lines[1..].iter().map(|(took, _)| *took).collect());
     eprintln!("greeted {place}: first after {first} ms, then {later:?}");
     let quickest = later.iter().min().expect("there are later ones");
-    assert!(first < 5000 && *quickest < 100, "{place}: first after {first} ms, later ones after {later:?}");
+    assert!(first < 5000 && *quickest < 250, "{place}: first after {first} ms, later ones after {later:?}");
 }
