@@ -3,6 +3,7 @@
 //! change, attack and failure.
 
 mod bad_input;
+mod command_line;
 mod failures;
 mod identity;
 mod load;

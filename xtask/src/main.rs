@@ -18,7 +18,7 @@ cargo xtask COMMAND
                 each ARG goes to `lateen up` (for instance --detach, or --publish 9090:8080)
   test [ARG…]   install what the tests need, build everything and run all tests;
                 each ARG goes to `cargo test` (for instance a test's name)
-  ci            what a change must pass: formatting, lints, tests
+  ci            what a change must pass: formatting, lints, dependencies, tests
 ";
 
 fn main() -> ExitCode {
@@ -49,7 +49,17 @@ fn main() -> ExitCode {
 fn ci() -> anyhow::Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    check_dependencies()?;
     test::run(&[])
+}
+
+/// With cargo-deny, where it is installed; its advisories would need the network, and change from day to day.
+fn check_dependencies() -> anyhow::Result<()> {
+    if !cargo().args(["deny", "--version"]).output()?.status.success() {
+        eprintln!("xtask: LEFT OUT: cargo-deny is not installed, so nothing checks dependencies against deny.toml");
+        return Ok(());
+    }
+    run(cargo().args(["deny", "--workspace", "check", "bans", "licenses", "sources"]))
 }
 
 /// The root of the checkout.

@@ -17,7 +17,7 @@ pub mod parse;
 pub mod scalar;
 pub mod security;
 pub mod selector;
-mod similar;
+pub mod similar;
 mod support;
 pub mod telemetry;
 pub mod validate;

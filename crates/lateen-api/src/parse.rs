@@ -123,7 +123,12 @@ impl Reader<'_> {
             None => {
                 let names: Vec<&str> = Kind::ALL.iter().map(|known| known.name()).collect();
                 let message = format!("kind {kind} (apiVersion {api_version}) is not supported");
-                ("kind", message, did_you_mean(kind, &names).map(|name| format!("did you mean `{name}`?")))
+                let help = instead_of(kind).map(str::to_owned);
+                (
+                    "kind",
+                    message,
+                    help.or_else(|| did_you_mean(kind, &names).map(|name| format!("did you mean `{name}`?"))),
+                )
             }
         };
         let position = Positions::of(node).nearest(field).unwrap_or_default();
@@ -248,4 +253,17 @@ fn under_spec<K: KindSpec>(draft: &mut Draft<'_>) -> (K, Option<Json>) {
 
 fn place(node: &Node) -> (u32, u32) {
     (node.line, node.column)
+}
+/// What does the work of kinds that many have in their files and that are not read.
+fn instead_of(kind: &str) -> Option<&'static str> {
+    match kind {
+        "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" | "CronJob" => {
+            Some("write a Deployment to have its pods run")
+        }
+        "ConfigMap" | "Secret" => Some("write its values into the manifests that use it"),
+        "Ingress" | "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "TCPRoute" => {
+            Some("write a VirtualService, and a Gateway of networking.istio.io for what comes from outside")
+        }
+        _ => None,
+    }
 }

@@ -1,5 +1,7 @@
 //! How objects choose workloads: Istio's selectors and target references, Kubernetes' label selector.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::meta::StringMap;
@@ -94,6 +96,95 @@ impl LabelRequirement {
             LabelOperator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
             LabelOperator::Exists => value.is_some(),
             LabelOperator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+impl FromStr for LabelSelector {
+    type Err = String;
+
+    /// What kubectl takes for `-l`: `app=reviews,version!=v1,env in (dev,test),tier notin (db),canary,!legacy`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let conditions = split_outside_parentheses(text);
+        let match_expressions = conditions.into_iter().map(requirement).collect::<Result<_, _>>()?;
+        Ok(Self { match_labels: StringMap::new(), match_expressions })
+    }
+}
+
+/// At commas, but not at those of `in (a,b)`.
+fn split_outside_parentheses(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut inside) = (Vec::new(), 0, false);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => inside = true,
+            ')' => inside = false,
+            ',' if !inside => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn requirement(text: &str) -> Result<LabelRequirement, String> {
+    let text = text.trim();
+    let wrong =
+        || format!("`{text}` is no condition on labels; write key=value, key!=value, key in (a,b), key or !key");
+    let made = |key: &str, operator, values: Vec<&str>| {
+        let key = key.trim();
+        let is_key = |key: &str| {
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
+        };
+        let values: Vec<String> = values.into_iter().map(|value| value.trim().to_owned()).collect();
+        if is_key(key) { Ok(LabelRequirement { key: key.to_owned(), operator, values }) } else { Err(wrong()) }
+    };
+    if let Some((left, list)) = text.strip_suffix(')').and_then(|text| text.split_once('(')) {
+        let values = list.split(',').collect();
+        return match left.trim().rsplit_once(char::is_whitespace) {
+            Some((key, "in")) => made(key, LabelOperator::In, values),
+            Some((key, "notin")) => made(key, LabelOperator::NotIn, values),
+            _ => Err(wrong()),
+        };
+    }
+    if let Some((key, value)) = text.split_once("!=") {
+        return made(key, LabelOperator::NotIn, vec![value]);
+    }
+    if let Some((key, value)) = text.split_once('=') {
+        return made(key, LabelOperator::In, vec![value.strip_prefix('=').unwrap_or(value)]);
+    }
+    match text.strip_prefix('!') {
+        Some(key) => made(key, LabelOperator::DoesNotExist, Vec::new()),
+        None => made(text, LabelOperator::Exists, Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubectls_selectors_are_understood() {
+        let labels: StringMap = [("app", "reviews"), ("version", "v2"), ("canary", "")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        for (selector, fits) in [
+            ("app=reviews", true),
+            ("app==reviews,version=v2", true),
+            ("app=reviews,version!=v2", false),
+            ("version in (v1, v2)", true),
+            ("version notin (v1,v2),app=reviews", false),
+            ("tier!=db", true),
+            ("canary", true),
+            ("!canary", false),
+            ("canary=", true),
+        ] {
+            assert_eq!(selector.parse::<LabelSelector>().unwrap().matches(&labels), fits, "{selector}");
+        }
+        for wrong in ["", "app=a,", "=a", "app in a", "app within (a)", "a b"] {
+            assert!(wrong.parse::<LabelSelector>().is_err(), "{wrong}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! "Did you mean": the known word nearest to a mistyped one.
 
 /// The word of `known` that differs from `word` by the fewest typing errors, if they are few for its length.
-pub(crate) fn did_you_mean<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn did_you_mean<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     const LONGEST: usize = 64;
     if word.is_empty() || word.len() > LONGEST {
         return None;

@@ -111,9 +111,11 @@ impl Facts {
 /// Puts into words why namespaces could not be made, and what to enable.
 pub fn explain(error: &Error) -> String {
     let mut facts = Facts::read();
-    if error.step == Step::Clone && error.source.raw_os_error() == Some(libc::ENOSPC) {
-        // The limit is there and used up, which to the user is the same setting.
+    let none_allowed = facts.max_user_namespaces == Some(0) || facts.max_net_namespaces == Some(0);
+    if error.step == Step::Clone && error.source.raw_os_error() == Some(libc::ENOSPC) && !none_allowed {
+        // A limit is there and used up, which to the user is the same setting.
         facts.max_user_namespaces = Some(0);
+        facts.max_net_namespaces = Some(0);
     }
     let mut text = format!("this user may not make namespaces: {error}: {}\nenable one of these:", error.source);
     for advice in facts.advice() {

@@ -148,10 +148,30 @@ fn a_bad_document_costs_itself_only() {
 #[test]
 fn kinds_that_are_not_read_are_refused_by_name() {
     for (api_version, kind, message, help) in [
-        ("v1", "ConfigMap", "kind ConfigMap (apiVersion v1) is not supported", None),
-        ("v1", "Secret", "kind Secret (apiVersion v1) is not supported", None),
-        ("batch/v1", "Job", "kind Job (apiVersion batch/v1) is not supported", None),
-        ("apps/v1", "StatefulSet", "kind StatefulSet (apiVersion apps/v1) is not supported", None),
+        (
+            "v1",
+            "ConfigMap",
+            "kind ConfigMap (apiVersion v1) is not supported",
+            Some("write its values into the manifests that use it"),
+        ),
+        (
+            "v1",
+            "Secret",
+            "kind Secret (apiVersion v1) is not supported",
+            Some("write its values into the manifests that use it"),
+        ),
+        (
+            "batch/v1",
+            "Job",
+            "kind Job (apiVersion batch/v1) is not supported",
+            Some("write a Deployment to have its pods run"),
+        ),
+        (
+            "apps/v1",
+            "StatefulSet",
+            "kind StatefulSet (apiVersion apps/v1) is not supported",
+            Some("write a Deployment to have its pods run"),
+        ),
         (
             "networking.istio.io/v1alpha3",
             "EnvoyFilter",

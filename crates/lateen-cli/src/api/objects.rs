@@ -3,9 +3,9 @@
 use anyhow::{Context as _, bail};
 use http::StatusCode;
 use hyper::Method;
+use lateen_api::diagnostic::Subject;
 use lateen_api::{Diagnostic, Kind, ObjectKey};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ControlPlane;
@@ -19,18 +19,31 @@ pub(crate) struct Changed {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Outcome {
-    pub(crate) kind: String,
+    pub(crate) kind: Kind,
     #[serde(default)]
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) action: String,
 }
 
+impl Outcome {
+    /// Whether it is about this object.
+    pub(crate) fn is(&self, object: &Subject) -> bool {
+        self.kind.name() == object.kind && self.namespace == object.namespace && self.name == object.name
+    }
+}
+
+/// A text of YAML documents, and what it is called.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Named {
+    pub(crate) file: String,
+    pub(crate) text: String,
+}
+
 /// `GET /api/v1/wait`
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Waited {
-    pub(crate) elapsed_ms: u64,
     pub(crate) live: usize,
     pub(crate) total: usize,
     pub(crate) pending: Vec<Pending>,
@@ -47,21 +60,30 @@ pub(crate) struct Pending {
 pub(crate) struct Refused(pub(crate) Vec<Diagnostic>);
 
 impl ControlPlane {
-    /// Applies a text of YAML documents: all of them or none. `file`: what to call it when something is wrong with it.
+    /// Applies texts of YAML documents: all of them or none.
     pub(crate) async fn apply(
         &self,
-        text: &str,
-        file: &str,
+        texts: &[Named],
         namespace: &str,
         dry_run: bool,
     ) -> anyhow::Result<Result<Changed, Refused>> {
+        let path = format!("/api/v1/apply?several=true&namespace={namespace}&dryRun={dry_run}");
+        let body = serde_json::to_vec(texts)?;
+        self.change(&path, body).await
+    }
+
+    /// Deletes objects by their names.
+    pub(crate) async fn delete(&self, keys: &[ObjectKey]) -> anyhow::Result<Result<Changed, Refused>> {
+        let body = serde_json::to_vec(&json!({ "objects": keys }))?;
+        self.change("/api/v1/delete", body).await
+    }
+
+    async fn change(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Result<Changed, Refused>> {
         #[derive(Deserialize)]
         struct Complaint {
             diagnostics: Vec<Diagnostic>,
         }
-        let file = utf8_percent_encode(file, NON_ALPHANUMERIC);
-        let path = format!("/api/v1/apply?namespace={namespace}&dryRun={dry_run}&file={file}");
-        let (status, body) = self.ask(Method::POST, &path, text.as_bytes().to_vec(), "application/yaml").await?;
+        let (status, body) = self.ask(Method::POST, path, body, "application/json").await?;
         if status == StatusCode::UNPROCESSABLE_ENTITY {
             let complaint: Complaint = serde_json::from_slice(&body).context("the control plane's complaint")?;
             return Ok(Err(Refused(complaint.diagnostics)));
@@ -70,15 +92,6 @@ impl ControlPlane {
             bail!("the control plane answers {status}: {}", String::from_utf8_lossy(&body).trim());
         }
         Ok(Ok(serde_json::from_slice(&body).context("the control plane's answer")?))
-    }
-
-    /// Deletes objects by their names.
-    pub(crate) async fn delete(&self, keys: &[ObjectKey]) -> anyhow::Result<Changed> {
-        let objects: Vec<Value> = keys
-            .iter()
-            .map(|key| json!({ "kind": key.kind.name(), "namespace": key.namespace, "name": key.name }))
-            .collect();
-        self.post("/api/v1/delete", &json!({ "objects": objects })).await
     }
 
     /// Waits until every proxy concerned has what `revision` caused, or refuses it, or the time is over.

@@ -1,22 +1,27 @@
 //! `lateen apply` and what it shares with `lateen delete`: files in, results out, and waiting until every proxy has it.
 
+use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use lateen_api::diagnostic::Subject;
 use lateen_api::{Diagnostic, Environment, Object, parse_documents, validate_in};
 
+use super::resources::full_name;
 use super::{StateOption, WRONG};
 use crate::api::ControlPlane;
-use crate::api::objects::{Changed, Outcome, Refused};
+use crate::api::objects::{Changed, Named, Refused};
+use crate::runtime::excerpt::{told, told_of};
 use crate::runtime::paint::{ERROR, FAINT, PLAIN};
 
-/// Istio's code.
-const REFERENCED_RESOURCE_NOT_FOUND: &str = "IST0101";
+/// Files in a folder that are read, as the control plane reads them.
+const SUFFIXES: [&str; 3] = ["yaml", "yml", "json"];
+/// What standard input is called in findings.
+const STANDARD_INPUT: &str = "standard input";
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -32,11 +37,14 @@ pub(super) struct Arguments {
 }
 
 /// Where objects are read from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Input {
     /// File or folder of YAML; - for standard input; repeatable.
     #[arg(short = 'f', long = "filename", value_name = "PATH", required = true)]
     pub(super) files: Vec<PathBuf>,
+    /// Read folders in folders, too.
+    #[arg(short = 'R', long)]
+    pub(super) recursive: bool,
     /// Namespace of objects that name none.
     #[arg(short, long, default_value = "default")]
     pub(super) namespace: String,
@@ -55,17 +63,14 @@ pub(super) struct Waiting {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let control_plane = running(&arguments.state)?;
     let texts = arguments.input.read()?;
-    if complain(&arguments.input.check(&texts)) {
+    if complain(&arguments.input.check(&texts), &texts) {
         return Ok(ExitCode::from(WRONG));
     }
-    let whole: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
-    // Of several files that are sent as one text, lines would be another's.
-    let file = if let [(name, _)] = &texts[..] { name } else { "applied" };
+    let start = Instant::now();
     super::block_on(async {
-        let (text, namespace) = (whole.join("\n---\n"), &arguments.input.namespace);
-        match control_plane.apply(&text, file, namespace, arguments.dry_run).await? {
+        match control_plane.apply(&texts, &arguments.input.namespace, arguments.dry_run).await? {
             Err(Refused(found)) => {
-                complain(&found);
+                complain(&found, &texts);
                 Ok(ExitCode::from(WRONG))
             }
             Ok(changed) => {
@@ -73,24 +78,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 if arguments.dry_run {
                     Ok(ExitCode::SUCCESS)
                 } else {
-                    let ended = arguments.waiting.until_live(&control_plane, changed.revision).await?;
-                    let held = arguments.waiting.wait && complain(&not_in_force(&control_plane, &changed).await?);
-                    Ok(if held { ExitCode::from(WRONG) } else { ended })
+                    arguments.waiting.until_live(&control_plane, &changed, start).await
                 }
             }
         }
     })
-}
-
-/// Why the mesh does not take over objects that it has now: they refer to something that does not exist.
-async fn not_in_force(control_plane: &ControlPlane, changed: &Changed) -> anyhow::Result<Vec<Diagnostic>> {
-    let is_changed = |object: &Subject| {
-        let same = |it: &Outcome| it.kind == object.kind && it.namespace == object.namespace && it.name == object.name;
-        changed.results.iter().any(same)
-    };
-    let mut found = control_plane.diagnostics().await?;
-    found.retain(|it| it.code == REFERENCED_RESOURCE_NOT_FOUND && it.object.as_ref().is_some_and(is_changed));
-    Ok(found)
 }
 
 /// The mesh that runs in this state directory.
@@ -103,24 +95,20 @@ pub(super) fn running(state: &StateOption) -> anyhow::Result<ControlPlane> {
 }
 
 impl Input {
-    /// Name and text of each file.
-    pub(super) fn read(&self) -> anyhow::Result<Vec<(String, String)>> {
+    /// Each file with its text.
+    pub(super) fn read(&self) -> anyhow::Result<Vec<Named>> {
         let mut texts = Vec::new();
         for path in &self.files {
             if path.as_os_str() == "-" {
                 let mut text = String::new();
                 std::io::stdin().read_to_string(&mut text).context("read standard input")?;
-                texts.push(("standard input".to_owned(), text));
+                texts.push(Named { file: STANDARD_INPUT.to_owned(), text });
             } else if path.is_dir() {
-                let mut inside: Vec<PathBuf> = std::fs::read_dir(path)
-                    .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
-                    .with_context(|| format!("list {}", path.display()))?;
-                inside.retain(|path| {
-                    path.extension().is_some_and(|suffix| suffix == "yaml" || suffix == "yml" || suffix == "json")
-                });
-                inside.sort();
-                for path in inside {
-                    texts.push(text_of(&path)?);
+                let before = texts.len();
+                self.read_folder(path, &mut texts)?;
+                if texts.len() == before {
+                    let deeper = if self.recursive { "" } else { " (-R looks into folders in it, too)" };
+                    bail!("{} holds no file that ends in .yaml, .yml or .json{deeper}", path.display());
                 }
             } else {
                 texts.push(text_of(path)?);
@@ -129,38 +117,57 @@ impl Input {
         Ok(texts)
     }
 
-    /// What is wrong with them, before anything is sent: here the files' own names and lines are known.
-    fn check(&self, texts: &[(String, String)]) -> Vec<Diagnostic> {
+    fn read_folder(&self, folder: &Path, texts: &mut Vec<Named>) -> anyhow::Result<()> {
+        let mut inside: Vec<PathBuf> = std::fs::read_dir(folder)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+            .with_context(|| format!("list {}", folder.display()))?;
+        inside.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+        inside.sort();
+        for path in inside {
+            // A link to a folder could lead round in a circle.
+            if path.is_dir() && self.recursive && !path.is_symlink() {
+                self.read_folder(&path, texts)?;
+            } else if path.is_file() && path.extension().is_some_and(|suffix| SUFFIXES.iter().any(|it| suffix == *it)) {
+                texts.push(text_of(&path)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with them, before anything is sent.
+    fn check(&self, texts: &[Named]) -> Vec<Diagnostic> {
         let mut found = Vec::new();
-        for (name, text) in texts {
-            let parsed = parse_documents(name, text, &self.namespace);
+        for Named { file, text } in texts {
+            let parsed = parse_documents(file, text, &self.namespace);
             found.extend(parsed.diagnostics);
             found.extend(parsed.objects.iter().flat_map(|object| validate_in(object, Environment::Local)));
         }
         found
     }
 
-    pub(super) fn objects(&self) -> anyhow::Result<(Vec<Object>, Vec<Diagnostic>)> {
+    /// The objects in the texts, and what is wrong with those that cannot be read.
+    pub(super) fn objects(&self, texts: &[Named]) -> (Vec<Object>, Vec<Diagnostic>) {
         let (mut objects, mut found) = (Vec::new(), Vec::new());
-        for (name, text) in self.read()? {
-            let parsed = parse_documents(&name, &text, &self.namespace);
+        for Named { file, text } in texts {
+            let parsed = parse_documents(file, text, &self.namespace);
             objects.extend(parsed.objects);
             found.extend(parsed.diagnostics);
         }
-        Ok((objects, found))
+        (objects, found)
     }
 }
 
-fn text_of(path: &Path) -> anyhow::Result<(String, String)> {
+/// Named by its whole path: what is in force says where it was written, to whoever asks and wherever they are.
+fn text_of(path: &Path) -> anyhow::Result<Named> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    Ok((path.display().to_string(), text))
+    Ok(Named { file: std::path::absolute(path)?.display().to_string(), text })
 }
 
-/// Prints findings; true if one of them is an error.
-pub(super) fn complain(found: &[Diagnostic]) -> bool {
+/// Prints findings with the lines that they are about; true if one of them is an error.
+pub(super) fn complain(found: &[Diagnostic], texts: &[Named]) -> bool {
+    let texts: HashMap<&str, &str> = texts.iter().map(|named| (named.file.as_str(), named.text.as_str())).collect();
     for finding in found {
-        let style = if finding.is_error() { ERROR } else { FAINT };
-        anstream::eprintln!("{style}{finding}{PLAIN}");
+        anstream::eprintln!("{}", told_of(finding, texts.get(finding.file.as_str()).copied()));
     }
     found.iter().any(Diagnostic::is_error)
 }
@@ -168,35 +175,82 @@ pub(super) fn complain(found: &[Diagnostic]) -> bool {
 /// As kubectl tells it: `virtualservice.networking.istio.io/reviews configured`.
 pub(super) fn tell(changed: &Changed, suffix: &str) {
     for outcome in &changed.results {
-        let kind = outcome.kind.parse::<lateen_api::Kind>();
-        let group =
-            kind.map(|kind| kind.group()).ok().filter(|group| !group.is_empty()).map(|group| format!(".{group}"));
-        let namespace = if outcome.namespace.is_empty() || outcome.namespace == "default" {
-            String::new()
-        } else {
-            format!(" -n {}", outcome.namespace)
+        let namespace = match outcome.namespace.as_str() {
+            "" | "default" => String::new(),
+            namespace => format!(" -n {namespace}"),
         };
-        let name = format!("{}{}/{}", outcome.kind.to_lowercase(), group.unwrap_or_default(), outcome.name);
+        let name = full_name(outcome.kind, &outcome.name);
         anstream::println!("{name}{FAINT}{namespace}{PLAIN} {}{suffix}", outcome.action);
     }
 }
 
 impl Waiting {
-    /// Without `--wait`: done. With it: done when every proxy is, and a word on each that is not.
-    pub(super) async fn until_live(&self, control_plane: &ControlPlane, revision: u64) -> anyhow::Result<ExitCode> {
+    /// Without `--wait`: done. With it: done when every proxy is, and a word on each that is not; then what the whole
+    /// configuration has to say of these objects. `start` is when the change was sent.
+    pub(super) async fn until_live(
+        &self,
+        control_plane: &ControlPlane,
+        changed: &Changed,
+        start: Instant,
+    ) -> anyhow::Result<ExitCode> {
         if !self.wait {
             return Ok(ExitCode::SUCCESS);
         }
-        let waited = control_plane.wait(revision, Duration::from_secs(self.timeout)).await?;
-        #[expect(clippy::cast_precision_loss, reason = "a time for people")]
-        let seconds = waited.elapsed_ms as f64 / 1000.0;
-        anstream::println!("{}/{} proxies live in {seconds:.1} s", waited.live, waited.total);
-        if waited.pending.is_empty() {
-            return Ok(ExitCode::SUCCESS);
-        }
+        let waited = control_plane.wait(changed.revision, Duration::from_secs(self.timeout)).await?;
+        anstream::println!("{}/{} proxies live in {}", waited.live, waited.total, for_people(start.elapsed()));
         for pending in &waited.pending {
             anstream::eprintln!("  {ERROR}{}{PLAIN}: {}", pending.proxy, pending.reason);
         }
-        Ok(ExitCode::from(WRONG))
+        let mut is_held = false;
+        for finding in control_plane.diagnostics().await? {
+            let is_about = |object: &Subject| changed.results.iter().any(|outcome| outcome.is(object));
+            if finding.code.starts_with("IST") && finding.object.as_ref().is_some_and(is_about) {
+                is_held |= finding.is_error();
+                anstream::eprintln!("{}", told(&finding));
+            }
+        }
+        Ok(if waited.pending.is_empty() && !is_held { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
+    }
+}
+
+/// `34 ms`, `1.2 s`.
+fn for_people(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis().max(1))
+    } else {
+        format!("{:.1} s", time.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_times_are_not_zero() {
+        for (micros, text) in [(400, "1 ms"), (34_000, "34 ms"), (999_900, "999 ms"), (1_240_000, "1.2 s")] {
+            assert_eq!(for_people(Duration::from_micros(micros)), text);
+        }
+    }
+
+    #[test]
+    fn folders_are_read_in_order_and_deeper_only_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        ["b.yaml", "a.yml", "deep/c.json", ".hidden.yaml", "note.txt", "d.yaml~"].into_iter().for_each(write);
+        let names = |recursive| {
+            let input = Input { files: vec![folder.path().to_owned()], recursive, namespace: String::new() };
+            let texts = input.read().unwrap();
+            texts.iter().map(|it| it.file.rsplit_once('/').unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["a.yml", "b.yaml"]);
+        assert_eq!(names(true), ["a.yml", "b.yaml", "c.json"]);
+        std::fs::create_dir(folder.path().join("empty")).unwrap();
+        let none = Input { files: vec![folder.path().join("empty")], recursive: false, namespace: String::new() };
+        assert!(none.read().unwrap_err().to_string().ends_with("(-R looks into folders in it, too)"));
     }
 }

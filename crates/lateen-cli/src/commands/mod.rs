@@ -1,6 +1,7 @@
 //! The command line: what there is, and which file does it.
 
 mod apply;
+mod columns;
 mod delete;
 mod down;
 mod exec;
@@ -8,6 +9,7 @@ mod get;
 mod logs;
 mod pods;
 mod proxy_status;
+mod resources;
 mod status;
 mod up;
 
@@ -20,6 +22,26 @@ use crate::runtime::state_dir::StateDir;
 
 /// The thing asked about is wrong.
 pub(crate) const WRONG: u8 = 1;
+/// The call is wrong; clap ends with the same code.
+const MISUSED: u8 = 2;
+
+/// The call is wrong in a way that clap does not know of.
+#[derive(Debug)]
+struct Misuse(String);
+
+impl Misuse {
+    fn new(text: impl Into<String>) -> anyhow::Error {
+        Self(text.into()).into()
+    }
+}
+
+impl std::fmt::Display for Misuse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
 
 /// A service mesh that speaks Istio's API.
 #[derive(Debug, Parser)]
@@ -48,8 +70,10 @@ enum Command {
     ProxyStatus(proxy_status::Arguments),
     /// Run a command in a container.
     Exec(exec::Arguments),
-    /// Show what a container has written.
+    /// Show what containers have written.
     Logs(logs::Arguments),
+    /// Show the version of this program.
+    Version,
 }
 
 /// Where the mesh on this machine keeps its state.
@@ -90,10 +114,14 @@ pub(crate) fn main() -> ExitCode {
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Logs(arguments) => logs::run(&arguments),
+        Command::Version => {
+            anstream::println!("lateen {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
     };
     done.unwrap_or_else(|error| {
         anstream::eprintln!("{}error:{} {error:#}", crate::runtime::paint::ERROR, crate::runtime::paint::PLAIN);
-        ExitCode::from(WRONG)
+        ExitCode::from(if error.is::<Misuse>() { MISUSED } else { WRONG })
     })
 }
 

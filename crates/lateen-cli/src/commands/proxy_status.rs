@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use super::apply::running;
+use super::columns::columns;
 use super::{StateOption, WRONG};
 
 #[derive(Debug, Args)]
@@ -36,13 +36,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn table(proxies: &[Value]) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["NAME", "TYPE", "STATE", "REVISION"]);
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    for proxy in proxies {
-        table.add_row([word(&proxy["id"]), word(&proxy["type"]), word(&proxy["state"]), word(&proxy["revision"])]);
-    }
-    anstream::println!("{}", table.trim_fmt());
+    let fields = ["id", "type", "address", "state", "revision"];
+    let rows: Vec<Vec<String>> = proxies.iter().map(|proxy| fields.map(|field| word(&proxy[field])).to_vec()).collect();
+    anstream::println!("{}", columns(&["NAME", "TYPE", "ADDRESS", "STATE", "REVISION"], &rows));
     for proxy in proxies {
         for error in proxy["errors"].as_array().into_iter().flatten() {
             anstream::println!("{}: {}", word(&proxy["id"]), word(&error["message"]));

@@ -1,71 +1,100 @@
-//! `lateen status`: what runs on this machine.
+//! `lateen status`: what runs on this machine, and what is wrong with it.
 
 use std::process::ExitCode;
 
-use clap::Args;
-use comfy_table::{Table, presets};
-use lateen_api::Resource;
-use lateen_api::kubernetes::Pod;
+use clap::{Args, ValueEnum};
+use lateen_api::Diagnostic;
+use serde_json::{Value, json};
 
-use super::{StateOption, WRONG, pods};
-use crate::runtime::paint::{FAINT, PLAIN, STRONG};
+use super::columns::columns;
+use super::pods::{self, ThePod};
+use super::{StateOption, WRONG};
+use crate::api::ControlPlane;
+use crate::runtime::excerpt::told;
+use crate::runtime::paint::{ERROR, FAINT, GOOD, PLAIN, STRONG};
+use crate::runtime::state_dir::{Running, StateDir};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
     #[command(flatten)]
     state: StateOption,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let state = arguments.state.open()?;
     let Some(running) = state.running() else {
-        anstream::println!("no mesh is running in {state}");
+        match arguments.output {
+            Output::Json => anstream::println!("{:#}", json!({ "running": false, "stateDir": state.root() })),
+            Output::Table => anstream::println!("no mesh is running in {state}; start one with `lateen up -f FILE`"),
+        }
         return Ok(ExitCode::from(WRONG));
     };
     let pods = pods::all(&state)?;
-    let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+    // A mesh whose control plane is just being started again has pods all the same.
+    let problems = super::block_on(ControlPlane::at(&state.lateend_socket()).diagnostics());
+    match arguments.output {
+        Output::Json => anstream::println!("{:#}", as_json(&state, &running, &pods, &problems)),
+        Output::Table => show(&state, &running, &pods, &problems),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(state: &StateDir, running: &Running, pods: &[ThePod], problems: &anyhow::Result<Vec<Diagnostic>>) -> Value {
+    let pod = |pod: &ThePod| {
+        let ip = pod.spec.status.as_ref().map(|status| status.pod_ip.as_str());
+        json!({
+            "namespace": pod.namespace(),
+            "name": pod.name(),
+            "ready": pods::is_ready(pod),
+            "status": pods::state(pod),
+            "ip": ip,
+        })
+    };
+    json!({
+        "running": true,
+        "since": running.since,
+        "app": running.published,
+        "console": running.console,
+        "stateDir": state.root(),
+        "pods": pods.iter().map(pod).collect::<Vec<_>>(),
+        "problems": problems.as_ref().ok(),
+        "controlPlane": if problems.is_ok() { "answers" } else { "does not answer" },
+    })
+}
+
+fn show(state: &StateDir, running: &Running, pods: &[ThePod], problems: &anyhow::Result<Vec<Diagnostic>>) {
+    let ready = pods.iter().filter(|pod| pods::is_ready(pod)).count();
     anstream::println!("{STRONG}{ready}/{} pods ready{PLAIN} {FAINT}since {}{PLAIN}", pods.len(), running.since);
     for address in &running.published {
         anstream::println!("  app      {address}");
     }
     anstream::println!("  console  {}", running.console);
     anstream::println!("  state    {state}\n");
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "ADDRESS"]);
-    for pod in &pods {
-        table.add_row(row(pod));
+    let header = ["NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "ADDRESS"];
+    let rows: Vec<Vec<String>> = pods.iter().map(row).collect();
+    anstream::println!("{}", columns(&header, &rows));
+    match problems {
+        Ok(problems) if problems.is_empty() => anstream::println!("\n{GOOD}no problems{PLAIN}"),
+        Ok(problems) => {
+            let count =
+                if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
+            anstream::println!("\n{STRONG}{count}{PLAIN}");
+            problems.iter().for_each(|problem| anstream::println!("{}", told(problem)));
+        }
+        Err(error) => anstream::println!("\n{ERROR}the control plane does not answer{PLAIN}: {error:#}"),
     }
-    anstream::println!("{}", table.trim_fmt());
-    Ok(ExitCode::SUCCESS)
 }
 
-fn row(pod: &Resource<Pod>) -> [String; 6] {
-    let status = pod.spec.status.clone().unwrap_or_default();
-    let containers = &status.container_statuses;
-    let ready = containers.iter().filter(|container| container.ready).count();
-    let restarts: u32 = containers.iter().chain(&status.init_container_statuses).map(|it| it.restart_count).sum();
-    [
-        pod.namespace().to_owned(),
-        pod.name().to_owned(),
-        format!("{ready}/{}", pod.spec.spec.containers.len()),
-        state_of(pod),
-        restarts.to_string(),
-        status.pod_ip,
-    ]
-}
-
-/// As kubectl's STATUS column: the reason why it does not run, if there is one.
-fn state_of(pod: &Resource<Pod>) -> String {
-    let status = pod.spec.status.clone().unwrap_or_default();
-    if pod.metadata.deletion_timestamp.is_some() {
-        return "Terminating".to_owned();
-    }
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses);
-    let waiting = all.filter_map(|container| container.state.as_ref()?["waiting"]["reason"].as_str());
-    let reason = waiting.filter(|reason| *reason != "PodInitializing").map(str::to_owned).next();
-    reason.or(status.reason).unwrap_or(status.phase)
-}
-
-fn is_ready(pod: &Resource<Pod>) -> bool {
-    pod.spec.status.as_ref().is_some_and(lateen_api::kubernetes::PodStatus::is_ready)
+fn row(pod: &ThePod) -> Vec<String> {
+    let address = pod.spec.status.as_ref().map(|status| status.pod_ip.clone()).unwrap_or_default();
+    let (namespace, name) = (pod.namespace().to_owned(), pod.name().to_owned());
+    vec![namespace, name, pods::ready(pod), pods::state(pod), pods::restarts(pod), address]
 }

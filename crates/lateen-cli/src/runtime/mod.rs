@@ -6,6 +6,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod channel;
+pub(crate) mod excerpt;
 pub(crate) mod images;
 pub(crate) mod messages;
 pub(crate) mod node;

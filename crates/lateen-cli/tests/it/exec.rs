@@ -8,7 +8,9 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::mesh::{Mesh, client, eventually, shell};
+use serde_json::json;
+
+use crate::mesh::{Mesh, client, deployment, eventually, shell};
 
 #[test]
 fn input_output_and_exit_status_are_the_commands_own() {
@@ -112,4 +114,35 @@ fn logs_are_shown_whole_from_the_end_and_as_they_come() {
     }
     mesh.lateen(&["down"]).ok();
     assert!(child.wait().unwrap().success(), "following ends with the mesh");
+}
+
+#[test]
+fn logs_of_an_earlier_run_of_all_containers_and_of_chosen_pods() {
+    let mut crasher = deployment("crasher", 1, json!({"name": "sh", "image": "sh", "args": ["echo run; exit 3"]}));
+    let containers = &mut crasher["spec"]["template"]["spec"]["containers"];
+    let second = json!({"name": "second", "image": "sh", "args": ["echo beside; sleep 1000"]});
+    containers.as_array_mut().unwrap().push(second);
+    let mesh = Mesh::new(&[crasher]);
+    // It never becomes ready.
+    let up = mesh.lateen(&mesh.up_arguments(&["--detach", "--timeout", "1"]));
+    assert!(up.errors.contains("not everything is ready after 1 s"), "{up:?}");
+    eventually("a second run", || mesh.lateen(&["logs", "crasher", "-p"]).output.starts_with("run\n").then_some(()));
+    // Each run has its own log.
+    eventually("one run", || (mesh.lateen(&["logs", "crasher"]).output == "run\n").then_some(()));
+    let fresh = mesh.lateen(&["logs", "crasher", "-c", "second", "-p"]);
+    assert!(fresh.code == Some(1) && fresh.errors.contains("container second of pod crasher-"), "{fresh:?}");
+    assert!(fresh.errors.contains("has no earlier run"), "{fresh:?}");
+    let all = mesh.lateen(&["logs", "crasher", "--all-containers", "--prefix"]).ok();
+    assert!(all.contains("/second] beside\n") && all.lines().all(|line| line.starts_with("[pod/crasher-")), "{all}");
+    let chosen =
+        mesh.lateen(&["logs", "-l", "app in (crasher)", "-c", "second", "--timestamps", "--since", "10m"]).ok();
+    let (time, text) = chosen.split_once(' ').unwrap();
+    assert!(text == "beside\n" && time.ends_with('Z') && time.len() == 27, "{chosen}");
+    let nobody = mesh.lateen(&["logs", "-l", "app=nobody"]);
+    assert!(
+        nobody.code == Some(1) && nobody.errors.contains("no pod in namespace default has these labels"),
+        "{nobody:?}"
+    );
+    let wrong = mesh.lateen(&["logs", "crasher", "--since", "soon"]);
+    assert!(wrong.code == Some(2) && wrong.errors.contains("such as 30s, 5m or 1h30m"), "{wrong:?}");
 }

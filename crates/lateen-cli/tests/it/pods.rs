@@ -152,7 +152,8 @@ fn a_container_whose_liveness_fails_is_restarted() {
     eventually("it runs again", || {
         let pod = mesh.pods().remove(0);
         let status = &pod["status"]["containerStatuses"][0];
-        (status["restartCount"] == 1 && status["ready"] == true).then_some(())
+        // On a busy machine the probe can come before the file is gone, and once more.
+        (status["restartCount"].as_u64() >= Some(1) && status["ready"] == true).then_some(())
     });
     mesh.exec("app", "test ! -e /state/sick").ok();
 }

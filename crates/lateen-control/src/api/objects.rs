@@ -17,7 +17,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Api, Failure};
-use crate::source::dir::{Apply, WriteError};
+use crate::source::dir::{Apply, Text, WriteError};
 use crate::store::{Change, Contents, Store, Stored};
 
 /// Events that may wait for a slow follower; it is told less often then, not less.
@@ -128,19 +128,28 @@ pub(super) struct Applying {
     namespace: String,
     #[serde(default)]
     dry_run: bool,
+    #[serde(default)]
+    several: bool,
     /// What the caller calls the text.
     #[serde(default)]
     file: String,
 }
 
-/// `POST /api/v1/apply?namespace=N&dryRun=true&file=NAME` with YAML.
+/// `POST /api/v1/apply?namespace=N&dryRun=true&file=NAME` with YAML; with `several=true`, texts and their names in JSON:
+/// `[{file, text}]`.
 pub(super) async fn apply(
     State(api): State<Arc<Api>>,
     Query(applying): Query<Applying>,
-    text: String,
+    body: String,
 ) -> Result<Json<Value>, Failure> {
-    let Applying { namespace, dry_run, file } = applying;
-    let written = api.source.apply(Apply { text, name: file, namespace, dry_run }).await?;
+    let Applying { namespace, dry_run, several, file } = applying;
+    let texts = if several {
+        serde_json::from_str(&body)
+            .map_err(|error| Failure::BadRequest(format!("[{{file, text}}] is expected: {error}")))?
+    } else {
+        vec![Text { file, text: body }]
+    };
+    let written = api.source.apply(Apply { texts, namespace, dry_run }).await?;
     Ok(Json(json!(written)))
 }
 

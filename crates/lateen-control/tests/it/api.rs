@@ -28,6 +28,24 @@ async fn a_text_with_mistakes_is_refused_whole_with_their_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn several_texts_are_applied_all_or_none_each_under_its_name() {
+    let world = World::new(&[]).await;
+    let account = |name: &str| format!("\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}}}\n");
+    let texts = |second: &str| json!([{"file": "/a.yaml", "text": account("a")}, {"file": "/b.yaml", "text": second}]);
+    let path = "/api/v1/apply?several=true";
+    let (status, answer) = world.post(path, &texts(&account("a")).to_string()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let twice = &answer["diagnostics"][0];
+    assert!(twice["file"] == "/b.yaml" && twice["message"].as_str().unwrap().contains("/a.yaml:2"), "{twice:#}");
+    assert_eq!(world.names("ServiceAccount").await, Vec::<String>::new());
+    world.post(path, &texts(&account("b")).to_string()).await;
+    let listed = world.get("/api/v1/objects?kind=ServiceAccount&name=b").await;
+    assert_eq!(listed["items"][0]["metadata"]["annotations"]["lateen.dev/origin"], "/b.yaml:2", "{listed:#}");
+    let (status, _) = world.post(path, &account("c")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_says_what_would_happen() {
     let world = World::new(&[]).await;
     let before = world.get("/api/v1/objects?kind=Service").await;
@@ -121,6 +139,12 @@ async fn the_console_reads_and_does_not_write() {
     let page = ask(console, &get("/", "localhost:15080")).await;
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("<title>Lateen</title>"), "{page}");
     assert!(page.contains("content-security-policy"));
+    for (path, kind) in [("/style.css", "text/css"), ("/script.js", "text/javascript"), ("/icon.svg", "image/svg+xml")]
+    {
+        assert!(page.contains(&format!("\"{path}\"")), "the page asks for {path}");
+        let part = ask(console, &get(path, "localhost")).await;
+        assert!(part.starts_with("HTTP/1.1 200") && part.contains(kind), "{part}");
+    }
     assert!(ask(console, &get("/api/v1/objects?kind=svc", "127.0.0.1")).await.contains("\"web\""));
     assert!(ask(console, &get("/", "evil.example")).await.starts_with("HTTP/1.1 421"));
     for path in ["apply", "delete", "inject", "token"] {

@@ -43,8 +43,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let pod = pods::find(&state, &choice.namespace, &choice.pod)?;
     let container = pods::container(&pod, choice.container.as_deref())?;
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    if arguments.tty && !io::stdin().is_terminal() {
-        bail!("--tty needs a terminal as input");
+    if arguments.tty && !is_terminal {
+        // As kubectl: a script that says -it is served all the same.
+        anstream::eprintln!("lateen exec: no terminal for the command: this one's input and output are not both one");
     }
     let mut environment = BTreeMap::new();
     if is_terminal && let Ok(kind) = std::env::var("TERM") {
@@ -55,7 +56,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         pod: pod.name().to_owned(),
         container: Some(container),
         command: arguments.command,
-        terminal: is_terminal || arguments.tty,
+        terminal: is_terminal,
         environment,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -5,6 +5,7 @@ pub(crate) mod detach;
 mod inputs;
 mod report;
 mod serve;
+mod suggestions;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -5,9 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use super::Options;
-use super::detach;
-use crate::runtime::images::find_in;
+use super::{Options, detach, suggestions};
 use crate::runtime::messages::Event;
 use crate::runtime::paint::{ERROR, FAINT, GOOD, PLAIN, STRONG, WARNING};
 use crate::runtime::state_dir::Running;
@@ -19,30 +17,19 @@ pub(super) struct Reporter {
     running: Option<Running>,
     /// A detached mesh tells the command that started it, too, until everything is ready.
     starter: Option<File>,
-    /// Put after `lateen` in commands to paste, where they need it.
-    state_option: String,
-    routing_sample: Option<String>,
-    /// How this program is to be called.
-    program: String,
+    options: Options,
     /// Where the app starts.
     landing: String,
 }
 
 impl Reporter {
     pub(super) fn new(options: &Options) -> Self {
-        let is_default =
-            crate::runtime::state_dir::StateDir::choose(None).is_ok_and(|chosen| chosen.root() == options.state.root());
-        let from_environment = std::env::var_os("LATEEN_STATE_DIR").is_some();
-        let state_option =
-            if is_default || from_environment { String::new() } else { format!(" --state-dir {}", options.state) };
         Self {
             started: Instant::now(),
             stopping: None,
             running: None,
             starter: detach::starter(),
-            state_option,
-            routing_sample: routing_sample(options),
-            program: program(),
+            options: options.clone(),
             landing: String::new(),
         }
     }
@@ -98,23 +85,16 @@ impl Reporter {
         self.line(&format!("\n{STRONG}{count} ready in {took:.1} s{PLAIN}"));
         self.line(&format!("  app      {app}"));
         self.line(&format!("  console  {}", running.console));
-        self.line("\nTry:");
-        for command in self.suggestions(&app) {
-            self.line(&format!("  {command}"));
+        self.line("\nTry in another terminal:");
+        for line in suggestions::lines(&self.options, &app) {
+            match line.strip_prefix('#') {
+                Some(_) => self.line(&format!("\n  {FAINT}{line}{PLAIN}")),
+                None => self.line(&format!("  {line}")),
+            }
         }
         if let Some(mut starter) = self.starter.take() {
             let _ = starter.write_all(detach::READY);
         }
-    }
-
-    /// Commands worth pasting into another terminal.
-    fn suggestions(&self, app: &str) -> [String; 4] {
-        let (lateen, option) = (&self.program, &self.state_option);
-        let third = match &self.routing_sample {
-            Some(sample) => format!("{lateen} apply --wait{option} -f {sample}"),
-            None => format!("{lateen} logs{option} -n istio-system istio-ingressgateway"),
-        };
-        [format!("curl -i {app}"), format!("{lateen} status{option}"), third, format!("{lateen} down{option}")]
     }
 
     /// What the command's exit code is, after everything has ended.
@@ -143,35 +123,5 @@ impl Reporter {
         {
             self.starter = None;
         }
-    }
-}
-
-/// A file with rules that lies beside the input and is worth trying, as Bookinfo has them.
-fn routing_sample(options: &Options) -> Option<String> {
-    let folders = options.inputs.iter().filter_map(|input| input.parent().map(|folder| folder.join("routing")));
-    let mut files: Vec<_> = folders
-        .filter_map(|folder| std::fs::read_dir(folder).ok())
-        .flatten()
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|suffix| suffix == "yaml"))
-        .collect();
-    files.sort_by_key(|path| (!path.to_string_lossy().contains("90-10"), path.clone()));
-    files.first().map(|path| path.display().to_string())
-}
-
-/// `lateen` if that is what a shell would run, else the way to this program from here.
-fn program() -> String {
-    let Ok(this) = std::env::current_exe() else { return "lateen".to_owned() };
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = find_in("lateen", std::env::split_paths(&path)).and_then(|found| found.canonicalize().ok());
-    if found.is_some_and(|found| found == this) {
-        return "lateen".to_owned();
-    }
-    let below = std::env::current_dir().ok().and_then(|here| Some(this.strip_prefix(here).ok()?.to_owned()));
-    match below {
-        Some(below) if below.components().count() > 1 => below.display().to_string(),
-        Some(below) => format!("./{}", below.display()),
-        None => this.display().to_string(),
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::Node;
 use crate::api::{Change, Watch};
+use crate::runtime::excerpt;
 use crate::runtime::messages::Event;
 
 /// Namespace and name.
@@ -110,7 +111,7 @@ fn delete(cluster: &mut Cluster, object: &Value) {
 fn warn_of_bare_pod(node: &Node, object: &Value) {
     let Ok(metadata) = serde_json::from_value::<ObjectMeta>(object["metadata"].clone()) else { return };
     if metadata.owner_references.is_empty() {
-        let place = metadata.annotation("lateen.dev/origin").unwrap_or("unknown origin");
+        let place = excerpt::shown_path(metadata.annotation("lateen.dev/origin").unwrap_or("unknown origin"));
         let text = format!(
             "{place}: Pod {} is not run: a mesh on one machine runs the pods of Deployments; \
              put it into a Deployment with `replicas: 1`",

@@ -14,7 +14,7 @@ use super::Node;
 use super::network::NODE_ADDRESS;
 use super::reaper::Child;
 use crate::runtime::messages::Event;
-use crate::runtime::pod::log_file;
+use crate::runtime::pod::log_file::{self, Form};
 
 /// How long it may take to answer for the first time.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -68,13 +68,13 @@ async fn keep(node: Arc<Node>, mut child: Child) {
 
 fn explain(node: &Node, what: &str) -> String {
     let log = node.state.lateend_log();
-    let end = log_file::tail(&log, 8).unwrap_or_default();
+    let end = log_file::tail(&log, 8, Form::Plain).unwrap_or_default();
     format!("the control plane {what} (log: {})\n{end}", log.display()).trim_end().to_owned()
 }
 
 async fn spawn(node: &Arc<Node>) -> anyhow::Result<Child> {
     let (output, log) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    tokio::spawn(log_file::collect(output, node.state.lateend_log()));
+    tokio::spawn(log_file::collect(output, node.state.lateend_log(), Form::Plain));
     let node = Arc::clone(node);
     let started = tokio::task::spawn_blocking(move || {
         // A socket that an earlier one left would look like an answer to come.

@@ -22,7 +22,7 @@ use super::container_init::descriptors;
 use super::container_plan::{ContainerSpec, Hook, Readiness};
 use super::enter;
 use super::live::{ContainerLive, End, Live, Phase, now};
-use super::log_file;
+use super::log_file::{self, Form};
 use super::probe::{Check, Question, ask_network};
 use crate::runtime::messages::{Event, StartReport};
 use crate::runtime::node::Node;
@@ -190,7 +190,7 @@ fn ended_message(status: u8) -> String {
 
 /// What a container wrote last, below the line that says that it ended.
 fn last_words(spec: &ContainerSpec) -> String {
-    let end = log_file::tail(&spec.log, 5).unwrap_or_default();
+    let end = log_file::tail(&spec.log, 5, Form::Timed).unwrap_or_default();
     end.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("\n    {line}")).collect()
 }
 
@@ -272,8 +272,9 @@ async fn end(place: &Place, spec: &ContainerSpec, child: &mut Child, grace: Dura
 async fn start(place: &Place, net: &Arc<NetNs>, spec: &ContainerSpec) -> anyhow::Result<(Child, JoinHandle<()>)> {
     let (output, write_output) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (report, write_report) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let (node, net, plan) = (Arc::clone(&place.node), Arc::clone(net), spec.plan.clone());
+    let (node, net, plan, log) = (Arc::clone(&place.node), Arc::clone(net), spec.plan.clone(), spec.log.clone());
     let spawned = tokio::task::spawn_blocking(move || -> anyhow::Result<Child> {
+        log_file::put_aside(&log);
         let plan = enter::plan_file(&plan)?;
         let flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS;
         let spawn = Spawn::new(Path::new(THIS_PROGRAM), &[CONTAINER.into()], &[])?
@@ -289,7 +290,7 @@ async fn start(place: &Place, net: &Arc<NetNs>, spec: &ContainerSpec) -> anyhow:
         Ok(node.reaper.spawn(|| spawn.start())?)
     });
     let mut child = spawned.await?.context("start the container's first process")?;
-    let collecting = tokio::spawn(log_file::collect(output, spec.log.clone()));
+    let collecting = tokio::spawn(log_file::collect(output, spec.log.clone(), Form::Timed));
     let mut text = Vec::new();
     let mut report = pipe::Receiver::from_owned_fd(report)?;
     let problem = match timeout(START_LIMIT, report.read_to_end(&mut text)).await {

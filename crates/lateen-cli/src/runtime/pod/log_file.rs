@@ -1,7 +1,7 @@
-//! What containers write: into a file that is put aside when it is large, the oldest being dropped.
+//! What containers write, each line with its time: into a file that is put aside when it is large, the oldest being
+//! dropped, and when the container is started again.
 
-use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,27 @@ const MAX_FILE: u64 = 10 << 20;
 /// So many files are kept beside the one being written.
 const KEPT: u32 = 2;
 
+/// Bytes of the time at the beginning of a line, with the space behind it: `2026-11-27T12:00:00.000000Z `.
+pub(crate) const STAMP: usize = 28;
+/// The longest end of a file that is looked at for its last lines.
+const MAX_END: u64 = 1 << 20;
+
+/// What a line looks like in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As it was written.
+    Plain,
+    /// Behind its time.
+    Timed,
+}
+
 /// Copies a pipe into `path` until all who write into it are gone. What cannot be written is dropped: a full disk must
 /// not stop a container.
-pub(crate) async fn collect(output: OwnedFd, path: PathBuf) {
+pub(crate) async fn collect(output: OwnedFd, path: PathBuf, form: Form) {
     let Ok(mut output) = pipe::Receiver::from_owned_fd(output) else { return };
     let mut log = None;
     let mut buffer = vec![0; 64 << 10];
+    let (mut stamped, mut at_start) = (Vec::new(), true);
     loop {
         let length = match output.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
@@ -29,15 +44,34 @@ pub(crate) async fn collect(output: OwnedFd, path: PathBuf) {
             log = open(&path).await.ok();
         }
         let Some((file, written)) = &mut log else { continue };
-        if file.write_all(&buffer[..length]).await.is_err() || file.flush().await.is_err() {
+        let bytes = match form {
+            Form::Plain => &buffer[..length],
+            Form::Timed => {
+                stamped.clear();
+                stamp(&buffer[..length], &mut at_start, &mut stamped);
+                stamped.as_slice()
+            }
+        };
+        if file.write_all(bytes).await.is_err() || file.flush().await.is_err() {
             log = None;
             continue;
         }
-        *written += length as u64;
+        *written += bytes.len() as u64;
         if *written >= MAX_FILE {
             log = None;
             rotate(&path).await;
         }
+    }
+}
+
+fn stamp(bytes: &[u8], at_start: &mut bool, out: &mut Vec<u8>) {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ ").to_string();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if *at_start {
+            out.extend_from_slice(now.as_bytes());
+        }
+        out.extend_from_slice(line);
+        *at_start = line.ends_with(b"\n");
     }
 }
 
@@ -58,29 +92,53 @@ async fn rotate(path: &Path) {
     let _ = tokio::fs::rename(path, numbered(1)).await;
 }
 
-/// The last `count` lines of a file, reading at most its last megabyte.
-pub(crate) fn tail(path: &Path, count: usize) -> io::Result<String> {
-    let mut file = File::open(path)?;
+/// The file of the run before the last restart.
+pub(crate) fn previous(path: &Path) -> PathBuf {
+    path.with_extension("previous.log")
+}
+
+/// Makes the file of a run that has ended the previous one.
+pub(crate) fn put_aside(path: &Path) {
+    // What was put aside for its size is older still.
+    for number in 1..=KEPT {
+        let _ = fs::remove_file(format!("{}.{number}", path.display()));
+    }
+    let _ = fs::rename(path, previous(path));
+}
+
+/// Where the last `count` lines of a file begin, looking at most at its last megabyte.
+pub(crate) fn start_of_last(file: &mut File, count: usize) -> io::Result<u64> {
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(1 << 20)))?;
+    let from = length.saturating_sub(MAX_END);
+    file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(MAX_END).read_to_end(&mut bytes)?;
+    let mut starts = vec![0];
+    starts.extend(bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1));
+    // No line begins behind the last line's end.
+    if starts.last() == Some(&bytes.len()) {
+        starts.pop();
+    }
+    let start = match count.checked_sub(1) {
+        Some(before) => starts.iter().rev().nth(before).copied().unwrap_or(0),
+        None => bytes.len(),
+    };
+    Ok(from + start as u64)
+}
+
+/// The last `count` lines of a file, without times.
+pub(crate) fn tail(path: &Path, count: usize, form: Form) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let start = start_of_last(&mut file, count)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_END).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let mut last: VecDeque<&str> = VecDeque::with_capacity(count.min(1024));
-    for line in text.lines() {
-        if last.len() == count {
-            last.pop_front();
-        }
-        if count > 0 {
-            last.push_back(line);
-        }
-    }
-    let mut out = String::new();
-    for line in last {
-        out.push_str(line);
-        out.push('\n');
-    }
-    Ok(out)
+    let line = |line: &str| match form {
+        Form::Plain => format!("{line}\n"),
+        Form::Timed => format!("{}\n", line.get(STAMP..).unwrap_or_default()),
+    };
+    Ok(text.lines().map(line).collect())
 }
 
 #[cfg(test)]
@@ -93,10 +151,35 @@ mod tests {
     fn the_last_lines_are_taken() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
-        assert_eq!(tail(&path, 2).unwrap(), "two\nthree\n");
-        assert_eq!(tail(&path, 9).unwrap(), "one\ntwo\nthree\n");
-        assert_eq!(tail(&path, 0).unwrap(), "");
+        fs::write(&path, "one\ntwo\nthree\n").unwrap();
+        assert_eq!(tail(&path, 2, Form::Plain).unwrap(), "two\nthree\n");
+        assert_eq!(tail(&path, 9, Form::Plain).unwrap(), "one\ntwo\nthree\n");
+        assert_eq!(tail(&path, 0, Form::Plain).unwrap(), "");
+        fs::write(&path, "").unwrap();
+        assert_eq!(tail(&path, 2, Form::Plain).unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn lines_get_their_time_once_and_a_run_that_ended_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.log");
+        for run in ["first", "second"] {
+            put_aside(&path);
+            let (reader, mut writer) = io::pipe().unwrap();
+            let collecting = tokio::spawn(collect(reader.into(), path.clone(), Form::Timed));
+            for piece in [run, " on", "e\ntwo\n", "half"] {
+                writer.write_all(piece.as_bytes()).unwrap();
+                tokio::task::yield_now().await;
+            }
+            drop(writer);
+            collecting.await.unwrap();
+        }
+        assert_eq!(tail(&path, 9, Form::Timed).unwrap(), "second one\ntwo\nhalf\n");
+        assert_eq!(tail(&previous(&path), 9, Form::Timed).unwrap(), "first one\ntwo\nhalf\n");
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines() {
+            line[..STAMP - 1].parse::<jiff::Timestamp>().unwrap();
+        }
     }
 
     #[tokio::test]
@@ -104,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ns/pod/app.log");
         let (reader, mut writer) = io::pipe().unwrap();
-        let collecting = tokio::spawn(collect(reader.into(), path.clone()));
+        let collecting = tokio::spawn(collect(reader.into(), path.clone(), Form::Plain));
         let writing = tokio::task::spawn_blocking(move || {
             let block = vec![b'x'; 1 << 20];
             for _ in 0..45 {
@@ -113,7 +196,7 @@ mod tests {
         });
         writing.await.unwrap();
         collecting.await.unwrap();
-        let length = |name: &str| std::fs::metadata(path.with_file_name(name)).map(|file| file.len());
+        let length = |name: &str| fs::metadata(path.with_file_name(name)).map(|file| file.len());
         assert!(length("app.log.1").unwrap() >= MAX_FILE && length("app.log.2").unwrap() >= MAX_FILE);
         assert!(length("app.log.3").is_err(), "the oldest is dropped");
         assert!(length("app.log").unwrap() < MAX_FILE);

@@ -15,16 +15,17 @@ use super::Api;
 const PAGE: &str = include_str!("index.html");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
+const ICON: &str = include_str!("icon.svg");
 
 /// Nothing but our own files may run in the page, and nobody may frame it.
-const POLICY: &str =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-ancestors 'none'";
 
 pub(super) fn pages() -> Router<Arc<Api>> {
     Router::new()
         .route("/", get(|| async { page("text/html; charset=utf-8", PAGE) }))
         .route("/style.css", get(|| async { page("text/css; charset=utf-8", STYLE) }))
         .route("/script.js", get(|| async { page("text/javascript; charset=utf-8", SCRIPT) }))
+        .route("/icon.svg", get(|| async { page("image/svg+xml", ICON) }))
 }
 
 fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {

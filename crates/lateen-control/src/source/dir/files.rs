@@ -51,18 +51,16 @@ impl FileSet {
         self.objects().find(|object| object.key() == *key).map(content)
     }
 
-    /// Folders whose events tell of changes here.
-    pub(super) fn folders(&self) -> Vec<&Path> {
-        let folder = |path: &'_ PathBuf| path.is_dir();
-        self.paths
-            .iter()
-            .map(|path| match path.parent() {
-                _ if folder(path) => path.as_path(),
-                Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-                Some(parent) => parent,
-                None => path.as_path(),
-            })
-            .collect()
+    /// Folders whose events tell of changes here: those of the paths, and those of the files that links lead to.
+    pub(super) fn folders(&self) -> Vec<PathBuf> {
+        let parent = |path: &Path| match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+            Some(parent) => parent.to_owned(),
+            None => path.to_owned(),
+        };
+        let own = self.paths.iter().map(|path| if path.is_dir() { path.clone() } else { parent(path) });
+        let links = self.files.keys().filter(|(_, file)| file.is_symlink());
+        own.chain(links.filter_map(|(_, file)| Some(parent(&file.canonicalize().ok()?)))).collect()
     }
 
     /// Reads everything again.
@@ -85,6 +83,8 @@ impl FileSet {
             let file = self.files.entry(key).or_default();
             match read_text(&path) {
                 Ok(text) => file.update(&path, text),
+                // Removed since its folder was listed, which is looked at again.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.paths.contains(&path) => {}
                 Err(error) => {
                     file.text = None;
                     file.diagnostics = vec![unreadable(&path, &error.to_string())];
@@ -175,5 +175,25 @@ pub(super) fn unreadable(path: &Path, reason: &str) -> Diagnostic {
         field: String::new(),
         message: format!("cannot be read: {reason}"),
         help: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_that_a_link_leads_to_is_watched_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (input, elsewhere) = (root.join("input"), root.join("elsewhere"));
+        for folder in [&input, &elsewhere] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        std::fs::write(elsewhere.join("a.yaml"), "").unwrap();
+        std::os::unix::fs::symlink("../elsewhere/a.yaml", input.join("a.yaml")).unwrap();
+        let mut files = FileSet::new(vec![input.clone()]);
+        files.read();
+        assert_eq!(files.folders(), [input, elsewhere]);
     }
 }

@@ -9,14 +9,14 @@ mod applied;
 mod files;
 mod merge;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use lateen_api::diagnostic::code;
 use lateen_api::{Diagnostic, Object, ObjectKey, Severity, parse_documents, validate};
 use notify::{RecursiveMode, Watcher as _};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::store::Writer;
@@ -73,12 +73,17 @@ pub enum WriteError {
     Failed(String),
 }
 
-/// A text to apply.
+/// YAML documents, and what to call them in origins and diagnostics.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Text {
+    pub file: String,
+    pub text: String,
+}
+
+/// Texts to apply.
 #[derive(Debug, Clone, Default)]
 pub struct Apply {
-    pub text: String,
-    /// What to call the text in origins and diagnostics.
-    pub name: String,
+    pub texts: Vec<Text>,
     /// For objects that name no namespace.
     pub namespace: String,
     /// Say what would happen.
@@ -250,13 +255,13 @@ impl Reader {
     /// replace files.
     fn watch(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
-        let wanted: Vec<&Path> =
-            self.files.folders().into_iter().chain([self.applied.folder()]).chain(self.pods.folders()).collect();
+        let applied = self.applied.folder().to_owned();
+        let wanted = self.files.folders().into_iter().chain([applied]).chain(self.pods.folders());
         self.watched.retain(|folder| folder.exists());
         for folder in wanted {
-            if !self.watched.iter().any(|watched| watched == folder) {
-                match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                    Ok(()) => self.watched.push(folder.to_owned()),
+            if !self.watched.contains(&folder) {
+                match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                    Ok(()) => self.watched.push(folder),
                     Err(error) => tracing::debug!(folder = %folder.display(), %error, "folder cannot be watched"),
                 }
             }
@@ -265,12 +270,16 @@ impl Reader {
 
     fn apply(&mut self, apply: &Apply) -> Result<Written, WriteError> {
         let namespace = if apply.namespace.is_empty() { DEFAULT_NAMESPACE } else { &apply.namespace };
-        let name = if apply.name.is_empty() { "applied" } else { &apply.name };
-        let parsed = parse_documents(name, &apply.text, namespace);
-        let mut diagnostics = parsed.diagnostics;
-        for (index, object) in parsed.objects.iter().enumerate() {
+        let (mut objects, mut diagnostics) = (Vec::new(), Vec::new());
+        for Text { file, text } in &apply.texts {
+            let file = if file.is_empty() { "applied" } else { file };
+            let parsed = parse_documents(file, text, namespace);
+            objects.extend(parsed.objects);
+            diagnostics.extend(parsed.diagnostics);
+        }
+        for (index, object) in objects.iter().enumerate() {
             diagnostics.extend(validate(object));
-            if let Some(first) = parsed.objects[..index].iter().find(|first| first.key() == object.key()) {
+            if let Some(first) = objects[..index].iter().find(|first| first.key() == object.key()) {
                 diagnostics.push(merge::duplicate(object, first));
             }
             if !applied::is_file_name(&object.key()) {
@@ -281,7 +290,7 @@ impl Reader {
             return Err(WriteError::Invalid(diagnostics));
         }
         let mut results = Vec::new();
-        for object in parsed.objects {
+        for object in objects {
             let key = object.key();
             let action = match self.merged.get(&key) {
                 None => "created",

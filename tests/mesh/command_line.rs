@@ -1,0 +1,170 @@
+//! The commands on a running mesh: what somebody with kubectl in their fingers types.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use lateen_testing::eventually;
+use serde_json::Value;
+
+use crate::running::Mesh;
+
+const RULE: &str = "\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: details, labels: {team: books}}
+spec: {host: details}
+";
+
+/// One mesh for all steps: each step leaves it as it found it.
+#[tokio::test]
+async fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
+    let mesh = Mesh::up();
+    objects_are_shown_applied_and_deleted_as_by_kubectl(&mesh);
+    what_is_wrong_in_a_call_is_told_with_what_to_do(&mesh);
+    the_state_of_things_can_be_read_by_programs(&mesh);
+    a_saved_mistake_is_shown_and_goes_when_it_is_mended(&mesh).await;
+    a_stopped_proxy_is_named(&mesh);
+}
+
+fn status(mesh: &Mesh) -> Value {
+    serde_json::from_str(&mesh.run(&["status", "-o", "json"])).expect("status is JSON")
+}
+
+fn state_dir(mesh: &Mesh) -> PathBuf {
+    PathBuf::from(status(mesh)["stateDir"].as_str().expect("a path"))
+}
+
+/// Exit code and complaints.
+fn refused(mesh: &Mesh, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(lateen_tests::program("lateen"));
+    command.args(arguments).env("LATEEN_STATE_DIR", state_dir(mesh)).current_dir(lateen_tests::root());
+    let output = command.output().expect("lateen can be run");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn objects_are_shown_applied_and_deleted_as_by_kubectl(mesh: &Mesh) {
+    let folder = PathBuf::from(mesh.write("empty", "")).with_file_name("rules");
+    std::fs::create_dir_all(folder.join("deeper")).expect("folders can be made");
+    let folder = folder.display().to_string();
+    let file = mesh.write("rules/details.yaml", RULE);
+    mesh.write("rules/deeper/ratings.yaml", &RULE.replace("details", "ratings").replace("books", "stars"));
+    mesh.write("rules/.hidden.yaml", "nonsense");
+    mesh.write("rules/notes.txt", "nonsense");
+    let said = mesh.run(&["apply", "-f", &folder]);
+    assert_eq!(said, "destinationrule.networking.istio.io/details created\n");
+    let said = mesh.run(&["apply", "-R", "-f", &folder, "--wait"]);
+    assert!(said.contains("/details unchanged\n") && said.contains("/ratings created\n"), "{said}");
+    assert!(said.contains("7/7 proxies live in ") && !said.contains(" 0 ms") && !said.contains("0.0 s"), "{said}");
+    // An object remembers the file and the line that it came from.
+    let shown = mesh.run(&["get", "dr", "details", "-o", "yaml"]);
+    assert!(shown.contains(&format!("lateen.dev/origin: {file}:1")), "{shown}");
+
+    let table = mesh.run(&["get", "dr"]);
+    assert!(table.starts_with("NAME ") && table.lines().count() == 4, "reviews' is in the sample: {table}");
+    let names = |arguments: &[&str]| mesh.run(&[arguments, &["-o", "name"]].concat());
+    assert_eq!(names(&["get", "dr", "-l", "team in (books)"]), "destinationrule.networking.istio.io/details\n");
+    assert_eq!(
+        names(&["get", "dr/ratings", "svc/details"]),
+        "destinationrule.networking.istio.io/ratings\nservice/details\n"
+    );
+    let several = mesh.run(&["get", "all,vs"]);
+    for part in [
+        "pod/details-v1-",
+        "deployment.apps/reviews-v3",
+        "service/ratings",
+        "virtualservice.networking.istio.io/bookinfo",
+    ] {
+        assert!(several.contains(part), "{part} is missing:\n{several}");
+    }
+    assert!(mesh.run(&["get", "deploy", "details-v1"]).contains("1/1"));
+
+    let said = mesh.run(&["delete", "dr", "details", "ratings", "--wait"]);
+    assert_eq!(said.matches(" deleted\n").count(), 2, "{said}");
+    assert_eq!(mesh.run(&["delete", "dr", "details", "--ignore-not-found"]), "");
+}
+
+fn what_is_wrong_in_a_call_is_told_with_what_to_do(mesh: &Mesh) {
+    for (arguments, code, said) in [
+        (&["get", "virtualservce"][..], 2, "there is no kind `virtualservce`, did you mean `virtualservice`?"),
+        (&["get", "svc", "review"], 1, "service/review not found in namespace default, did you mean `reviews`?"),
+        (&["get", "deploy", "istio-ingressgateway"], 1, "; there is one in -n istio-system"),
+        (&["get", "po", "-l", "app in reviews"], 2, "is no condition on labels"),
+        (&["delete", "vs"], 2, "say which ones: by name, by labels (-l), or --all"),
+        (&["delete", "vs", "nobody"], 1, "virtualservice.networking.istio.io/nobody not found"),
+        (&["apply", "-f", "no-such-file.yaml"], 1, "read no-such-file.yaml"),
+        (&["exec", "deploy/reviews", "--", "true"], 1, "did you mean `reviews-v1`?"),
+        (&["logs", "detials-v1"], 1, "did you mean `details-v1`?"),
+        (&["logs", "svc/details"], 1, "a pod is named by its own name, pod/NAME, or deploy/NAME"),
+    ] {
+        let (got, errors) = refused(mesh, arguments);
+        assert!(got == Some(code) && errors.contains(said), "{arguments:?}: {got:?} {errors}");
+    }
+}
+
+fn the_state_of_things_can_be_read_by_programs(mesh: &Mesh) {
+    let status = status(mesh);
+    let pods = status["pods"].as_array().expect("pods are a list");
+    assert!(pods.len() == 8 && pods.iter().all(|pod| pod["ready"] == true), "{status:#}");
+    assert_eq!((&status["running"], &status["controlPlane"]), (&true.into(), &"answers".into()), "{status:#}");
+    let proxies: Value =
+        serde_json::from_str(&mesh.run(&["proxy-status", "-o", "json"])).expect("proxy-status is JSON");
+    let proxies = proxies["proxies"].as_array().expect("proxies are a list");
+    assert!(proxies.len() == 7 && proxies.iter().all(|proxy| proxy["state"] == "synced"));
+}
+
+/// A mistake is told with its line underlined, by `lateen up` when a file is saved, and by `status`.
+async fn a_saved_mistake_is_shown_and_goes_when_it_is_mended(mesh: &Mesh) {
+    let input = PathBuf::from(mesh.write("empty", "")).with_file_name("outsider.yaml");
+    let text = std::fs::read_to_string(&input).expect("the input is there");
+    let log = state_dir(mesh).join("logs/up.log");
+    let log = || std::fs::read_to_string(&log).expect("the log is there");
+    let line = text.lines().count() + 5;
+    let underlined = format!("\n  {line} | spec: {{hots: details}}\n");
+    let wrong = format!("{text}---\n{}", RULE.replace("host:", "hots:"));
+    for save in [write_over, replace] {
+        let before = log().len();
+        let since = || log()[before..].to_owned();
+        save(&input, &wrong);
+        let told = eventually("the mistake is told", async || {
+            let said = since();
+            (said.contains("unknown field `hots`") && said.contains("^^^^ host\n")).then_some(said)
+        });
+        let told = told.await;
+        assert!(told.contains(&underlined), "{told}");
+        let status = mesh.run(&["status"]);
+        assert!(status.contains("1 problem\n") && status.contains(&underlined), "{status}");
+        save(&input, &text);
+        eventually("it is solved", async || since().contains("solved: ").then_some(())).await;
+        assert!(mesh.run(&["status"]).contains("no problems"));
+    }
+}
+
+/// As editors do that open the file and write into it, with a moment when half of it is there.
+fn write_over(path: &Path, text: &str) {
+    std::fs::write(path, &text[..text.len() / 2]).expect("the input can be written");
+    std::fs::write(path, text).expect("the input can be written");
+}
+
+/// As editors do that write another file first.
+fn replace(path: &Path, text: &str) {
+    let draft = path.with_file_name(".outsider.yaml.swp");
+    std::fs::write(&draft, text).expect("a file can be written");
+    std::fs::rename(draft, path).expect("files can be renamed");
+}
+
+fn a_stopped_proxy_is_named(mesh: &Mesh) {
+    let proxies = mesh.run(&["get", "pods", "-l", "app=ratings", "-o", "name"]);
+    let ratings = proxies.trim().trim_start_matches("pod/").to_owned();
+    let signal = |name: &str| {
+        let script = format!("kill -{name} $(pgrep -x lateen-proxy)");
+        mesh.run(&["exec", &ratings, "-c", "istio-proxy", "--", "sh", "-c", &script]);
+    };
+    let file = mesh.write("details.yaml", RULE);
+    signal("STOP");
+    let (code, errors) = refused(mesh, &["apply", "--wait", "--timeout", "1", "-f", &file]);
+    signal("CONT");
+    let named = format!("{ratings}.default: has not acknowledged it yet");
+    assert!(code == Some(1) && errors.contains(&named), "{code:?} {errors}");
+    assert!(!errors.contains("reviews-v1"), "only that one: {errors}");
+    mesh.run(&["delete", "-f", &file, "--wait"]);
+}
