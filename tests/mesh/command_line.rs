@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lateen_testing::eventually;
+use lateen_testing::eventually::eventually;
 use serde_json::Value;
 
 use crate::running::Mesh;
@@ -24,6 +24,7 @@ async fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
     the_state_of_things_can_be_read_by_programs(&mesh);
     a_saved_mistake_is_shown_and_goes_when_it_is_mended(&mesh).await;
     a_stopped_proxy_is_named(&mesh);
+    what_is_suggested_works_when_pasted(&mesh);
 }
 
 fn status(mesh: &Mesh) -> Value {
@@ -167,4 +168,26 @@ fn a_stopped_proxy_is_named(mesh: &Mesh) {
     assert!(code == Some(1) && errors.contains(&named), "{code:?} {errors}");
     assert!(!errors.contains("reviews-v1"), "only that one: {errors}");
     mesh.run(&["delete", "-f", &file, "--wait"]);
+}
+
+/// In another terminal: somewhere else, without this one's environment. The last command ends the mesh.
+fn what_is_suggested_works_when_pasted(mesh: &Mesh) {
+    let log = std::fs::read_to_string(state_dir(mesh).join("logs/up.log")).expect("the log is there");
+    let (_, suggested) = log.split_once("Try in another terminal:").expect("something is suggested");
+    let commands: Vec<&str> = suggested.lines().map(str::trim).filter(|line| line.contains("--state-dir")).collect();
+    let names: Vec<&str> = commands.iter().filter_map(|command| command.split(' ').nth(1)).collect();
+    assert_eq!(names, ["apply", "apply", "apply", "exec", "apply", "status", "down"], "{suggested}");
+    for command in commands {
+        let output = Command::new("sh").args(["-c", command]).current_dir("/").env_remove("LATEEN_STATE_DIR").output();
+        let output = output.expect("there is a shell");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{command}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        let expected = match command.split(' ').nth(1) {
+            Some("apply") => "7/7 proxies live in ",
+            Some("exec") => "RBAC: access denied",
+            Some("status") => "no problems",
+            _ => "the mesh is down",
+        };
+        assert!(said.contains(expected), "{command}: {said}");
+    }
 }

@@ -79,14 +79,17 @@ enum Command {
 /// Where the mesh on this machine keeps its state.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct StateOption {
-    /// Directory of the mesh's state [default: $XDG_RUNTIME_DIR/lateen, /run/lateen or /tmp/lateen-<uid>].
-    #[arg(long, env = "LATEEN_STATE_DIR", value_name = "DIR")]
+    /// Directory of the mesh's state [default: $LATEEN_STATE_DIR, $XDG_RUNTIME_DIR/lateen, /run/lateen or
+    /// /tmp/lateen-<uid>].
+    #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
 
 impl StateOption {
     pub(crate) fn open(&self) -> anyhow::Result<StateDir> {
-        StateDir::choose(self.state_dir.as_deref())
+        // Not clap's business: its usage lines would ask for the option where the variable is set.
+        let variable = std::env::var_os("LATEEN_STATE_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+        StateDir::choose(self.state_dir.as_ref().or(variable.as_ref()).map(PathBuf::as_path))
     }
 }
 
