@@ -179,9 +179,9 @@ fn told(mesh: &Mesh, since: usize, start: &str, parts: &[&str], about: &str) -> 
         let new = log.get(since..)?;
         let at = new.match_indices(start).map(|(at, _)| at);
         let mut found = at.filter(|at| {
-            // A help is on a line of its own, below.
-            let two_lines: Vec<&str> = new[*at..].lines().take(2).collect();
-            parts.iter().all(|part| two_lines.join("\n").contains(part))
+            // Below are the line itself, what underlines it, and a help.
+            let lines: Vec<&str> = new[*at..].lines().take(4).collect();
+            parts.iter().all(|part| lines.join("\n").contains(part))
         });
         found.next().map(|at| new[at..].to_owned())
     };

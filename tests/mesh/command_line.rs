@@ -1,9 +1,9 @@
 //! The commands on a running mesh: what somebody with kubectl in their fingers types.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use lateen_testing::eventually::eventually;
+use lateen_testing::eventually::eventually_blocking;
 use serde_json::Value;
 
 use crate::running::Mesh;
@@ -16,13 +16,13 @@ spec: {host: details}
 ";
 
 /// One mesh for all steps: each step leaves it as it found it.
-#[tokio::test]
-async fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
+#[test]
+fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
     let mesh = Mesh::up();
     objects_are_shown_applied_and_deleted_as_by_kubectl(&mesh);
     what_is_wrong_in_a_call_is_told_with_what_to_do(&mesh);
     the_state_of_things_can_be_read_by_programs(&mesh);
-    a_saved_mistake_is_shown_and_goes_when_it_is_mended(&mesh).await;
+    a_saved_mistake_is_shown_and_goes_when_it_is_mended(&mesh);
     a_stopped_proxy_is_named(&mesh);
     what_is_suggested_works_when_pasted(&mesh);
 }
@@ -31,20 +31,14 @@ fn status(mesh: &Mesh) -> Value {
     serde_json::from_str(&mesh.run(&["status", "-o", "json"])).expect("status is JSON")
 }
 
-fn state_dir(mesh: &Mesh) -> PathBuf {
-    PathBuf::from(status(mesh)["stateDir"].as_str().expect("a path"))
-}
-
 /// Exit code and complaints.
 fn refused(mesh: &Mesh, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(lateen_tests::program("lateen"));
-    command.args(arguments).env("LATEEN_STATE_DIR", state_dir(mesh)).current_dir(lateen_tests::root());
-    let output = command.output().expect("lateen can be run");
+    let output = mesh.lateen(arguments).output().expect("lateen can be run");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 fn objects_are_shown_applied_and_deleted_as_by_kubectl(mesh: &Mesh) {
-    let folder = PathBuf::from(mesh.write("empty", "")).with_file_name("rules");
+    let folder = mesh.folder().join("rules");
     std::fs::create_dir_all(folder.join("deeper")).expect("folders can be made");
     let folder = folder.display().to_string();
     let file = mesh.write("rules/details.yaml", RULE);
@@ -114,28 +108,25 @@ fn the_state_of_things_can_be_read_by_programs(mesh: &Mesh) {
 }
 
 /// A mistake is told with its line underlined, by `lateen up` when a file is saved, and by `status`.
-async fn a_saved_mistake_is_shown_and_goes_when_it_is_mended(mesh: &Mesh) {
-    let input = PathBuf::from(mesh.write("empty", "")).with_file_name("outsider.yaml");
+fn a_saved_mistake_is_shown_and_goes_when_it_is_mended(mesh: &Mesh) {
+    let input = mesh.folder().join("outsider.yaml");
     let text = std::fs::read_to_string(&input).expect("the input is there");
-    let log = state_dir(mesh).join("logs/up.log");
-    let log = || std::fs::read_to_string(&log).expect("the log is there");
     let line = text.lines().count() + 5;
     let underlined = format!("\n  {line} | spec: {{hots: details}}\n");
     let wrong = format!("{text}---\n{}", RULE.replace("host:", "hots:"));
     for save in [write_over, replace] {
-        let before = log().len();
-        let since = || log()[before..].to_owned();
+        let before = mesh.log().len();
+        let since = || mesh.log()[before..].to_owned();
         save(&input, &wrong);
-        let told = eventually("the mistake is told", async || {
+        let told = eventually_blocking("the mistake is told", || {
             let said = since();
             (said.contains("unknown field `hots`") && said.contains("^^^^ host\n")).then_some(said)
         });
-        let told = told.await;
         assert!(told.contains(&underlined), "{told}");
         let status = mesh.run(&["status"]);
         assert!(status.contains("1 problem\n") && status.contains(&underlined), "{status}");
         save(&input, &text);
-        eventually("it is solved", async || since().contains("solved: ").then_some(())).await;
+        eventually_blocking("it is solved", || since().contains("solved: ").then_some(()));
         assert!(mesh.run(&["status"]).contains("no problems"));
     }
 }
@@ -172,7 +163,7 @@ fn a_stopped_proxy_is_named(mesh: &Mesh) {
 
 /// In another terminal: somewhere else, without this one's environment. The last command ends the mesh.
 fn what_is_suggested_works_when_pasted(mesh: &Mesh) {
-    let log = std::fs::read_to_string(state_dir(mesh).join("logs/up.log")).expect("the log is there");
+    let log = mesh.log();
     let (_, suggested) = log.split_once("Try in another terminal:").expect("something is suggested");
     let commands: Vec<&str> = suggested.lines().map(str::trim).filter(|line| line.contains("--state-dir")).collect();
     let names: Vec<&str> = commands.iter().filter_map(|command| command.split(' ').nth(1)).collect();

@@ -27,10 +27,15 @@ pub(crate) fn told(finding: &Diagnostic) -> String {
     told_of(finding, text.as_deref())
 }
 
+/// The finding in one line.
+pub(crate) fn headline(finding: &Diagnostic) -> String {
+    Diagnostic { file: shown_path(&finding.file), help: None, ..finding.clone() }.to_string()
+}
+
 /// The finding with its line of a text.
 pub(crate) fn told_of(finding: &Diagnostic, text: Option<&str>) -> String {
     let style = if finding.is_error() { ERROR } else { WARNING };
-    let head = Diagnostic { file: shown_path(&finding.file), help: None, ..finding.clone() }.to_string();
+    let head = headline(finding);
     let mut told = match head.split_once(": ") {
         Some((place, what)) => format!("{place}: {style}{what}{PLAIN}"),
         None => head,

@@ -1,6 +1,6 @@
 //! Problems of the configuration, told when they come and when they go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ const MAX_LINES: usize = 20;
 pub(super) fn start(node: &Arc<Node>) {
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        let mut told: BTreeSet<String> = BTreeSet::new();
+        // Each with what it was, for when it is no more.
+        let mut told: BTreeMap<String, Diagnostic> = BTreeMap::new();
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
         let mut ticks = tokio::time::interval(PERIOD);
         loop {
@@ -36,18 +37,18 @@ pub(super) fn start(node: &Arc<Node>) {
             let is_starting = is_starting(&node);
             let mut new: Vec<(String, Diagnostic)> = now
                 .iter()
-                .filter(|(text, finding)| seen[*text] >= patience(finding, is_starting) && !told.contains(*text))
+                .filter(|(text, finding)| seen[*text] >= patience(finding, is_starting) && !told.contains_key(*text))
                 .map(|(text, finding)| (text.clone(), finding.clone()))
                 .collect();
             new.sort_by(|(_, one), (_, other)| {
                 (&one.file, one.line, one.column).cmp(&(&other.file, other.line, other.column))
             });
             tell(&node, &new).await;
-            for text in told.iter().filter(|text| !now.contains_key(*text)).take(MAX_LINES) {
-                node.tell(Event::Solved { text: excerpt::shown_path(text.lines().next().unwrap_or_default()) });
+            for (_, finding) in told.iter().filter(|(text, _)| !now.contains_key(*text)).take(MAX_LINES) {
+                node.tell(Event::Solved { text: excerpt::headline(finding) });
             }
-            told.retain(|text| now.contains_key(text));
-            told.extend(new.into_iter().map(|(text, _)| text));
+            told.retain(|text, _| now.contains_key(text));
+            told.extend(new);
             node.told.send_modify(|rounds| *rounds += 1);
         }
     });
