@@ -2,7 +2,7 @@
 //!
 //! TLS 1.3 preferred and 1.2 allowed, X25519MLKEM768 first, one provider (aws-lc-rs) named in each configuration.
 
-mod verify;
+pub mod verify;
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::{Identity, TrustBundle};
-use verify::{MeshClients, MeshServers};
+use verify::{Clients, Servers};
 
 /// Sessions that a client remembers, per configuration.
 const SESSIONS: usize = 256;
@@ -66,7 +66,7 @@ pub fn mesh_client(
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsError> {
     let provider = provider();
-    let verifier = MeshServers::new(trust.store(), expected, Arc::clone(&provider));
+    let verifier = Servers::new(Some(trust.store()), expected, Arc::clone(&provider));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -94,7 +94,7 @@ pub fn mesh_server(
     };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(MeshClients::new(chain, expected)))
+        .with_client_cert_verifier(Arc::new(Clients::new(chain, expected)))
         .with_single_cert(identity.chain().to_vec(), identity.key().clone_key())?;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)

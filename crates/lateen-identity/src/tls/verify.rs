@@ -1,5 +1,6 @@
-//! Checking mesh peers: the chain as always, then the SPIFFE ids instead of a host name.
+//! Checking peers: the chain as always, then the names in the certificate by rules of the caller's instead of a host name.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,34 +12,42 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use super::ExpectedPeer;
 use crate::PeerIdentity;
 
-impl ExpectedPeer {
-    fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+/// Which names a peer's certificate must have.
+pub trait Names: fmt::Debug + Send + Sync {
+    fn fit(&self, certificate: &CertificateDer<'_>) -> bool;
+}
+
+fn check(names: &impl Names, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    if names.fit(certificate) { Ok(()) } else { Err(CertificateError::NotValidForName.into()) }
+}
+
+impl Names for ExpectedPeer {
+    fn fit(&self, certificate: &CertificateDer<'_>) -> bool {
         let peer = PeerIdentity::of(certificate);
-        let fits = match self {
+        match self {
             Self::Sans(sans) => peer.uri_sans.iter().any(|name| sans.contains(name)),
             Self::TrustDomains(domains) => {
                 peer.spiffe_id().is_some_and(|id| domains.iter().any(|domain| domain == id.trust_domain()))
             }
-        };
-        if fits { Ok(()) } else { Err(CertificateError::NotValidForName.into()) }
+        }
     }
 }
 
-/// Checks servers.
+/// Checks servers. Without roots, any certificate with fitting names will do, as long as the peer has its key.
 #[derive(Debug)]
-pub(super) struct MeshServers {
-    roots: Arc<RootCertStore>,
-    expected: ExpectedPeer,
+pub struct Servers<N> {
+    roots: Option<Arc<RootCertStore>>,
+    names: N,
     provider: Arc<CryptoProvider>,
 }
 
-impl MeshServers {
-    pub(super) fn new(roots: Arc<RootCertStore>, expected: ExpectedPeer, provider: Arc<CryptoProvider>) -> Self {
-        Self { roots, expected, provider }
+impl<N: Names> Servers<N> {
+    pub fn new(roots: Option<Arc<RootCertStore>>, names: N, provider: Arc<CryptoProvider>) -> Self {
+        Self { roots, names, provider }
     }
 }
 
-impl ServerCertVerifier for MeshServers {
+impl<N: Names> ServerCertVerifier for Servers<N> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -47,15 +56,17 @@ impl ServerCertVerifier for MeshServers {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = rustls::server::ParsedCertificate::try_from(end_entity)?;
-        rustls::client::verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            &self.roots,
-            intermediates,
-            now,
-            self.provider.signature_verification_algorithms.all,
-        )?;
-        self.expected.check(end_entity)?;
+        if let Some(roots) = &self.roots {
+            let parsed = rustls::server::ParsedCertificate::try_from(end_entity)?;
+            rustls::client::verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                roots,
+                intermediates,
+                now,
+                self.provider.signature_verification_algorithms.all,
+            )?;
+        }
+        check(&self.names, end_entity)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -82,20 +93,20 @@ impl ServerCertVerifier for MeshServers {
     }
 }
 
-/// Checks clients.
+/// Checks clients: the chain by the library's verifier, then the names.
 #[derive(Debug)]
-pub(super) struct MeshClients {
+pub struct Clients<N> {
     chain: Arc<dyn ClientCertVerifier>,
-    expected: ExpectedPeer,
+    names: N,
 }
 
-impl MeshClients {
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, expected: ExpectedPeer) -> Self {
-        Self { chain, expected }
+impl<N: Names> Clients<N> {
+    pub fn new(chain: Arc<dyn ClientCertVerifier>, names: N) -> Self {
+        Self { chain, names }
     }
 }
 
-impl ClientCertVerifier for MeshClients {
+impl<N: Names> ClientCertVerifier for Clients<N> {
     fn offer_client_auth(&self) -> bool {
         self.chain.offer_client_auth()
     }
@@ -115,7 +126,7 @@ impl ClientCertVerifier for MeshClients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
-        self.expected.check(end_entity)?;
+        check(&self.names, end_entity)?;
         Ok(verified)
     }
 

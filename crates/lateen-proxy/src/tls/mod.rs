@@ -14,16 +14,18 @@ use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion
 use lateen_engine::config::{Candidate, ConfigError, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
+use lateen_identity::tls::verify::{Clients, Servers};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
 use material::Identity;
-use verify::{AnyPeer, Clients, Named, Servers};
+use verify::{Matched, Named};
 
 /// Why a context cannot be used, or a handshake failed.
 #[derive(Debug)]
@@ -209,10 +211,10 @@ impl TlsStore {
             return Ok(known.clone());
         }
         // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
-        let verifier: Arc<dyn ServerCertVerifier> = match &tls.common.validation {
-            None => Arc::new(AnyPeer::new(provider())),
-            Some(validation) => Arc::new(Servers::new(validation, self.roots(validation)?, provider())),
-        };
+        let validation = tls.common.validation.as_ref();
+        let roots = validation.map(|validation| self.roots(validation)).transpose()?.flatten();
+        let verifier: Arc<dyn ServerCertVerifier> =
+            Arc::new(Servers::new(roots, Matched::new(validation), provider()));
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&versions(&tls.common))
             .map_err(TlsError::new)?
@@ -245,7 +247,10 @@ impl TlsStore {
             None => builder.with_no_client_auth(),
             Some(validation) => {
                 let roots = self.roots(validation)?;
-                let clients = Clients::new(validation, roots, tls.require_client_certificate, provider())?;
+                let roots = roots.ok_or_else(|| TlsError::new("clients cannot be checked: trusted_ca is not there"))?;
+                let chain = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                let chain = if tls.require_client_certificate { chain } else { chain.allow_unauthenticated() };
+                let clients = Clients::new(chain.build().map_err(TlsError::new)?, Matched::new(Some(validation)));
                 builder.with_client_cert_verifier(Arc::new(clients))
             }
         };
