@@ -12,6 +12,7 @@ use envoy_types::pb::envoy::config::core::v3::{ApiConfigSource, ApiVersion, Conf
 use lateen_engine::config::cluster::{Cluster, UpstreamProtocol};
 use lateen_engine::config::{Snapshot, cluster::Discovery};
 use lateen_xds::client::{self, Backoff};
+use lateen_xds::server::Variant;
 
 use crate::config::{Applier, Dial, Subscriptions};
 
@@ -21,6 +22,7 @@ pub(super) struct Ads {
     subscriptions: Subscriptions,
     cluster: Arc<Cluster>,
     authority: String,
+    variant: Variant,
 }
 
 impl Ads {
@@ -45,8 +47,8 @@ impl Ads {
             }
         };
         match server {
-            Some((cluster, authority)) if complaints.0.is_empty() => {
-                Ok(Some(Self { node, subscriptions, cluster, authority }))
+            Some((cluster, authority, variant)) if complaints.0.is_empty() => {
+                Ok(Some(Self { node, subscriptions, cluster, authority, variant }))
             }
             _ => Err(complaints.0),
         }
@@ -55,7 +57,7 @@ impl Ads {
     /// Keeps the configuration up to date from now on.
     pub(super) fn start(self, mut applier: Applier) {
         applier.subscribe(self.subscriptions);
-        let dial = Dial::new(Arc::clone(applier.shared()), self.cluster, self.authority);
+        let dial = Dial::new(Arc::clone(applier.shared()), self.cluster, self.authority, self.variant);
         // Envoy's: `GrpcMuxContext`, 500 ms to 30 s.
         let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         tokio::spawn(client::run(self.node, dial, applier, backoff));
@@ -94,16 +96,21 @@ fn subscriptions(dynamic: &DynamicResources, complaints: &mut Complaints) -> Sub
     }
 }
 
-/// The cluster of the server, and how it is addressed.
+/// The cluster of the server, how it is addressed, and what it speaks.
 fn server(
     config: &ApiConfigSource,
     snapshot: &Snapshot,
     complaints: &mut Complaints,
-) -> Option<(Arc<Cluster>, String)> {
+) -> Option<(Arc<Cluster>, String, Variant)> {
     let at = |name: &str| format!("dynamic_resources.ads_config.{name}");
-    if config.api_type() != ApiType::DeltaGrpc {
-        complaints.add(&at("api_type"), "must be DELTA_GRPC");
-    }
+    let variant = match config.api_type() {
+        ApiType::DeltaGrpc => Variant::Delta,
+        ApiType::Grpc => Variant::StateOfTheWorld,
+        _ => {
+            complaints.add(&at("api_type"), "must be GRPC or DELTA_GRPC");
+            Variant::Delta
+        }
+    };
     if config.transport_api_version() != ApiVersion::V3 {
         complaints.add(&at("transport_api_version"), "must be V3");
     }
@@ -114,7 +121,8 @@ fn server(
         complaints.add(&at("grpc_services"), "must be exactly one");
         return None;
     };
-    target(service, snapshot, complaints)
+    let (cluster, authority) = target(service, snapshot, complaints)?;
+    Some((cluster, authority, variant))
 }
 
 fn target(service: &GrpcService, snapshot: &Snapshot, complaints: &mut Complaints) -> Option<(Arc<Cluster>, String)> {

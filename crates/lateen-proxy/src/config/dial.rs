@@ -12,6 +12,7 @@ use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::endpoint::{Endpoint, Health, HostAddress};
 use lateen_engine::message::Headers;
 use lateen_xds::client::{Connect, ConnectError, Connection};
+use lateen_xds::server::Variant;
 use tonic::transport;
 
 use crate::stream::Stream;
@@ -24,13 +25,14 @@ pub(crate) struct Dial {
     shared: Arc<Shared>,
     cluster: Arc<Cluster>,
     authority: String,
+    variant: Variant,
     /// Which host is next.
     turn: usize,
 }
 
 impl Dial {
-    pub(crate) fn new(shared: Arc<Shared>, cluster: Arc<Cluster>, authority: String) -> Self {
-        Self { shared, cluster, authority, turn: 0 }
+    pub(crate) fn new(shared: Arc<Shared>, cluster: Arc<Cluster>, authority: String, variant: Variant) -> Self {
+        Self { shared, cluster, authority, variant, turn: 0 }
     }
 
     /// The next host, of those that have an address.
@@ -50,6 +52,10 @@ impl Dial {
 }
 
 impl Connect for Dial {
+    fn variant(&self) -> Variant {
+        self.variant
+    }
+
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let host = self.host()?;
         let names = self.cluster.auto_names.as_ref().map(|auto| auto.of(&Headers::default(), &self.authority));

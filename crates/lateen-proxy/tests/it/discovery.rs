@@ -9,7 +9,7 @@ use lateen_testing::eventually::eventually;
 use lateen_testing::peer::Peer;
 use lateen_testing::upstream::Upstream;
 
-use crate::discovery_server::{Server, World, follower, http, tcp};
+use crate::discovery_server::{Server, World, follower, http, speaking, tcp};
 use crate::proxy::Proxy;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -189,4 +189,31 @@ async fn a_listener_that_goes_takes_nothing_new_and_lets_what_is_under_way_end()
     peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     assert_eq!(busy.response().await.status, 200);
     assert_eq!(busy.end().await, "");
+}
+
+#[tokio::test]
+async fn the_state_of_the_world_is_followed_alike() {
+    let (old, new) = (Upstream::start().await, Upstream::start().await);
+    let server = Server::start(world(old.address)).await;
+    let mut proxy = speaking("GRPC", server.address).await;
+    server.live(1).await;
+    proxy.address = proxy.listener("main").await.expect("it listens");
+    exchange(&mut proxy.connect().await, &old).await;
+
+    // More of everything, a refusal on the way, and less again.
+    let more = world(new.address).cluster("b", new.address, "").listener("more", &[tcp("b")]);
+    server.apply(more).await;
+    assert!(proxy.listener("more").await.is_some());
+    exchange(&mut proxy.connect().await, &new).await;
+    let told = server.refused(world(new.address).table("table", "match: {prefix: /}")).await;
+    assert!(told.contains("virtual_hosts[0].routes[0]"), "{told}");
+    exchange(&mut proxy.connect().await, &new).await;
+    server.apply(world(old.address)).await;
+    assert_eq!(proxy.listener("more").await, None);
+    assert!(!proxy.admin("/clusters").await.body.contains("b::"));
+    exchange(&mut proxy.connect().await, &old).await;
+
+    let server = server.stop().await.start().await;
+    server.apply(world(new.address)).await;
+    exchange(&mut proxy.connect().await, &new).await;
 }

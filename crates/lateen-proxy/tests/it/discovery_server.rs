@@ -238,12 +238,17 @@ impl lateen_xds::server::Proxy<Arc<World>> for Known {
 
 /// A proxy that follows the server at an address.
 pub(crate) async fn follower(server: SocketAddr) -> Proxy {
+    speaking("DELTA_GRPC", server).await
+}
+
+/// The same by the named form of the protocol.
+pub(crate) async fn speaking(api_type: &str, server: SocketAddr) -> Proxy {
     let bootstrap = format!(
         r#"
 node: {{id: sidecar~127.0.0.1~test.test~test.svc.cluster.local, cluster: test}}
 admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
 dynamic_resources:
-  ads_config: {{api_type: DELTA_GRPC, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: xds}}}}]}}
+  ads_config: {{api_type: {api_type}, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: xds}}}}]}}
   cds_config: {ADS}
   lds_config: {ADS}
 static_resources:

@@ -1,9 +1,10 @@
-//! The client's end: subscriptions over delta ADS, kept across reconnects, applied before they are acknowledged.
+//! The client's end: subscriptions over ADS of either variant, kept across reconnects, applied before they are acknowledged.
 //!
 //! [`State`] is the protocol without input, output or clock; [`run`] drives it over a channel that the caller connects.
 
 mod backoff;
 mod run;
+mod sotw;
 mod state;
 
 pub use backoff::Backoff;

@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
+use tonic::{Request, Streaming};
 
+use super::sotw::Translator;
 use super::{Backoff, Interest, Rejection, State, Update};
+use crate::server::Variant;
 
 /// A response may be this big.
 const RESPONSE_BYTES: usize = 256 << 20;
@@ -53,6 +59,11 @@ pub enum Status<'a> {
 /// A channel should have HTTP/2 keepalive on: a server that is gone without a word is noticed by nothing else.
 pub trait Connect: Send {
     fn connect(&mut self) -> impl Future<Output = Result<Connection, ConnectError>> + Send;
+
+    /// The form of the protocol that the server is to speak.
+    fn variant(&self) -> Variant {
+        Variant::Delta
+    }
 }
 
 /// A connection to the server.
@@ -88,9 +99,16 @@ pub async fn run(
     mut backoff: Backoff,
 ) -> std::convert::Infallible {
     let mut state = State::new(node);
+    let mut translator = Translator::default();
     loop {
         let reason = match tokio::time::timeout(CONNECTING, connect.connect()).await {
-            Ok(Ok(connection)) => speak(&mut state, connection, &mut handler, &mut backoff).await,
+            Ok(Ok(connection)) => {
+                let wire = match connect.variant() {
+                    Variant::Delta => Wire::Delta,
+                    Variant::StateOfTheWorld => Wire::StateOfTheWorld(&mut translator),
+                };
+                speak(&mut state, wire, connection, &mut handler, &mut backoff).await
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no connection within {} s", CONNECTING.as_secs()),
         };
@@ -100,27 +118,93 @@ pub async fn run(
     }
 }
 
+/// How requests and responses look on the wire.
+enum Wire<'a> {
+    Delta,
+    StateOfTheWorld(&'a mut Translator),
+}
+
+/// The requests' end of a stream.
+enum Requests {
+    Delta(mpsc::Sender<DeltaDiscoveryRequest>),
+    StateOfTheWorld(mpsc::Sender<DiscoveryRequest>),
+}
+
+/// The responses' end.
+enum Responses {
+    Delta(Streaming<DeltaDiscoveryResponse>),
+    StateOfTheWorld(Streaming<DiscoveryResponse>),
+}
+
+impl Wire<'_> {
+    /// Whether there was room for it. A closed queue: the stream has ended, which the next read tells better.
+    fn send(&mut self, requests: &Requests, request: DeltaDiscoveryRequest) -> bool {
+        let full = match (self, requests) {
+            (Self::StateOfTheWorld(translator), Requests::StateOfTheWorld(queue)) => {
+                matches!(queue.try_send(translator.request(request)), Err(TrySendError::Full(_)))
+            }
+            (_, Requests::Delta(queue)) => matches!(queue.try_send(request), Err(TrySendError::Full(_))),
+            (Self::Delta, Requests::StateOfTheWorld(_)) => {
+                unreachable!("a stream is opened in the form that is spoken")
+            }
+        };
+        !full
+    }
+
+    async fn receive(&mut self, responses: &mut Responses) -> Result<Option<DeltaDiscoveryResponse>, tonic::Status> {
+        match (self, responses) {
+            (Self::StateOfTheWorld(translator), Responses::StateOfTheWorld(stream)) => {
+                Ok(stream.message().await?.map(|response| translator.response(response)))
+            }
+            (_, Responses::Delta(stream)) => stream.message().await,
+            (Self::Delta, Responses::StateOfTheWorld(_)) => {
+                unreachable!("a stream is opened in the form that is spoken")
+            }
+        }
+    }
+}
+
 /// Speaks on one stream until it ends; returns why it did.
-async fn speak(state: &mut State, connection: Connection, handler: &mut impl Handler, backoff: &mut Backoff) -> String {
-    let (requests, queue) = mpsc::channel(REQUESTS);
+async fn speak(
+    state: &mut State,
+    mut wire: Wire<'_>,
+    connection: Connection,
+    handler: &mut impl Handler,
+    backoff: &mut Backoff,
+) -> String {
     state.connected();
-    ask(state, handler).await;
-    if !flush(state, &requests) {
-        return "more to ask for than can be asked at once".to_owned();
-    }
-    let mut request = Request::new(ReceiverStream::new(queue));
-    if let Some(authorization) = connection.authorization {
-        request.metadata_mut().insert("authorization", authorization);
-    }
     let client = AggregatedDiscoveryServiceClient::new(connection.channel);
     let mut client = client.max_decoding_message_size(RESPONSE_BYTES);
-    let mut responses = match client.delta_aggregated_resources(request).await {
-        Ok(responses) => responses.into_inner(),
+    ask(state, handler).await;
+    // The first requests wait in the queue before the stream is opened: a server may say nothing before it has one.
+    let opened = match &mut wire {
+        Wire::Delta => {
+            let (queue, outgoing) = mpsc::channel(REQUESTS);
+            let requests = Requests::Delta(queue);
+            if !flush(state, &mut wire, &requests) {
+                return TOO_MUCH.to_owned();
+            }
+            let opened = client.delta_aggregated_resources(request(outgoing, connection.authorization)).await;
+            opened.map(|responses| (requests, Responses::Delta(responses.into_inner())))
+        }
+        Wire::StateOfTheWorld(translator) => {
+            translator.connected();
+            let (queue, outgoing) = mpsc::channel(REQUESTS);
+            let requests = Requests::StateOfTheWorld(queue);
+            if !flush(state, &mut wire, &requests) {
+                return TOO_MUCH.to_owned();
+            }
+            let opened = client.stream_aggregated_resources(request(outgoing, connection.authorization)).await;
+            opened.map(|responses| (requests, Responses::StateOfTheWorld(responses.into_inner())))
+        }
+    };
+    let (requests, mut responses) = match opened {
+        Ok(opened) => opened,
         Err(status) => return describe(&status),
     };
     let mut answered = false;
     loop {
-        let response = match responses.message().await {
+        let response = match wire.receive(&mut responses).await {
             Ok(Some(response)) => response,
             Ok(None) => return "the server ended the stream".to_owned(),
             Err(status) => return describe(&status),
@@ -139,10 +223,20 @@ async fn speak(state: &mut State, connection: Connection, handler: &mut impl Han
             state.applied(received, rejections);
             ask(state, handler).await;
         }
-        if !flush(state, &requests) {
+        if !flush(state, &mut wire, &requests) {
             return "the server does not read requests".to_owned();
         }
     }
+}
+
+const TOO_MUCH: &str = "more to ask for than can be asked at once";
+
+fn request<T>(queue: mpsc::Receiver<T>, authorization: Option<MetadataValue<Ascii>>) -> Request<ReceiverStream<T>> {
+    let mut request = Request::new(ReceiverStream::new(queue));
+    if let Some(authorization) = authorization {
+        request.metadata_mut().insert("authorization", authorization);
+    }
+    request
 }
 
 /// Brings the interest up to date. What is held of no interest any more goes.
@@ -158,15 +252,10 @@ async fn ask(state: &mut State, handler: &mut impl Handler) {
     }
 }
 
-fn flush(
-    state: &mut State,
-    requests: &mpsc::Sender<envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest>,
-) -> bool {
+fn flush(state: &mut State, wire: &mut Wire<'_>, requests: &Requests) -> bool {
     while let Some(request) = state.poll() {
-        match requests.try_send(request) {
-            // A closed queue: the stream has ended, which the next read tells better.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => return false,
+        if !wire.send(requests, request) {
+            return false;
         }
     }
     true
