@@ -125,9 +125,13 @@ fn mistakes_are_told_and_cost_nothing() {
             mesh.get_host("notice.example", "/").ends_with(&format!("notice {}", number + 1)).then_some(())
         });
         the_good_version_is_in_force(&mesh, mistake.about);
-        mesh.write("rules.yaml", GOOD);
+        // Who was not there can ask; and once it is mended, nothing is left of it.
         let first_line = told.lines().next().unwrap_or_default().trim_start_matches("! ").to_owned();
+        let status = mesh.run(&["status"]);
+        assert!(status.contains(&first_line), "{status}");
+        mesh.write("rules.yaml", GOOD);
         self::told(&mesh, before, "solved: ", &[&first_line], mistake.about);
+        assert!(!mesh.run(&["status"]).contains("error"), "{}", mistake.about);
         the_good_version_is_in_force(&mesh, mistake.about);
     }
     // Nobody has died of it.
