@@ -150,16 +150,15 @@ impl Attempts<'_, '_, '_> {
             interims: self.interims,
             names: self.names,
         };
-        let trying = attempt(&context.worker, self.state, host, &outgoing);
         let result = match self.policy.and_then(|policy| policy.per_try_timeout) {
-            None => trying.await,
-            Some(limit) => match tokio::time::timeout(limit, trying).await {
-                Ok(result) => result,
-                Err(_) => {
+            None => attempt(&context.worker, self.state, host, &outgoing).await,
+            Some(limit) => {
+                let trying = Box::pin(attempt(&context.worker, self.state, host, &outgoing));
+                tokio::time::timeout(limit, trying).await.unwrap_or_else(|_| {
                     self.state.stats.rq_per_try_timeout.inc();
                     Err(Failure::new(FailureKind::PerTryTimeout))
-                }
-            },
+                })
+            }
         };
         if let Ok(answer) = &result {
             self.exchange.info.upstream_local = answer.local;

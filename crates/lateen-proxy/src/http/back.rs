@@ -1,5 +1,6 @@
 //! An answer's way back to the client.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +95,7 @@ impl Back<'_> {
         loop {
             let next = match first.take() {
                 Some(first) => Ok(first),
-                None => self.watch.over(answer.frame(), |cx| sink.poll_gone(cx)).await,
+                None => self.watch.over(pin!(answer.frame()), |cx| sink.poll_gone(cx)).await,
             };
             let frame = match next {
                 Ok(None) => return Ok(()),

@@ -346,11 +346,12 @@ async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
             Some(Ok((request, respond))) => {
                 active.set(active.get() + 1);
                 let (context, active, since) = (Rc::clone(&context), Rc::clone(&active), Rc::clone(&since));
-                tokio::task::spawn_local(async move {
+                // In a box at once: starting a task moves its future about.
+                tokio::task::spawn_local(Box::pin(async move {
                     serve_stream(&context, request, respond).await;
                     active.set(active.get() - 1);
                     since.set(Instant::now());
-                });
+                }));
             }
         }
     }

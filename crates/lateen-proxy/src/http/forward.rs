@@ -1,6 +1,7 @@
 //! Forwarding: cluster, time-outs, the head that goes up, and what comes of it.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,7 +111,7 @@ async fn forward_head(
     };
     let mut watch = Watch { reader: incoming.reader, body: Rc::clone(&body), clock, answered: 0 };
     let started = Instant::now();
-    let result = watch.over(attempts.attempts(), |cx| responder.poll_interims(&interims, cx)).await;
+    let result = watch.over(pin!(attempts.attempts()), |cx| responder.poll_interims(&interims, cx)).await;
     exchange.info.received = body.received();
     // 5. The way back.
     state.stats.rq_1xx.add(interims.count().into());

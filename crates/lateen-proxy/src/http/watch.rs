@@ -1,6 +1,7 @@
 //! Work on a request while somebody still wants it: until the client leaves, or its time is over.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -35,10 +36,9 @@ impl Watch<'_> {
     /// What stopped it.
     pub(super) async fn over<T>(
         &mut self,
-        work: impl Future<Output = T>,
+        mut work: Pin<&mut impl Future<Output = T>>,
         mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
     ) -> Result<T, Stopped> {
-        let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));

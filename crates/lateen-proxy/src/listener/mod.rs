@@ -246,7 +246,7 @@ async fn serve(stream: TcpStream, remote: SocketAddr, name: &str, context: &Rc<A
         Some(tls) => {
             let limit = chain.transport_socket_connect_timeout.unwrap_or(Duration::from_secs(15));
             let rewound = Rewound { prefix, stream: Stream::Plain(stream.into()) };
-            match tokio::time::timeout(limit, worker.shared.tls.accept(tls, rewound)).await {
+            match tokio::time::timeout(limit, Box::pin(worker.shared.tls.accept(tls, rewound))).await {
                 Ok(Ok((stream, peer))) => {
                     info.tls = Some(peer);
                     (Stream::Server(Box::new(stream)), BytesMut::new())
@@ -294,16 +294,20 @@ async fn hand_over(
 ) {
     let worker = Rc::clone(&context.worker);
     let info = Rc::new(info);
+    // A connection's task has room for what the connection does, and not for all that others do.
     match &chain.terminal {
         Terminal::Http(manager) => {
             let mut cut = drain.clone();
-            let serving = crate::http::connection::serve(stream, prefix, info, Arc::clone(manager), worker, drain);
+            let serving =
+                Box::pin(crate::http::connection::serve(stream, prefix, info, Arc::clone(manager), worker, drain));
             tokio::select! {
                 () = serving => {}
                 () = cut.reached(Phase::Cut) => {}
             }
         }
-        Terminal::Tcp(proxy) => crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain).await,
+        Terminal::Tcp(proxy) => {
+            Box::pin(crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain)).await;
+        }
     }
 }
 

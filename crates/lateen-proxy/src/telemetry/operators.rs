@@ -93,6 +93,22 @@ fn is_number(operator: &Operator) -> bool {
     )
 }
 
+/// The number that an operator stands for, if it does for one.
+#[expect(clippy::cast_precision_loss, reason = "nobody counts bytes by 2^53")]
+pub(crate) fn amount(operator: &Operator, info: &StreamInfo) -> Option<f64> {
+    match operator {
+        Operator::BytesReceived => Some(info.received as f64),
+        Operator::BytesSent => Some(info.sent as f64),
+        Operator::Duration => Some(millis(info.duration) as f64),
+        _ => {
+            let mut text = Vec::new();
+            let found = append(operator, info, &mut text);
+            let amount: f64 = std::str::from_utf8(&text).ok()?.parse().ok()?;
+            (found && amount.is_finite() && amount >= 0.0).then_some(amount)
+        }
+    }
+}
+
 /// Appends what an operator stands for; `-` for what is not there.
 pub(crate) fn value(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>) {
     if !append(operator, info, line) {

@@ -100,16 +100,10 @@ impl Handles {
 
 /// What a record adds; none where its operator stands for nothing, or for no number.
 fn amount(amount: &Amount, info: &StreamInfo) -> Option<f64> {
-    let (operator, scale) = match amount {
+    match amount {
         #[expect(clippy::cast_precision_loss, reason = "nobody counts requests by 2^53")]
-        Amount::Fixed(fixed) => return Some(*fixed as f64),
-        Amount::Of(operator) => (operator, 1.0),
-        Amount::ShareOf(operator) => (operator, PERCENT_SCALE),
-    };
-    let mut text = Vec::with_capacity(24);
-    if !operators::append(operator, info, &mut text) {
-        return None;
+        Amount::Fixed(fixed) => Some(*fixed as f64),
+        Amount::Of(operator) => operators::amount(operator, info),
+        Amount::ShareOf(operator) => Some(operators::amount(operator, info)? * PERCENT_SCALE),
     }
-    let number: f64 = std::str::from_utf8(&text).ok()?.parse().ok()?;
-    (number.is_finite() && number >= 0.0).then_some(number * scale)
 }

@@ -234,7 +234,8 @@ async fn once(
         return http1::send(state, &pool, connection, &cluster, outgoing).await;
     }
     let generation = pool.generation();
-    let (connected, slot, held) = open(worker, state, host, &cluster, outgoing.names).await?;
+    // Most requests find a connection, and need no room for making one.
+    let (connected, slot, held) = Box::pin(open(worker, state, host, &cluster, outgoing.names)).await?;
     if cluster.protocol == UpstreamProtocol::Alpn && connected.alpn.as_deref() == Some(b"h2") {
         http2::begin(connected, &cluster, &pool, generation, (slot, held)).await?;
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;

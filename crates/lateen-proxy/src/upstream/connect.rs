@@ -40,11 +40,10 @@ pub(crate) async fn connect(
         match cluster.transport.of(endpoint) {
             None => Ok(Connected { stream: Stream::Plain(tcp.into()), alpn: None, local }),
             Some(tls) => {
-                let (stream, alpn) = shared
-                    .tls
-                    .connect(tls, tcp.into(), &endpoint.hostname, names)
-                    .await
-                    .map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
+                // Handshakes are large and rare: requests need not have room for one.
+                let shaking = Box::pin(shared.tls.connect(tls, tcp.into(), &endpoint.hostname, names));
+                let (stream, alpn) =
+                    shaking.await.map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
                 Ok(Connected { stream: Stream::Client(Box::new(stream)), alpn, local })
             }
         }
