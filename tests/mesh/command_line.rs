@@ -20,6 +20,7 @@ spec: {host: details}
 fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
     let mesh = Mesh::up();
     objects_are_shown_applied_and_deleted_as_by_kubectl(&mesh);
+    what_is_suspicious_is_told_and_in_force(&mesh);
     what_is_wrong_in_a_call_is_told_with_what_to_do(&mesh);
     the_state_of_things_can_be_read_by_programs(&mesh);
     a_saved_mistake_is_shown_and_goes_when_it_is_mended(&mesh);
@@ -76,6 +77,15 @@ fn objects_are_shown_applied_and_deleted_as_by_kubectl(mesh: &Mesh) {
     let said = mesh.run(&["delete", "dr", "details", "ratings", "--wait"]);
     assert_eq!(said.matches(" deleted\n").count(), 2, "{said}");
     assert_eq!(mesh.run(&["delete", "dr", "details", "--ignore-not-found"]), "");
+}
+
+/// As most of Istio's own samples are: subsets are named before their pods are there.
+fn what_is_suspicious_is_told_and_in_force(mesh: &Mesh) {
+    let subset = "spec: {host: details, subsets: [{name: v2, labels: {version: v2}}]}";
+    let file = mesh.write("early.yaml", &RULE.replace("spec: {host: details}", subset));
+    let said = mesh.run(&["apply", "--wait", "-f", &file]);
+    assert!(said.contains("7/7 proxies live") && said.contains("subset `v2` selects no pod of `details`"), "{said}");
+    mesh.run(&["delete", "-f", &file, "--wait"]);
 }
 
 fn what_is_wrong_in_a_call_is_told_with_what_to_do(mesh: &Mesh) {

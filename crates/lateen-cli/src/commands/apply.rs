@@ -20,6 +20,8 @@ use crate::runtime::paint::{ERROR, FAINT, PLAIN};
 
 /// Files in a folder that are read, as the control plane reads them.
 const SUFFIXES: [&str; 3] = ["yaml", "yml", "json"];
+/// Istio's code for a reference that leads nowhere: the object waits for what it names. Others are in force all the same.
+const NOT_IN_FORCE: &str = "IST0101";
 /// What standard input is called in findings.
 const STANDARD_INPUT: &str = "standard input";
 
@@ -205,7 +207,7 @@ impl Waiting {
         for finding in control_plane.diagnostics().await? {
             let is_about = |object: &Subject| changed.results.iter().any(|outcome| outcome.is(object));
             if finding.code.starts_with("IST") && finding.object.as_ref().is_some_and(is_about) {
-                is_held |= finding.is_error();
+                is_held |= finding.code == NOT_IN_FORCE && finding.is_error();
                 anstream::eprintln!("{}", told(&finding));
             }
         }

@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Kinds alone would delete more than many a caller means.
 fn chosen(arguments: &Arguments) -> anyhow::Result<Chosen> {
     if arguments.named.is_empty() {
-        return Err(Misuse::new(
+        return Err(Misuse::of(
             "say what to delete: `-f FILE`, or a kind and a name, as in `lateen delete vs reviews`",
         ));
     }
@@ -93,9 +93,9 @@ fn chosen(arguments: &Arguments) -> anyhow::Result<Chosen> {
     let by_condition = arguments.all || arguments.selector.is_some();
     match (&chosen, by_condition) {
         (Chosen::Kinds(_), false) => {
-            Err(Misuse::new("say which ones: by name, by labels (-l), or --all in the namespace"))
+            Err(Misuse::of("say which ones: by name, by labels (-l), or --all in the namespace"))
         }
-        (Chosen::Named(_), true) => Err(Misuse::new("names and --all or -l exclude each other")),
+        (Chosen::Named(_), true) => Err(Misuse::of("names and --all or -l exclude each other")),
         _ => Ok(chosen),
     }
 }

@@ -92,7 +92,7 @@ fn chosen_pods(state: &StateDir, arguments: &Arguments) -> anyhow::Result<Vec<Th
             pods if pods.is_empty() => bail!("no pod in namespace {namespace} has these labels"),
             pods => Ok(pods),
         },
-        (None, None) => Err(Misuse::new("say which pod")),
+        (None, None) => Err(Misuse::of("say which pod")),
     }
 }
 

@@ -30,7 +30,7 @@ const MISUSED: u8 = 2;
 struct Misuse(String);
 
 impl Misuse {
-    fn new(text: impl Into<String>) -> anyhow::Error {
+    fn of(text: impl Into<String>) -> anyhow::Error {
         Self(text.into()).into()
     }
 }

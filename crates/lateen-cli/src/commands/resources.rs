@@ -23,12 +23,12 @@ impl Chosen {
         if words.iter().any(|word| word.contains('/')) {
             let named = words.iter().map(|word| match word.split_once('/') {
                 Some((word, name)) if !name.is_empty() => Ok((kind(word)?, name.to_owned())),
-                _ => Err(Misuse::new(format!("`{word}`: with KIND/NAME, every argument has this form"))),
+                _ => Err(Misuse::of(format!("`{word}`: with KIND/NAME, every argument has this form"))),
             });
             return Ok(Self::Named(named.collect::<anyhow::Result<_>>()?));
         }
         let [kinds, names @ ..] = words else {
-            return Err(Misuse::new(
+            return Err(Misuse::of(
                 "say which kind: for instance vs, dr, gw, se, pa, ap, po, svc, deploy, or all".to_owned(),
             ));
         };
@@ -67,7 +67,7 @@ pub(super) fn kind(word: &str) -> anyhow::Result<Kind> {
             })
             .collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        Misuse::new(match did_you_mean(word, &known) {
+        Misuse::of(match did_you_mean(word, &known) {
             Some(meant) => format!("there is no kind `{word}`, did you mean `{meant}`?"),
             None => format!("there is no kind `{word}`; there are {}", all_kinds()),
         })
