@@ -47,6 +47,8 @@ pub struct Resources {
     routes: HashMap<Arc<str>, Arc<RouteTable>>,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
     endpoints: HashMap<Arc<str>, Arc<EndpointSet>>,
+    /// Endpoints that a cluster asks for and the server has not: the cluster does not wait for them any longer.
+    absent: BTreeSet<Arc<str>>,
     /// Of the bootstrap: no update may change or remove them.
     fixed: BTreeSet<(&'static str, Arc<str>)>,
 }
@@ -128,8 +130,17 @@ impl Resources {
             return;
         }
         match type_url {
-            CLUSTER => drop(self.clusters.remove(name)),
-            ENDPOINTS => drop(self.endpoints.remove(name)),
+            CLUSTER => {
+                self.clusters.remove(name);
+                let Self { clusters, absent, .. } = self;
+                absent.retain(|service| clusters.values().any(|cluster| cluster.asks_for(service)));
+            }
+            ENDPOINTS => {
+                self.endpoints.remove(name);
+                if self.clusters.values().any(|cluster| cluster.asks_for(name)) {
+                    self.absent.insert(name.into());
+                }
+            }
             LISTENER => drop(self.listeners.remove(name)),
             ROUTES => drop(self.routes.remove(name)),
             _ => {}
@@ -181,6 +192,7 @@ impl Resources {
         let at = At::resource(&assignment.cluster_name);
         let set = EndpointSet::from_xds(&assignment, false, &at);
         let set = at.finish(set)?;
+        self.absent.remove(name);
         let known = self.endpoints.get(name).is_some_and(|known| **known == set);
         if !known {
             self.endpoints.insert(name.into(), Arc::new(set));
@@ -232,10 +244,16 @@ impl Resources {
         }
         for (name, cluster) in &self.clusters {
             let ready = match &cluster.discovery {
-                Discovery::Eds(service) => self.endpoints.contains_key(service),
+                Discovery::Eds(service) => self.endpoints.contains_key(service) || self.absent.contains(service),
                 _ => true,
             };
             if ready {
+                // Envoy (`EdsClusterImpl`): hosts stay when the server has none any more.
+                if let Discovery::Eds(service) = &cluster.discovery
+                    && let Some(set) = previous.endpoints.get(service)
+                {
+                    snapshot.endpoints.entry(Arc::clone(service)).or_insert_with(|| Arc::clone(set));
+                }
                 snapshot.clusters.insert(Arc::clone(name), Arc::clone(cluster));
                 continue;
             }

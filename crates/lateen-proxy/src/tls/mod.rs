@@ -213,8 +213,7 @@ impl TlsStore {
         // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
         let validation = tls.common.validation.as_ref();
         let roots = validation.map(|validation| self.roots(validation)).transpose()?.flatten();
-        let verifier: Arc<dyn ServerCertVerifier> =
-            Arc::new(Servers::new(roots, Matched::new(validation), provider()));
+        let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Servers::new(roots, Matched::new(validation), provider()));
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&versions(&tls.common))
             .map_err(TlsError::new)?

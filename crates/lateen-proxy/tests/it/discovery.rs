@@ -110,6 +110,20 @@ async fn what_is_gone_answers_503_and_serves_again_when_it_comes_back() {
 }
 
 #[tokio::test]
+async fn a_cluster_whose_endpoints_the_server_does_not_have_holds_nothing_up() {
+    let upstream = Upstream::start().await;
+    let server = Server::start(world(upstream.address).without::<ClusterLoadAssignment>("a")).await;
+    let proxy = live(&server).await;
+    eventually("it is ready", async || (proxy.admin("/ready").await.status == 200).then_some(())).await;
+    assert_eq!(status(&proxy).await, 503);
+    server.apply(world(upstream.address)).await;
+    exchange(&mut proxy.connect().await, &upstream).await;
+    // As in Envoy, hosts stay until others come or their cluster goes.
+    server.apply(world(upstream.address).without::<ClusterLoadAssignment>("a")).await;
+    assert!(proxy.admin("/clusters").await.body.contains(&format!("a::{}::health_flags::healthy", upstream.address)));
+}
+
+#[tokio::test]
 async fn without_a_control_plane_the_last_configuration_serves_and_the_next_one_comes_when_it_is_back() {
     let (old, new) = (Upstream::start().await, Upstream::start().await);
     let server = Server::start(world(old.address)).await;

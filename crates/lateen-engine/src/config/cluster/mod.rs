@@ -191,6 +191,11 @@ impl Cluster {
         })
     }
 
+    /// Whether its hosts come by EDS under this name.
+    pub(crate) fn asks_for(&self, service: &str) -> bool {
+        matches!(&self.discovery, Discovery::Eds(name) if **name == *service)
+    }
+
     /// The names of secrets that connections to its hosts need.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.transport.contexts().flat_map(|tls| tls.common.secrets())
