@@ -147,3 +147,60 @@ fn target(service: &GrpcService, snapshot: &Snapshot, complaints: &mut Complaint
     let authority = if envoy.authority.is_empty() { cluster.name.to_string() } else { envoy.authority.clone() };
     Some((Arc::clone(cluster), authority))
 }
+
+#[cfg(test)]
+mod tests {
+    use lateen_engine::config::Resources;
+    use lateen_xds::json::Descriptors;
+
+    use super::*;
+
+    const CLUSTER: &str = "{name: xds, type: STATIC, typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: \
+        {'@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: \
+        {http2_protocol_options: {}}}}, load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: \
+        {socket_address: {address: 127.0.0.1, port_value: 1}}}}]}]}}";
+
+    fn read(node: &str, dynamic: &str) -> Result<Option<Ads>, Vec<String>> {
+        let text = format!("{{{node} dynamic_resources: {{{dynamic}}}, static_resources: {{clusters: [{CLUSTER}]}}}}");
+        let bootstrap: Bootstrap =
+            Descriptors::new().from_yaml("envoy.config.bootstrap.v3.Bootstrap", &text).expect("it is a bootstrap");
+        let mut resources = Resources::default();
+        resources.load_static(&bootstrap).expect("the cluster is good");
+        Ads::from_xds(&bootstrap, &resources.link(&Snapshot::default()))
+    }
+
+    const NODE: &str = "node: {id: n, cluster: c},";
+
+    #[test]
+    fn discovery_is_asked_for_what_the_bootstrap_says() {
+        let ads = "ads_config: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}";
+        let read = read(NODE, &format!("cds_config: {{ads: {{}}}}, {ads}")).expect("it is good").expect("it is there");
+        assert!(read.subscriptions.clusters && !read.subscriptions.listeners);
+        assert_eq!(
+            (read.variant, read.authority.as_str(), &*read.cluster.name),
+            (Variant::StateOfTheWorld, "xds", "xds")
+        );
+    }
+
+    #[test]
+    fn what_is_not_honoured_is_refused_by_its_field() {
+        let refused = |node: &str, dynamic: &str| read(node, dynamic).err().expect("it is refused").join("\n");
+        let service = "grpc_services: [{envoy_grpc: {cluster_name: xds}}]";
+        for (node, dynamic, complaint) in [
+            (NODE, "cds_config: {ads: {}}".to_owned(), "dynamic_resources.ads_config: is required"),
+            (NODE, "cds_config: {path_config_source: {path: /x}}".to_owned(), "cds_config: only ads is supported"),
+            ("", format!("ads_config: {{api_type: GRPC, transport_api_version: V3, {service}}}"), "node: id and cluster"),
+            (NODE, format!("ads_config: {{api_type: REST, transport_api_version: V3, {service}}}"), "must be GRPC or DELTA_GRPC"),
+            (NODE, format!("ads_config: {{api_type: GRPC, {service}}}"), "transport_api_version: must be V3"),
+            (
+                NODE,
+                "ads_config: {api_type: GRPC, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: no}}]}"
+                    .to_owned(),
+                "there is no static cluster `no`",
+            ),
+        ] {
+            let found = refused(node, &dynamic);
+            assert!(found.contains(complaint), "{dynamic}: {found}");
+        }
+    }
+}
