@@ -70,7 +70,9 @@ impl Mesh {
         let said = self.run(&self.arguments.iter().map(String::as_str).collect::<Vec<_>>());
         let app = said.lines().find_map(|line| line.trim().strip_prefix("app"));
         let app = app.unwrap_or_else(|| panic!("no address of the gateway in:\n{said}"));
-        self.gateway = app.trim().trim_start_matches("http://").trim_end_matches('/').to_owned();
+        // What is tried first may be a path.
+        let address = app.trim().trim_start_matches("http://").split('/').next();
+        self.gateway = address.unwrap_or_default().to_owned();
         self.proxies = self.run(&["proxy-status"]).matches("synced").count();
         said
     }
@@ -153,6 +155,14 @@ impl Mesh {
         let running: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
         ["bridge", "node"]
             .map(|name| running[name]["pid"].as_i64().and_then(|pid| pid.try_into().ok()).expect("a number"))
+    }
+
+    /// `host:port` on this machine of a published port of the gateway, in the order of the arguments.
+    pub(crate) fn published(&self, index: usize) -> String {
+        let text = std::fs::read_to_string(self.state().join("supervisor.json")).expect("the mesh is running");
+        let running: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        let address = running["published"][index].as_str().expect("so many ports are published");
+        address.trim_start_matches("http://").trim_end_matches('/').to_owned()
     }
 
     /// `host:port` of the way in.

@@ -36,6 +36,11 @@ enum App {
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
+    /// Answers every path, for probes.
+    Health {
+        #[arg(long, default_value_t = 8001)]
+        port: u16,
+    },
     /// Answers each line with PREFIX and the line.
     TcpEcho {
         /// Ports to listen on, separated by commas.
@@ -61,6 +66,7 @@ async fn main() -> anyhow::Result<()> {
         match Arguments::parse().app {
             App::Helloworld { version, port } => http(port, helloworld::router(version)).await,
             App::Httpbin { port } => http(port, httpbin::router()).await,
+            App::Health { port } => http(port, Router::new().fallback(|| async { "healthy\n" })).await,
             App::TcpEcho { ports, prefix } => tcp::echo(listen_all(&ports).await?, prefix).await,
             App::Websocket { port } => http(port, websocket::router()).await,
             App::ServerFirst { port } => tcp::server_first(listen(port).await?).await,
