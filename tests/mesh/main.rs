@@ -5,10 +5,12 @@
 mod bad_input;
 mod command_line;
 mod failures;
+mod gateway_tls;
 mod identity;
 mod load;
 mod routing;
 mod running;
+mod samples;
 mod server_first;
 mod websocket;
 

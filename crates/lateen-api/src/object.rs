@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::kubernetes::{Deployment, Namespace, Pod, Service, ServiceAccount};
+use crate::kubernetes::{Deployment, Namespace, Pod, Secret, Service, ServiceAccount};
 use crate::meta::{ObjectMeta, Origin, StringMap};
 use crate::networking::{
     DestinationRule, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
@@ -200,6 +200,7 @@ macro_rules! kinds {
 macro_rules! spec_of {
     (Pod, $spec:ty) => { spec_of!(@ Pod, $spec, true); };
     (ServiceAccount, $spec:ty) => { spec_of!(@ ServiceAccount, $spec, true); };
+    (Secret, $spec:ty) => { spec_of!(@ Secret, $spec, true); };
     ($kind:ident, $spec:ty) => { spec_of!(@ $kind, $spec, false); };
     (@ $kind:ident, $spec:ty, $at_top:literal) => {
         impl KindSpec for $spec {
@@ -217,6 +218,7 @@ const V1_ALPHA3: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 kinds! {
     Namespace(Namespace) { group: "", versions: &["v1"], plural: "namespaces", short_names: &["ns"], namespaced: false }
     ServiceAccount(ServiceAccount) { group: "", versions: &["v1"], plural: "serviceaccounts", short_names: &["sa"], namespaced: true }
+    Secret(Secret) { group: "", versions: &["v1"], plural: "secrets", short_names: &[], namespaced: true }
     Service(Service) { group: "", versions: &["v1"], plural: "services", short_names: &["svc"], namespaced: true }
     Pod(Pod) { group: "", versions: &["v1"], plural: "pods", short_names: &["po"], namespaced: true }
     Deployment(Deployment) { group: "apps", versions: &["v1"], plural: "deployments", short_names: &["deploy"], namespaced: true }
@@ -392,6 +394,20 @@ impl Object {
     /// The object as Kubernetes writes it; empty fields are left out.
     pub fn to_json(&self) -> Value {
         each!(self, resource => resource.to_json())
+    }
+
+    /// The same for people to see: without the values of a Secret.
+    pub fn to_shown_json(&self) -> Value {
+        match self {
+            Self::Secret(resource) => {
+                let mut shown = (**resource).clone();
+                shown.spec = shown.spec.redacted();
+                // `kubectl apply` keeps a copy of the whole object here.
+                shown.metadata.annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+                shown.to_json()
+            }
+            other => other.to_json(),
+        }
     }
 
     /// True if both say the same, wherever they were written and whenever first seen.

@@ -260,7 +260,7 @@ fn instead_of(kind: &str) -> Option<&'static str> {
         "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" | "CronJob" => {
             Some("write a Deployment to have its pods run")
         }
-        "ConfigMap" | "Secret" => Some("write its values into the manifests that use it"),
+        "ConfigMap" => Some("write its values into the manifests that use it"),
         "Ingress" | "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "TCPRoute" => {
             Some("write a VirtualService, and a Gateway of networking.istio.io for what comes from outside")
         }

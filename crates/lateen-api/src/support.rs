@@ -65,9 +65,19 @@ const GAPS: &[Gap] = &[
     ignored(Kind::DestinationRule, "{policy}.loadBalancer.localityLbSetting", "endpoints are chosen without regard to locality"),
     ignored(Kind::DestinationRule, "{policy}.loadBalancer.zoneAwareLbSetting", "endpoints are chosen without regard to zone"),
     ignored(Kind::DestinationRule, "{policy}.loadBalancer.backendUtilization", "load reports are not read"),
-    ignored(Kind::DestinationRule, "{policy}.tls.credentialName", "secrets are not read; use certificate files"),
+    ignored(Kind::DestinationRule, "{policy}.tls.credentialName", "only gateways are given secrets; use certificate files"),
+    refused(Kind::DestinationRule, "{policy}.tls.caCrl", "revoked certificates would be taken"),
     // Gateways and services.
-    ignored_if(Kind::Gateway, "spec.servers[].tls.mode", ends_tls, "gateways do not end TLS; this server is not opened"),
+    ignored(Kind::Gateway, "spec.servers[].tls.credentialNames", "one `credentialName` is; this server is not opened"),
+    ignored(Kind::Gateway, "spec.servers[].tls.tlsCertificates", "one `serverCertificate` is; this server is not opened"),
+    ignored(Kind::Gateway, "spec.servers[].tls.cipherSuites", "a modern choice of suites is offered"),
+    ignored(Kind::Gateway, "spec.servers[].tls.ecdhCurves", "a modern choice of groups is offered"),
+    ignored_if(Kind::Gateway, "spec.servers[].tls.minProtocolVersion", is_before_tls12, "the least is TLS 1.2"),
+    refused_if(Kind::Gateway, "spec.servers[].tls.maxProtocolVersion", is_before_tls12, "TLS begins at 1.2"),
+    refused(Kind::Gateway, "spec.servers[].tls.caCrl", "revoked certificates would be taken"),
+    refused(Kind::Gateway, "spec.servers[].tls.caCertCredentialName", "other client certificates would be taken"),
+    refused(Kind::Gateway, "spec.servers[].tls.verifyCertificateSpki", "any client certificate would be taken"),
+    refused(Kind::Gateway, "spec.servers[].tls.verifyCertificateHash", "any client certificate would be taken"),
     ignored_if(Kind::ServiceEntry, "spec.resolution", is_dynamic, "traffic is that to an unknown host"),
     // Sidecars.
     ignored(Kind::Sidecar, "spec.ingress", "inbound listeners follow the services of the workload"),
@@ -102,8 +112,8 @@ fn is_claim(header: &str, _: &Value) -> bool {
     header.starts_with("@request.auth.claims")
 }
 
-fn ends_tls(_: &str, mode: &Value) -> bool {
-    mode.as_str().is_some_and(|mode| !matches!(mode, "PASSTHROUGH" | "AUTO_PASSTHROUGH"))
+fn is_before_tls12(_: &str, version: &Value) -> bool {
+    matches!(version.as_str(), Some("TLSV1_0" | "TLSV1_1"))
 }
 
 fn is_dynamic(_: &str, resolution: &Value) -> bool {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lateen_api::kubernetes::{Pod, Service};
+use lateen_api::kubernetes::{Pod, Secret, Service};
 use lateen_api::networking::sidecar::OutboundMode as WrittenMode;
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
@@ -19,6 +19,7 @@ use crate::workloads::Labels;
 pub(crate) struct Inputs {
     pub(crate) services: Vec<Arc<Resource<Service>>>,
     pub(crate) pods: Vec<Arc<Resource<Pod>>>,
+    pub(crate) secrets: Vec<Arc<Resource<Secret>>>,
     pub(crate) service_entries: Vec<Arc<Resource<ServiceEntry>>>,
     pub(crate) workload_entries: Vec<Arc<Resource<WorkloadEntry>>>,
     pub(crate) virtual_services: Vec<Arc<Resource<VirtualService>>>,
@@ -52,6 +53,7 @@ impl Inputs {
         match object {
             Object::Service(resource) => self.services.push(Arc::clone(resource)),
             Object::Pod(resource) => self.pods.push(Arc::clone(resource)),
+            Object::Secret(resource) => self.secrets.push(Arc::clone(resource)),
             Object::ServiceEntry(resource) => self.service_entries.push(Arc::clone(resource)),
             Object::WorkloadEntry(resource) => self.workload_entries.push(Arc::clone(resource)),
             Object::VirtualService(resource) => self.virtual_services.push(Arc::clone(resource)),

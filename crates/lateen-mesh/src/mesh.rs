@@ -15,7 +15,8 @@ use crate::routing::{DestinationRule, VirtualService, virtual_service};
 use crate::scope::{Scope, SidecarObject, World, share};
 use crate::services::{self, Service};
 use crate::workloads::{self, ProxyKind, Workload};
-use lateen_api::Object;
+use lateen_api::kubernetes::Secret;
+use lateen_api::{Object, Resource};
 
 /// Service (namespace, host) or workload (namespace, name).
 type Id = (Arc<str>, Arc<str>);
@@ -37,6 +38,7 @@ pub struct Mesh {
     destination_rules: DestinationRules,
     gateways: Vec<GatewayObject>,
     sidecars: Vec<SidecarObject>,
+    secrets: HashMap<Id, Arc<Resource<Secret>>>,
     /// By namespace and, when a Sidecar narrows it, the Sidecar's namespace and name.
     scopes: HashMap<(Arc<str>, Option<Id>), Arc<Scope>>,
 }
@@ -100,6 +102,9 @@ impl Mesh {
             destination_rules,
             gateways: gateway::read(&inputs.gateways),
             sidecars: inputs.sidecars(),
+            secrets: (inputs.secrets.iter())
+                .map(|secret| ((secret.namespace().into(), secret.name().into()), Arc::clone(secret)))
+                .collect(),
             scopes: HashMap::new(),
             config,
         };
@@ -146,6 +151,11 @@ impl Mesh {
 
     pub(crate) fn gateways(&self) -> &[GatewayObject] {
         &self.gateways
+    }
+
+    /// A Secret of this namespace and name.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
+        self.secrets.get(&(Arc::from(namespace), Arc::from(name))).map(|secret| &secret.spec)
     }
 
     /// Where a service is reached; nothing for services of another mesh.

@@ -13,6 +13,7 @@ pub mod names;
 mod origin;
 mod proto;
 mod route;
+mod secret;
 mod tls;
 mod view;
 pub mod wire;
@@ -34,6 +35,7 @@ pub mod type_url {
     pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
     pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
     pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+    pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 }
 
 /// One xDS resource, encoded.
@@ -77,6 +79,7 @@ pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) 
             let names = listener::route_tables(&view);
             names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect()
         }
+        type_url::SECRET => secret::all(&view),
         _ => Vec::new(),
     };
     resources.sort_by(|a, b| a.name.cmp(&b.name));

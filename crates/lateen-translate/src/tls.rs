@@ -4,7 +4,10 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 
-use crate::proto::{boolean, no_timeout, strings, transport_socket};
+use lateen_api::networking::gateway::{ServerTls, ServerTlsMode, TlsVersion};
+
+use crate::proto::{ads, boolean, no_timeout, strings, transport_socket};
+use crate::secret;
 
 /// Names of transport sockets and of the protocols that listener filters detect.
 pub(crate) const TLS_SOCKET: &str = "envoy.transport_sockets.tls";
@@ -70,6 +73,94 @@ pub(crate) fn mesh_downstream(payload: Payload, trust_domains: &[String]) -> cor
         ..tls::DownstreamTlsContext::default()
     };
     transport_socket(TLS_SOCKET, &context)
+}
+
+/// A gateway's server that ends TLS; none where it passes, or where its certificate is told in a way that is not honoured
+/// yet (`lateen-api` says so).
+pub(crate) fn gateway_downstream(settings: &ServerTls, trust_domains: &[String]) -> Option<core::TransportSocket> {
+    use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+    match settings.mode {
+        ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => return None,
+        ServerTlsMode::IstioMutual => return Some(mesh_downstream(Payload::Http2, trust_domains)),
+        ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {}
+    }
+    let mut common = tls::CommonTlsContext {
+        tls_params: Some(gateway_versions(settings)),
+        alpn_protocols: ["h2", "http/1.1"].map(str::to_owned).to_vec(),
+        ..tls::CommonTlsContext::default()
+    };
+    let wanted = tls::CertificateValidationContext {
+        match_typed_subject_alt_names: settings.subject_alt_names.iter().map(|name| peer_name(name)).collect(),
+        ..tls::CertificateValidationContext::default()
+    };
+    let asks = secret::asks_clients(settings);
+    if !settings.credential_name.is_empty() {
+        common.tls_certificate_sds_secret_configs =
+            vec![discovered_secret(secret::certificate_name(&settings.credential_name))];
+        common.validation_context_type = asks.then(|| {
+            ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+                default_validation_context: Some(wanted),
+                validation_context_sds_secret_config: Some(discovered_secret(secret::roots_name(
+                    &settings.credential_name,
+                ))),
+                ..CombinedCertificateValidationContext::default()
+            })
+        });
+    } else if !settings.server_certificate.is_empty() {
+        common.tls_certificates = vec![tls::TlsCertificate {
+            certificate_chain: Some(from_file(&settings.server_certificate)),
+            private_key: Some(from_file(&settings.private_key)),
+            ..tls::TlsCertificate::default()
+        }];
+        common.validation_context_type = asks.then(|| {
+            let trusted_ca = Some(from_file(&settings.ca_certificates));
+            ValidationContextType::ValidationContext(tls::CertificateValidationContext { trusted_ca, ..wanted })
+        });
+    } else {
+        return None;
+    }
+    let context = tls::DownstreamTlsContext {
+        common_tls_context: Some(common),
+        require_client_certificate: Some(boolean(settings.mode == ServerTlsMode::Mutual)),
+        ..tls::DownstreamTlsContext::default()
+    };
+    Some(transport_socket(TLS_SOCKET, &context))
+}
+
+/// From TLS 1.2, whatever is asked for below it.
+fn gateway_versions(settings: &ServerTls) -> tls::TlsParameters {
+    use tls::tls_parameters::TlsProtocol;
+    let mut versions = versions();
+    if settings.min_protocol_version == Some(TlsVersion::V1_3) {
+        versions.tls_minimum_protocol_version = TlsProtocol::TlSv13 as i32;
+    }
+    if settings.max_protocol_version == Some(TlsVersion::V1_2) {
+        versions.tls_maximum_protocol_version = TlsProtocol::TlSv12 as i32;
+    }
+    versions
+}
+
+/// A name that a peer's certificate must have.
+pub(crate) fn peer_name(name: &str) -> tls::SubjectAltNameMatcher {
+    use tls::subject_alt_name_matcher::SanType;
+    let kind = if name.contains("://") { SanType::Uri } else { SanType::Dns };
+    tls::SubjectAltNameMatcher {
+        san_type: kind as i32,
+        matcher: Some(strings::exact(name)),
+        ..tls::SubjectAltNameMatcher::default()
+    }
+}
+
+pub(crate) fn from_file(path: &str) -> core::DataSource {
+    core::DataSource {
+        specifier: Some(core::data_source::Specifier::Filename(path.to_owned())),
+        ..core::DataSource::default()
+    }
+}
+
+/// A secret by name from the control plane, on the stream of everything else.
+fn discovered_secret(name: String) -> tls::SdsSecretConfig {
+    tls::SdsSecretConfig { name, sds_config: Some(ads()) }
 }
 
 /// The client's side of mesh mTLS: the server must prove one of `principals` (`spiffe://…`; none: any of the roots).

@@ -12,6 +12,7 @@ mod names;
 mod peer_authentication;
 mod pod;
 mod request_authentication;
+mod secret;
 mod service;
 mod service_entry;
 mod sidecar;
@@ -44,6 +45,7 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
     metadata::check(&mut check, object);
     match object {
         Object::Namespace(_) | Object::ServiceAccount(_) => {}
+        Object::Secret(secret) => secret::check(&mut check, &secret.spec),
         Object::Service(service) => service::check(&mut check, &service.spec),
         Object::Pod(pod) => pod::check(&mut check, "spec", &pod.spec.spec),
         Object::Deployment(deployment) => pod::check_deployment(&mut check, &deployment.spec),

@@ -155,12 +155,6 @@ fn kinds_that_are_not_read_are_refused_by_name() {
             Some("write its values into the manifests that use it"),
         ),
         (
-            "v1",
-            "Secret",
-            "kind Secret (apiVersion v1) is not supported",
-            Some("write its values into the manifests that use it"),
-        ),
-        (
             "batch/v1",
             "Job",
             "kind Job (apiVersion batch/v1) is not supported",

@@ -76,7 +76,7 @@ fn values_may_be_left_empty_and_words_may_be_booleans() {
 
 #[test]
 fn lists_are_unpacked() {
-    let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}\n- {apiVersion: v1, kind: Secret, metadata: {name: b}}\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: c}}\n";
+    let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: b}}\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: c}}\n";
     let parsed = parse_documents("list.yaml", text, "ns");
     let keys: Vec<String> = parsed.objects.iter().map(|object| object.key().to_string()).collect();
     assert_eq!(keys, ["ServiceAccount ns/a", "ServiceAccount ns/c"]);

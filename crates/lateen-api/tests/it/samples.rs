@@ -98,7 +98,6 @@ fn applications_are_read_whole_and_other_kinds_are_named() {
         "bookinfo/platform/kube/bookinfo-certificate.yaml: Certificate istio-system/istio-ingressgateway-certs",
         "bookinfo/platform/kube/bookinfo-certificate.yaml: ClusterIssuer istio-system/letsencrypt-staging",
         "bookinfo/platform/kube/bookinfo-ingress.yaml: Ingress default/gateway",
-        "bookinfo/platform/kube/bookinfo-mysql.yaml: Secret default/mysql-credentials",
         "helloworld/gateway-api/helloworld-gateway.yaml: Gateway default/helloworld-gateway",
         "helloworld/gateway-api/helloworld-gateway.yaml: HTTPRoute default/helloworld",
         "helloworld/gateway-api/helloworld-route.yaml: HTTPRoute default/helloworld",

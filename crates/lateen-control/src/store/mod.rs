@@ -74,7 +74,7 @@ impl Contents {
 impl Stored {
     /// The object as it is handed out: with its origin and the revision that it came with.
     pub fn to_json(&self) -> Value {
-        let mut json = self.object.to_json();
+        let mut json = self.object.to_shown_json();
         let origin = self.object.origin();
         if let Some(metadata) = json.get_mut("metadata").and_then(Value::as_object_mut) {
             let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster as ProtoCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as ProtoListener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret as ProtoSecret;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
@@ -16,6 +17,7 @@ use super::cluster::{Cluster, Discovery};
 use super::endpoint::EndpointSet;
 use super::error::{At, ConfigError};
 use super::listener::Listener;
+use super::secret::Secret;
 use super::snapshot::Snapshot;
 use crate::route::RouteTable;
 
@@ -31,6 +33,7 @@ pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets
 pub enum Candidate<'a> {
     Cluster(&'a Cluster),
     Listener(&'a Listener),
+    Secret(&'a str, &'a Secret),
 }
 
 /// Names that resources refer to, to be subscribed to.
@@ -49,6 +52,7 @@ pub struct Resources {
     endpoints: HashMap<Arc<str>, Arc<EndpointSet>>,
     /// Endpoints that a cluster asks for and the server has not: the cluster does not wait for them any longer.
     absent: BTreeSet<Arc<str>>,
+    secrets: HashMap<Arc<str>, Arc<Secret>>,
     /// Of the bootstrap: no update may change or remove them.
     fixed: BTreeSet<(&'static str, Arc<str>)>,
 }
@@ -120,6 +124,7 @@ impl Resources {
             ENDPOINTS => self.endpoint_set(name, any),
             LISTENER => self.listener(name, any, check),
             ROUTES => self.route_table(name, any),
+            SECRET => self.secret(name, any, check),
             other => Err(vec![refusal(name, format!("resources of type {other} are not taken"))]),
         }
     }
@@ -143,6 +148,7 @@ impl Resources {
             }
             LISTENER => drop(self.listeners.remove(name)),
             ROUTES => drop(self.routes.remove(name)),
+            SECRET => drop(self.secrets.remove(name)),
             _ => {}
         }
     }
@@ -198,6 +204,25 @@ impl Resources {
             self.endpoints.insert(name.into(), Arc::new(set));
         }
         Ok(())
+    }
+
+    fn secret(
+        &mut self,
+        name: &str,
+        any: &Any,
+        check: impl FnOnce(Candidate<'_>) -> Result<(), Vec<ConfigError>>,
+    ) -> Result<(), Vec<ConfigError>> {
+        let secret = Secret::from_xds(&decode::<ProtoSecret>(name, any)?)?;
+        check(Candidate::Secret(name, &secret))?;
+        if self.secrets.get(name).is_none_or(|known| **known != secret) {
+            self.secrets.insert(name.into(), Arc::new(secret));
+        }
+        Ok(())
+    }
+
+    /// The secrets that have come, by name.
+    pub fn secrets(&self) -> &HashMap<Arc<str>, Arc<Secret>> {
+        &self.secrets
     }
 
     /// The names to subscribe to.

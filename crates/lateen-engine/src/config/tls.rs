@@ -11,13 +11,25 @@ use super::scalar::{bool_or, is, open, type_name};
 use crate::matching::StringMatcher;
 
 /// PEM text, or where to read it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Source {
     File(String),
     Inline(Vec<u8>),
     Environment(String),
     /// Certificates that the operating system trusts.
     System,
+}
+
+impl std::fmt::Debug for Source {
+    /// The text may be a key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(name) => f.debug_tuple("File").field(name).finish(),
+            Self::Inline(_) => f.write_str("Inline(..)"),
+            Self::Environment(name) => f.debug_tuple("Environment").field(name).finish(),
+            Self::System => f.write_str("System"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -204,12 +216,7 @@ fn certificates(common: &proto::CommonTlsContext, at: &At) -> Option<Certificate
         ([], [sds]) => Some(Certificates::Sds(sds.name.clone())),
         (list, []) => {
             let read = |(index, certificate): (usize, &proto::TlsCertificate)| {
-                let at = at.index("tls_certificates", index);
-                refuse!(at, certificate; private_key_provider, pkcs12, password, ocsp_staple);
-                Some(Certificate {
-                    chain: source(certificate.certificate_chain.as_ref(), &at.field("certificate_chain"))?,
-                    key: source(certificate.private_key.as_ref(), &at.field("private_key"))?,
-                })
+                self::certificate(certificate, &at.index("tls_certificates", index))
             };
             Some(Certificates::Static(list.iter().enumerate().filter_map(read).collect()))
         }
@@ -218,6 +225,14 @@ fn certificates(common: &proto::CommonTlsContext, at: &At) -> Option<Certificate
             None
         }
     }
+}
+
+pub(super) fn certificate(certificate: &proto::TlsCertificate, at: &At) -> Option<Certificate> {
+    refuse!(at, certificate; private_key_provider, pkcs12, password, ocsp_staple);
+    Some(Certificate {
+        chain: source(certificate.certificate_chain.as_ref(), &at.field("certificate_chain"))?,
+        key: source(certificate.private_key.as_ref(), &at.field("private_key"))?,
+    })
 }
 
 fn validation(common: &proto::CommonTlsContext, at: &At) -> Option<Validation> {
@@ -254,7 +269,7 @@ fn validation(common: &proto::CommonTlsContext, at: &At) -> Option<Validation> {
     }
 }
 
-fn context_of(context: &proto::CertificateValidationContext, at: &At) -> Validation {
+pub(super) fn context_of(context: &proto::CertificateValidationContext, at: &At) -> Validation {
     refuse!(at, context;
         ca_certificate_provider_instance, watched_directory, verify_certificate_spki, verify_certificate_hash,
         require_signed_certificate_timestamp, crl, allow_expired_certificate, trust_chain_verification,

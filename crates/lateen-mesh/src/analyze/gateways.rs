@@ -15,6 +15,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     for resource in &inputs.gateways {
         selector(resource, inputs, findings);
         conflicts(resource, inputs, mesh, findings);
+        credentials(resource, mesh, findings);
     }
     for resource in &inputs.virtual_services {
         hosts(resource, inputs, mesh, findings);
@@ -37,6 +38,27 @@ fn selector(resource: &Resource<Gateway>, inputs: &Inputs, findings: &mut Findin
     let text: Vec<String> = resource.spec.selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let message = format!("selector `{}` selects no pod, so that nobody listens", text.join(","));
     findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, "spec.selector", message, None);
+}
+
+/// The Secrets that servers name, which must lie where the gateway's pods run.
+fn credentials(resource: &Resource<Gateway>, mesh: &Mesh, findings: &mut Findings) {
+    let mut namespaces: Vec<_> = selected(&resource.spec, mesh).iter().map(|pod| &*pod.namespace).collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    for (at, server) in resource.spec.servers.iter().enumerate() {
+        let Some(tls) = server.tls.as_ref().filter(|tls| !tls.credential_name.is_empty()) else { continue };
+        for namespace in &namespaces {
+            if mesh.secret(namespace, &tls.credential_name).is_none() {
+                let field = format!("spec.servers[{at}].tls.credentialName");
+                let message = format!(
+                    "there is no Secret `{}` in namespace {namespace}, where the gateway's pods run; \
+                     connections to this server are refused until it is there",
+                    tls.credential_name
+                );
+                findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &field, message, None);
+            }
+        }
+    }
 }
 
 /// Servers of two Gateways for the same pods, port, bind address and host.

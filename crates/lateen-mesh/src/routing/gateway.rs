@@ -70,6 +70,22 @@ impl GatewayServer {
         self.spec.tls.as_ref().is_some_and(|tls| tls.https_redirect)
     }
 
+    /// TLS ends here and does not pass.
+    pub fn ends_tls(&self) -> bool {
+        self.is_tls() && self.spec.tls.as_ref().is_some_and(|tls| !passes_through(tls.mode))
+    }
+
+    /// Name of the table that holds its routes; `None` for servers that do not speak HTTP.
+    pub fn route_table(&self) -> Option<String> {
+        let bind = if self.spec.bind.is_empty() { String::new() } else { format!(".{}", self.spec.bind) };
+        if self.protocol.is_http() {
+            return Some(format!("http.{}{bind}", self.listener_port));
+        }
+        let (namespace, name) = self.gateway.split_once('/')?;
+        (self.protocol == Protocol::Https && self.ends_tls())
+            .then(|| format!("https.{}.{}.{name}.{namespace}{bind}", self.server_port, self.spec.port.name))
+    }
+
     /// The part of a VirtualService's hosts that this server takes; the narrower name of each pair.
     pub fn common_hosts(&self, hosts: &[String], namespace: &str) -> Vec<String> {
         let mut out: Vec<String> = Vec::new();
@@ -184,21 +200,16 @@ pub(crate) fn merge(gateways: &[GatewayObject], labels: &Labels, ports: &PortMap
                 origin: object.origin.clone(),
                 gateway_namespace: Arc::clone(&gateway.namespace),
             };
-            merged.add(gateway, Arc::new(server), &mut tls_hosts);
+            merged.add(Arc::new(server), &mut tls_hosts);
         }
     }
     merged
 }
 
 impl MergedGateway {
-    fn add(
-        &mut self,
-        gateway: &GatewayObject,
-        server: Arc<GatewayServer>,
-        tls_hosts: &mut HashMap<(u16, String), HashSet<String>>,
-    ) {
+    fn add(&mut self, server: Arc<GatewayServer>, tls_hosts: &mut HashMap<(u16, String), HashSet<String>>) {
         let place = (server.listener_port, server.spec.bind.clone());
-        let table = route_table(gateway, &server);
+        let table = server.route_table();
         let present = self.listeners.iter_mut().find(|listener| (listener.port, &listener.bind) == (place.0, &place.1));
         if let Some(first) = present.as_ref().and_then(|listener| listener.servers.first())
             && let Some(reason) = conflict(first, &server)
@@ -244,18 +255,6 @@ fn conflict(first: &GatewayServer, server: &GatewayServer) -> Option<String> {
             "port {} already serves {:?}, which {:?} cannot be mixed with",
             server.listener_port, first.protocol, server.protocol
         )
-    })
-}
-
-/// Name of the table that holds the routes of a server; `None` for servers that do not speak HTTP.
-fn route_table(gateway: &GatewayObject, server: &GatewayServer) -> Option<String> {
-    let bind = if server.spec.bind.is_empty() { String::new() } else { format!(".{}", server.spec.bind) };
-    if server.protocol.is_http() {
-        return Some(format!("http.{}{bind}", server.listener_port));
-    }
-    let terminates = server.spec.tls.as_ref().is_some_and(|tls| !passes_through(tls.mode));
-    (server.protocol == Protocol::Https && terminates).then(|| {
-        format!("https.{}.{}.{}.{}{bind}", server.server_port, server.spec.port.name, gateway.name, gateway.namespace)
     })
 }
 

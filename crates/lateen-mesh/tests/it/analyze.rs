@@ -95,6 +95,23 @@ fn a_missing_gateway_is_named() {
 }
 
 #[test]
+fn a_missing_secret_is_named() {
+    let server =
+        "{port: {number: 443, name: h, protocol: HTTPS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}";
+    let text =
+        base() + &object("Gateway", "default", "front", &format!("{{selector: {{app: web}}, servers: [{server}]}}"));
+    let place = "spec.servers[0].tls.credentialName";
+    assert_eq!(short(&text), one("IST0101", "Gateway default/front", place));
+    let secret = |namespace: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: c, namespace: {namespace}}}\nstringData: {{cert: a, key: b}}\n"
+        )
+    };
+    assert_eq!(short(&(text.clone() + &secret("other"))), one("IST0101", "Gateway default/front", place));
+    assert_eq!(short(&(text + &secret("default"))), []);
+}
+
+#[test]
 fn two_rules_for_one_host_of_the_mesh_conflict() {
     let text = base() + &route("first", "{host: web}") + &route("second", "{host: web}");
     let found = findings(&text);

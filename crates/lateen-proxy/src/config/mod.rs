@@ -10,14 +10,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_engine::config::resources::{CLUSTER, ENDPOINTS, LISTENER, ROUTES};
+use lateen_engine::config::resources::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET};
 use lateen_engine::config::{Candidate, ConfigError, Resources};
 use lateen_xds::client::{Handler, Interest, Rejection, Status, Update, Upsert};
 use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::State;
 use crate::listener::Sockets;
-use crate::tls::SecretsMay;
+use crate::tls::{MESH_ROOTS, SecretsMay, WORKLOAD_CERTIFICATE};
 use crate::worker::Shared;
 pub(crate) use dial::Dial;
 use ports::Ports;
@@ -103,6 +103,7 @@ impl Applier {
         for (listener, reason) in failed {
             tracing::error!(%listener, reason, "a listener cannot be listened on");
         }
+        self.shared.tls.set_secrets(self.resources.secrets());
         self.shared.tls.keep_only(&snapshot);
         let warm = snapshot.warming().is_empty();
         self.shared.listening.store(Arc::new(self.ports.addresses()));
@@ -152,7 +153,10 @@ impl Handler for Applier {
         self.listeners_came |= type_url == LISTENER;
         self.publish().await;
         let snapshot = self.shared.snapshot.load_full();
-        self.shared.received.note((&type_url, version), noted, &removals, snapshot.warming());
+        // What is secret is kept where it is needed, and nowhere else.
+        if type_url != SECRET {
+            self.shared.received.note((&type_url, version), noted, &removals, snapshot.warming());
+        }
         if rejections.is_empty() { Ok(()) } else { Err(rejections) }
     }
 
@@ -160,12 +164,16 @@ impl Handler for Applier {
     fn wanted(&self) -> Vec<(&'static str, Interest)> {
         let wanted = self.resources.wanted();
         let named = |names: BTreeSet<Arc<str>>| Interest::Named(names);
+        // The workload's own does not come this way.
+        let mut secrets = wanted.secrets;
+        secrets.retain(|name| ![WORKLOAD_CERTIFICATE, MESH_ROOTS].contains(&&**name));
         let Subscriptions { clusters, listeners } = self.subscriptions;
         let all = [
             (CLUSTER, clusters.then_some(Interest::All)),
             (ENDPOINTS, Some(named(wanted.endpoints))),
             (LISTENER, listeners.then_some(Interest::All)),
             (ROUTES, Some(named(wanted.routes))),
+            (SECRET, Some(named(secrets))),
         ];
         all.into_iter().filter_map(|(type_url, interest)| Some((type_url, interest?))).collect()
     }

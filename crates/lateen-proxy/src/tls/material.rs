@@ -26,6 +26,12 @@ impl Identity {
         Ok(Self { chain, key })
     }
 
+    /// Key and certificate belong together.
+    pub(super) fn check(self) -> Result<(), TlsError> {
+        let key = super::provider().key_provider.load_private_key(self.key).map_err(TlsError::new)?;
+        rustls::sign::CertifiedKey::new(self.chain, key).keys_match().map_err(TlsError::new)
+    }
+
     pub(super) fn names(&self) -> PeerNames {
         self.chain.first().map_or_else(PeerNames::default, |leaf| names(leaf))
     }

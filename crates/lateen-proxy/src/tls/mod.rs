@@ -8,10 +8,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use lateen_engine::config::cluster::ServerNames;
 use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls, Validation};
-use lateen_engine::config::{Candidate, ConfigError, Snapshot};
+use lateen_engine::config::{Candidate, ConfigError, Secret, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
 use lateen_identity::tls::verify::{Clients, Servers};
@@ -51,6 +51,8 @@ pub(crate) struct TlsStore {
     clients: Mutex<HashMap<u64, Client>>,
     servers: Mutex<HashMap<u64, Arc<Server>>>,
     workload: ArcSwapOption<Workload>,
+    /// By name, as discovery sent them.
+    secrets: ArcSwap<HashMap<Arc<str>, Arc<Secret>>>,
 }
 
 /// Whether secrets that are not there may still come, and contexts that name them wait.
@@ -131,7 +133,23 @@ impl TlsStore {
     pub(crate) fn set_workload(&self, identity: lateen_identity::Identity, trust: TrustBundle) {
         let (roots, since) = (trust.store(), SystemTime::now());
         self.workload.store(Some(Arc::new(Workload { identity, trust, since, roots })));
-        // After the store: what is being built with the old one now is dropped here, what is built later has the new one.
+        self.forget_what_secrets_made();
+    }
+
+    /// Takes what discovery sent; new connections use it.
+    pub(crate) fn set_secrets(&self, secrets: &HashMap<Arc<str>, Arc<Secret>>) {
+        let same = |known: &HashMap<Arc<str>, Arc<Secret>>| {
+            known.len() == secrets.len()
+                && known.iter().all(|(name, secret)| secrets.get(name).is_some_and(|other| Arc::ptr_eq(secret, other)))
+        };
+        if !same(&self.secrets.load()) {
+            self.secrets.store(Arc::new(secrets.clone()));
+            self.forget_what_secrets_made();
+        }
+    }
+
+    /// After a store: what is being built with the old ones now is dropped here, what is built later has the new ones.
+    fn forget_what_secrets_made(&self) {
         let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         clients.retain(|_, client| !client.from_secrets);
         drop(clients);
@@ -163,7 +181,11 @@ impl TlsStore {
                     chain: workload.identity.chain().to_vec(),
                     key: workload.identity.key().clone_key(),
                 })),
-                _ => Err(TlsError::new(format!("the secret {name} is not there"))),
+                _ => match self.secrets.load().get(name.as_str()).map(|secret| &**secret) {
+                    Some(Secret::Certificate(certificate)) => Identity::read(certificate).map(Some),
+                    Some(Secret::Roots(_)) => Err(TlsError::new(format!("the secret {name} is no certificate"))),
+                    None => Err(TlsError::new(format!("the secret {name} is not there"))),
+                },
             },
         }
     }
@@ -175,7 +197,11 @@ impl TlsStore {
         };
         match &*self.workload.load() {
             Some(workload) if name == MESH_ROOTS => Ok(Some(Arc::clone(&workload.roots))),
-            _ => Err(TlsError::new(format!("the secret {name} is not there"))),
+            _ => match self.secrets.load().get(name.as_str()).map(|secret| &**secret) {
+                Some(Secret::Roots(source)) => material::roots(source).map(|roots| Some(Arc::new(roots))),
+                Some(Secret::Certificate(_)) => Err(TlsError::new(format!("the secret {name} holds no roots"))),
+                None => Err(TlsError::new(format!("the secret {name} is not there"))),
+            },
         }
     }
 
@@ -194,6 +220,13 @@ impl TlsStore {
                     complaint(&listener.name, field, self.server(tls).map(drop))
                 });
                 found.collect()
+            }
+            Candidate::Secret(name, secret) => {
+                let checked = match secret {
+                    Secret::Certificate(certificate) => Identity::read(certificate).and_then(Identity::check),
+                    Secret::Roots(source) => material::roots(source).map(drop),
+                };
+                complaint(&name.into(), String::new(), checked).into_iter().collect()
             }
             Candidate::Cluster(cluster) => {
                 let contexts = cluster.transport.contexts().filter(|tls| usable(&tls.common));

@@ -12,8 +12,8 @@ use tls::common_tls_context::ValidationContextType;
 use upstream::http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig};
 
 use crate::endpoint;
-use crate::proto::{strings, transport_socket};
-use crate::tls::{Payload, TLS_SOCKET, mesh_upstream, raw_buffer, versions, with_system_roots};
+use crate::proto::transport_socket;
+use crate::tls::{Payload, TLS_SOCKET, from_file, mesh_upstream, peer_name, raw_buffer, versions, with_system_roots};
 
 /// What decides.
 pub(crate) struct Situation<'a> {
@@ -134,18 +134,9 @@ fn automatic_names(http: &mut upstream::HttpProtocolOptions, settings: &ClientTl
 
 /// What the server must prove; the roots are a file's or, by default, the system's.
 fn validation(settings: &ClientTls, names: &[String]) -> ValidationContextType {
-    use tls::subject_alt_name_matcher::SanType;
-    let matcher = |name: &String| {
-        let kind = if name.contains("://") { SanType::Uri } else { SanType::Dns };
-        tls::SubjectAltNameMatcher {
-            san_type: kind as i32,
-            matcher: Some(strings::exact(name)),
-            ..tls::SubjectAltNameMatcher::default()
-        }
-    };
     let mut context = tls::CertificateValidationContext {
         crl: (!settings.ca_crl.is_empty()).then(|| from_file(&settings.ca_crl)),
-        match_typed_subject_alt_names: names.iter().map(matcher).collect(),
+        match_typed_subject_alt_names: names.iter().map(|name| peer_name(name)).collect(),
         ..tls::CertificateValidationContext::default()
     };
     if settings.ca_certificates.is_empty() || settings.ca_certificates == "system" {
@@ -160,12 +151,5 @@ fn client_certificate(settings: &ClientTls) -> tls::TlsCertificate {
         certificate_chain: Some(from_file(&settings.client_certificate)),
         private_key: Some(from_file(&settings.private_key)),
         ..tls::TlsCertificate::default()
-    }
-}
-
-fn from_file(path: &str) -> core::DataSource {
-    core::DataSource {
-        specifier: Some(core::data_source::Specifier::Filename(path.to_owned())),
-        ..core::DataSource::default()
     }
 }

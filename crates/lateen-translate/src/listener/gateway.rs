@@ -2,7 +2,7 @@
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
-use lateen_mesh::{GatewayListener, GatewayServer, passes_through};
+use lateen_mesh::{GatewayListener, GatewayServer};
 
 use crate::filters::http_connection_manager::{self as http, Class, Routes};
 use crate::filters::inspectors;
@@ -12,6 +12,7 @@ use crate::origin;
 use crate::proto::{boolean, socket_address};
 use crate::route::destination::labels;
 use crate::route::route_match::Asker;
+use crate::tls;
 use crate::view::View;
 
 /// Ports below this need a privilege.
@@ -35,7 +36,10 @@ pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
 pub(crate) fn served_tables(view: &View<'_>) -> Vec<String> {
     let merged = view.mesh.gateway_of(&view.proxy.workload);
     let served = |servers: &[std::sync::Arc<GatewayServer>]| {
-        servers.iter().any(|server| is_open(view, server.listener_port) && !server.is_tls())
+        servers.iter().any(|server| {
+            let open = !server.is_tls() || context(view, server).is_some();
+            is_open(view, server.listener_port) && open
+        })
     };
     merged.route_tables.iter().filter(|(_, servers)| served(servers)).map(|(name, _)| name.clone()).collect()
 }
@@ -51,16 +55,21 @@ fn build(view: &View<'_>, place: &GatewayListener, authorization: &Authorization
     let chains = if first.protocol.is_http() {
         vec![http_chain(view, &name, place, authorization)]
     } else if first.is_tls() {
-        place.servers.iter().flat_map(|server| passthrough_chains(view, server, authorization)).collect()
+        let chains = |server: &GatewayServer| match server.ends_tls() {
+            true => ending_chain(view, &name, server, authorization).into_iter().collect(),
+            false => passthrough_chains(view, server, authorization),
+        };
+        place.servers.iter().flat_map(|server| chains(server)).collect()
     } else {
         tcp_chain(view, first, authorization).into_iter().collect()
     };
     if chains.is_empty() {
         return None;
     }
-    let needs_tls = chains
-        .iter()
-        .any(|chain| chain.filter_chain_match.as_ref().is_some_and(|matching| !matching.server_names.is_empty()));
+    let looks = |matching: &listener::FilterChainMatch| {
+        !matching.server_names.is_empty() || !matching.transport_protocol.is_empty()
+    };
+    let needs_tls = chains.iter().any(|chain| chain.filter_chain_match.as_ref().is_some_and(looks));
     Some(listener::Listener {
         name,
         address: Some(socket_address(address, place.port)),
@@ -91,7 +100,40 @@ fn http_chain(
     }
 }
 
-/// Plaintext TCP: the first TCP route that fits takes every connection.
+fn context(view: &View<'_>, server: &GatewayServer) -> Option<core::TransportSocket> {
+    let config = view.mesh.config();
+    let domains: Vec<String> = config.trust_domains().map(str::to_owned).collect();
+    tls::gateway_downstream(server.spec.tls.as_ref()?, &domains)
+}
+
+/// TLS that ends here: one chain for the server's names; inside is HTTP, or bytes for the server's TCP route.
+fn ending_chain(
+    view: &View<'_>,
+    listener: &str,
+    server: &GatewayServer,
+    authorization: &Authorization,
+) -> Option<listener::FilterChain> {
+    let socket = context(view, server)?;
+    let mut chain = match server.route_table() {
+        Some(table) => {
+            let stat_prefix = format!("outbound_{listener};");
+            let routes = Routes::Named(table);
+            let filter =
+                http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, authorization.http.clone());
+            listener::FilterChain {
+                filters: vec![filter],
+                metadata: origin::stable([&server.origin]),
+                ..listener::FilterChain::default()
+            }
+        }
+        None => tcp_chain(view, server, authorization)?,
+    };
+    chain.filter_chain_match = Some(server_name_match(server.host_names()));
+    chain.transport_socket = Some(socket);
+    Some(chain)
+}
+
+/// TCP: the first TCP route that fits takes every connection.
 fn tcp_chain(view: &View<'_>, server: &GatewayServer, authorization: &Authorization) -> Option<listener::FilterChain> {
     let asker = asker(view, server);
     let rules = view.mesh.virtual_services_of_gateway(&server.gateway, &view.proxy.workload.namespace);
@@ -113,16 +155,12 @@ fn tcp_chain(view: &View<'_>, server: &GatewayServer, authorization: &Authorizat
     })
 }
 
-/// TLS that passes: one chain per server name of the TLS routes. A server that would have to end TLS has none, because
-/// gateway certificates are not served yet; `analyze` tells.
+/// TLS that passes: one chain per server name of the TLS routes.
 fn passthrough_chains(
     view: &View<'_>,
     server: &GatewayServer,
     authorization: &Authorization,
 ) -> Vec<listener::FilterChain> {
-    if !server.spec.tls.as_ref().is_some_and(|tls| passes_through(tls.mode)) {
-        return Vec::new();
-    }
     let asker = asker(view, server);
     let mut out: Vec<listener::FilterChain> = Vec::new();
     let mut taken: Vec<String> = Vec::new();

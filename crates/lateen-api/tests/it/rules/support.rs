@@ -53,10 +53,10 @@ fn each_gap_names_its_field() {
         ),
         (
             "gateway",
-            "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c}}]}",
-            Warning,
-            "spec.servers[0].tls.mode",
-            "`spec.servers[0].tls.mode: SIMPLE` is not supported: gateways do not end TLS; this server is not opened",
+            "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: MUTUAL, credentialName: c, verifyCertificateSpki: [x]}}]}",
+            Error,
+            "spec.servers[0].tls.verifyCertificateSpki",
+            "`spec.servers[0].tls.verifyCertificateSpki` is not supported: any client certificate would be taken",
         ),
         (
             "vs",
@@ -86,6 +86,10 @@ fn what_is_honoured_is_not_mentioned() {
         (
             "gateway",
             "{selector: {a: b}, servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: [a], tls: {httpsRedirect: true}}]}",
+        ),
+        (
+            "gateway",
+            "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: MUTUAL, credentialName: c, subjectAltNames: [d]}}]}",
         ),
         ("sidecar", "{outboundTrafficPolicy: {mode: REGISTRY_ONLY}}"),
         (

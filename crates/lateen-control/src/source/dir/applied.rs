@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use lateen_api::{Diagnostic, Object, ObjectKey, Origin, parse_documents, validate};
@@ -175,7 +176,9 @@ impl Applied {
         let text = format!("{HEADER}{header}\n{body}");
         let name = file_name(key);
         let (path, draft) = (self.folder.join(&name), self.folder.join(format!(".{name}.draft")));
-        let mut file = std::fs::File::create(&draft)?;
+        // It may be a Secret.
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&draft, &path)?;

@@ -1,0 +1,96 @@
+//! Secrets of a gateway proxy: the certificates that its own servers name, from its own namespace, and nothing else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use lateen_api::kubernetes::Secret;
+use lateen_api::networking::gateway::{ServerTls, ServerTlsMode};
+use lateen_mesh::ProxyKind;
+use tls::secret::Type;
+
+use crate::Named;
+use crate::view::View;
+
+/// What a resource's name begins with; the Secret's own name follows.
+const SCHEME: &str = "kubernetes://";
+
+/// Behind the name of a Secret: the roots for client certificates, from a Secret of that very name or else from the one
+/// without it (Istio).
+const ROOTS: &str = "-cacert";
+
+/// The resource that holds a server's certificate and key.
+pub(crate) fn certificate_name(credential: &str) -> String {
+    format!("{SCHEME}{credential}")
+}
+
+/// The resource that holds the roots for a server's clients.
+pub(crate) fn roots_name(credential: &str) -> String {
+    format!("{SCHEME}{credential}{ROOTS}")
+}
+
+/// Clients are asked for a certificate.
+pub(crate) fn asks_clients(settings: &ServerTls) -> bool {
+    matches!(settings.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual)
+}
+
+/// What the proxy's servers name, as far as it exists.
+pub(crate) fn all(view: &View<'_>) -> Vec<Arc<Named>> {
+    if view.proxy.kind != ProxyKind::Gateway {
+        return Vec::new();
+    }
+    let merged = view.mesh.gateway_of(&view.proxy.workload);
+    let servers = merged.listeners.iter().flat_map(|listener| &listener.servers);
+    let ending = servers.filter(|server| server.ends_tls()).filter_map(|server| server.spec.tls.as_ref());
+    let (mut certificates, mut roots) = (BTreeSet::new(), BTreeSet::new());
+    for settings in ending.filter(|settings| !settings.credential_name.is_empty()) {
+        certificates.insert(settings.credential_name.as_str());
+        if asks_clients(settings) {
+            roots.insert(settings.credential_name.as_str());
+        }
+    }
+    let namespace = &view.proxy.workload.namespace;
+    let find = |name: &str| view.mesh.secret(namespace, name);
+    let certificates = certificates.into_iter().filter_map(|name| {
+        let content = certificate(find(name)?)?;
+        Some(named(certificate_name(name), Type::TlsCertificate(content)))
+    });
+    let roots = roots.into_iter().filter_map(|name| {
+        let content = trusted(find(&format!("{name}{ROOTS}")).or_else(|| find(name))?)?;
+        Some(named(roots_name(name), Type::ValidationContext(content)))
+    });
+    certificates.chain(roots).collect()
+}
+
+fn named(name: String, content: Type) -> Arc<Named> {
+    Arc::new(Named::new(&name, &tls::Secret { name: name.clone(), r#type: Some(content) }))
+}
+
+/// `tls.crt` and `tls.key`, or `cert` and `key` of a generic Secret.
+fn certificate(secret: &Secret) -> Option<tls::TlsCertificate> {
+    let [chain, key] = [["tls.crt", "tls.key"], ["cert", "key"]]
+        .into_iter()
+        .find_map(|[chain, key]| Some([secret.value(chain)?, secret.value(key)?]))?;
+    Some(tls::TlsCertificate {
+        certificate_chain: Some(inline(chain)),
+        private_key: Some(inline(key)),
+        ..tls::TlsCertificate::default()
+    })
+}
+
+/// `ca.crt`, or `cacert` of a generic Secret.
+fn trusted(secret: &Secret) -> Option<tls::CertificateValidationContext> {
+    let roots = ["ca.crt", "cacert"].into_iter().find_map(|key| secret.value(key))?;
+    Some(tls::CertificateValidationContext {
+        trusted_ca: Some(inline(roots)),
+        ..tls::CertificateValidationContext::default()
+    })
+}
+
+fn inline(bytes: Vec<u8>) -> core::DataSource {
+    core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineBytes(bytes)),
+        ..core::DataSource::default()
+    }
+}
