@@ -7,7 +7,7 @@ use lateen_mesh::{ProxyKind, Workload};
 use lateen_translate::{Cache, Named, ProxyView};
 use lateen_xds::node::{NodeInfo, ProxyId};
 use lateen_xds::server::{Discovery, Peer, Progress, Proxy, Selection, View};
-use lateen_xds::{Body, Resource};
+use lateen_xds::{Body, Resource, type_url};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -77,6 +77,7 @@ impl Discovery for MeshDiscovery {
         };
         tracing::info!(proxy = about.id, agent = about.user_agent, "proxy connected");
         Ok(MeshProxy {
+            proven: caller.is_some(),
             view: ProxyView { workload, kind, unprivileged },
             namespace: id.namespace,
             pod: id.pod,
@@ -130,6 +131,8 @@ fn check_workload(caller: Option<&Caller>, id: &ProxyId, workload: &Workload) ->
 
 /// A proxy with a stream.
 pub struct MeshProxy {
+    /// The proxy has shown who it is; one on a listener that trusts whoever reaches it has only said so.
+    proven: bool,
     view: ProxyView,
     namespace: String,
     pod: String,
@@ -147,6 +150,7 @@ impl Proxy<Arc<Snapshot>> for MeshProxy {
         }
         self.offered = Some(snapshot.made);
         Ok(Arc::new(MeshView {
+            proven: self.proven,
             snapshot: Arc::clone(snapshot),
             proxy: self.view.clone(),
             cache: Arc::clone(&self.cache),
@@ -163,6 +167,7 @@ impl Proxy<Arc<Snapshot>> for MeshProxy {
 
 /// All resources of one proxy in one snapshot.
 struct MeshView {
+    proven: bool,
     snapshot: Arc<Snapshot>,
     proxy: ProxyView,
     cache: Arc<Cache>,
@@ -174,6 +179,10 @@ impl View for MeshView {
     }
 
     fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource> {
+        // Private keys are for nobody who merely claims a name (Istio gives no secrets to unauthenticated proxies either).
+        if type_url == type_url::SECRET && !self.proven {
+            return Vec::new();
+        }
         let mesh = self.snapshot.mesh();
         let named = match selection {
             Selection::All => lateen_translate::resources(mesh, &self.proxy, type_url, &self.cache),

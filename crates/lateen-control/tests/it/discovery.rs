@@ -71,6 +71,7 @@ impl Handler for Taker {
             (type_url::ENDPOINT, named(|name| name.starts_with("outbound|"))),
             (type_url::LISTENER, Interest::All),
             (type_url::ROUTE, Interest::Named(BTreeSet::from(["80".into()]))),
+            (type_url::SECRET, Interest::Named(BTreeSet::from([CREDENTIAL.into()]))),
         ]
     }
 
@@ -124,6 +125,8 @@ async fn web(world: &World) -> FakeProxy {
     let token = world.token("web", "web-1").await;
     FakeProxy::start(certificates::channel(world, None).await, Some(token), &node("web-1", "10.244.0.2"))
 }
+
+const CREDENTIAL: &str = "kubernetes://shop";
 
 const CART: &str = "outbound|80||cart.default.svc.cluster.local";
 
@@ -211,6 +214,44 @@ async fn the_plaintext_port_trusts_who_can_reach_loopback_but_no_bad_token() {
     proxy.until(|seen| seen.names.contains("80")).await;
     let mut liar = FakeProxy::start(channel, Some("nonsense".to_owned()), &node("web-1", "10.244.0.2"));
     assert!(liar.refusal().await.contains("token is not valid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateways_secret_is_only_for_a_proxy_that_has_proved_to_be_that_gateway() {
+    let gateway = "\
+apiVersion: v1
+kind: Secret
+metadata: {name: shop, namespace: default}
+type: Opaque
+stringData: {tls.crt: certificate, tls.key: key}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: shop, namespace: default}
+spec:
+  selector: {app: edge}
+  servers:
+  - port: {number: 443, name: https, protocol: HTTPS}
+    hosts: [shop.example]
+    tls: {mode: SIMPLE, credentialName: shop}
+";
+    let world = World::new(&[("shop.yaml", SHOP), ("gateway.yaml", gateway)]).await;
+    world.run_gateway("edge-1", "edge", "edge", "10.244.0.4");
+    world.run_pod("web-1", "web", "web", "10.244.0.2");
+    let edge = "router~10.244.0.4~edge-1.default~default.svc.cluster.local";
+    let mut proven =
+        FakeProxy::start(certificates::channel(&world, None).await, Some(world.token("edge", "edge-1").await), edge);
+    proven.until(|seen| seen.names.contains(CREDENTIAL)).await;
+    // Another pod does not get it, whatever it asks for.
+    let mut other = web(&world).await;
+    // Nor does whoever reaches the plaintext port and says to be the gateway.
+    let plaintext = Endpoint::from_shared(format!("http://{}", world.running.xds)).unwrap().connect().await.unwrap();
+    let mut claimed = FakeProxy::start(plaintext, None, edge);
+    // Listeners come after secrets, so what has listeners has all that it gets.
+    for proxy in [&mut other, &mut claimed] {
+        let seen = proxy.until(|seen| seen.names.iter().any(|name| name.contains("443") || name == "80")).await;
+        assert!(!seen.names.contains(CREDENTIAL), "{seen:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

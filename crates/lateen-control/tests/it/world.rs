@@ -64,11 +64,20 @@ impl World {
 
     /// A running pod, as the one who runs pods writes it.
     pub(crate) fn run_pod(&self, name: &str, account: &str, app: &str, ip: &str) {
+        self.run(name, account, app, ip, &json!({"sidecar.istio.io/status": "{}"}));
+    }
+
+    /// The same, of a gateway.
+    pub(crate) fn run_gateway(&self, name: &str, account: &str, app: &str, ip: &str) {
+        self.run(name, account, app, ip, &json!({"inject.istio.io/templates": "gateway"}));
+    }
+
+    fn run(&self, name: &str, account: &str, app: &str, ip: &str, annotations: &Value) {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"),
                 "labels": {"app": app, "security.istio.io/tlsMode": "istio"},
-                "annotations": {"sidecar.istio.io/status": "{}"}},
+                "annotations": annotations},
             "spec": {"serviceAccountName": account,
                 "containers": [{"name": "app", "image": "x"}, {"name": "istio-proxy", "image": "lateen/proxy:0"}]},
             "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]},
