@@ -65,6 +65,7 @@ const GAPS: &[Gap] = &[
     ignored(Kind::DestinationRule, "{policy}.loadBalancer.localityLbSetting", "endpoints are chosen without regard to locality"),
     ignored(Kind::DestinationRule, "{policy}.loadBalancer.zoneAwareLbSetting", "endpoints are chosen without regard to zone"),
     ignored(Kind::DestinationRule, "{policy}.loadBalancer.backendUtilization", "load reports are not read"),
+    ignored(Kind::DestinationRule, "{policy}.retryBudget.budgetInterval", "the budget is a share of what is in flight"),
     ignored(Kind::DestinationRule, "{policy}.tls.credentialName", "only gateways are given secrets; use certificate files"),
     refused(Kind::DestinationRule, "{policy}.tls.caCrl", "revoked certificates would be taken"),
     // Gateways and services.

@@ -52,6 +52,13 @@ fn each_gap_names_its_field() {
             "`spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.localityLbSetting` is not supported: endpoints are chosen without regard to locality",
         ),
         (
+            "dr",
+            "{host: a, trafficPolicy: {retryBudget: {percent: 10, budgetInterval: 5s}}}",
+            Warning,
+            "spec.trafficPolicy.retryBudget.budgetInterval",
+            "`spec.trafficPolicy.retryBudget.budgetInterval: 5s` is not supported: the budget is a share of what is in flight",
+        ),
+        (
             "gateway",
             "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: MUTUAL, credentialName: c, verifyCertificateSpki: [x]}}]}",
             Error,

@@ -60,6 +60,7 @@ pub(super) fn breakers(breakers: Option<&proto::CircuitBreakers>, at: &At) -> [B
             max_retries: u32_or(threshold.max_retries.as_ref(), default.max_retries),
             retry_budget: threshold.retry_budget.as_ref().map(|budget| {
                 let at = at.field("retry_budget");
+                refuse!(at, budget; budget_interval);
                 let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
                 if !(0.0..=100.0).contains(&percent) {
                     at.field("budget_percent").error("must be from 0 to 100");
