@@ -14,6 +14,7 @@ use lateen_engine::balance::{Balancer, HostState, Pick};
 use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, SlowStart};
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
 
+use crate::telemetry::grpc_stats::GrpcStats;
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
 use crate::upstream::named_pools::Pools;
 use crate::worker::Worker;
@@ -26,6 +27,7 @@ pub(crate) struct ClusterState {
     hosts: RefCell<Vec<Rc<Host>>>,
     in_flight: Cell<InFlight>,
     pub stats: ClusterStats,
+    pub grpc: GrpcStats,
 }
 
 /// One host of a cluster.
@@ -73,12 +75,7 @@ pub(crate) struct ClusterStats {
 }
 
 impl ClusterStats {
-    fn new(registry: &Registry, cluster: &Cluster) -> Self {
-        let name = if cluster.alt_stat_name.is_empty() {
-            Arc::clone(&cluster.name)
-        } else {
-            cluster.alt_stat_name.as_str().into()
-        };
+    fn new(registry: &Registry, name: Arc<str>) -> Self {
         let scope = Scope::Cluster(name);
         let counter = |name| registry.counter(&scope, name);
         let gauge = |name| registry.gauge(&scope, name);
@@ -124,6 +121,11 @@ impl ClusterStats {
             _ => {}
         }
     }
+}
+
+/// What its statistics call a cluster.
+fn stat_name(cluster: &Cluster) -> Arc<str> {
+    if cluster.alt_stat_name.is_empty() { Arc::clone(&cluster.name) } else { cluster.alt_stat_name.as_str().into() }
 }
 
 /// One in flight in a cluster, until it is dropped.
@@ -205,7 +207,8 @@ impl ClusterState {
             balancer: RefCell::new(Balancer::new(cluster, &EndpointSet::empty())),
             hosts: RefCell::default(),
             in_flight: Cell::default(),
-            stats: ClusterStats::new(&worker.shared.stats, cluster),
+            stats: ClusterStats::new(&worker.shared.stats, stat_name(cluster)),
+            grpc: GrpcStats::new(&worker.shared.stats, stat_name(cluster)),
         });
         state.rebuild(cluster, set);
         if cluster.outlier.is_some() {

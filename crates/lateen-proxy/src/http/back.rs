@@ -19,6 +19,7 @@ use super::request::{After, Exchange, date};
 use super::respond::{self, Responder, Sink, Start};
 use super::watch::{Stopped, Watch};
 use crate::cluster::ClusterState;
+use crate::telemetry::grpc_stats::{Direction, Messages};
 use crate::telemetry::operators;
 use crate::upstream::attempt::{Answer, Broken};
 
@@ -31,6 +32,8 @@ pub(super) struct Back<'a> {
     pub(super) started: Instant,
     pub(super) cookie: Option<String>,
     pub(super) watch: Watch<'a>,
+    /// Of an answer of which they are counted.
+    pub(super) messages: Option<Messages>,
 }
 
 impl Back<'_> {
@@ -50,6 +53,12 @@ impl Back<'_> {
         if is_end && lateen_engine::message::is_grpc(&head.headers) {
             exchange.info.trailers = head.headers.clone();
         }
+        if let Some(stats) = &exchange.grpc_stats
+            && head.status == StatusCode::OK
+            && lateen_engine::message::is_grpc(&head.headers)
+        {
+            self.messages = Some(Messages::new(stats, Direction::Response));
+        }
         // What is there of the body goes out with the head.
         let mut first = if is_end { None } else { answer.frame_now().await };
         let start = match &mut first {
@@ -57,6 +66,9 @@ impl Back<'_> {
             Some(Some(Ok(Frame::Data(data)))) if !data.is_empty() => {
                 let data = std::mem::take(data);
                 exchange.info.sent += data.len() as u64;
+                if let Some(messages) = &mut self.messages {
+                    messages.data(&data);
+                }
                 first = None;
                 if answer.body.is_end() { Start::Whole(data) } else { Start::Part(data) }
             }
@@ -120,9 +132,15 @@ impl Back<'_> {
                 }
             };
             self.watch.answered += 1;
+            if let Some(messages) = &mut self.messages {
+                messages.frame(&frame);
+            }
             match &frame {
                 Frame::Data(data) => exchange.info.sent += data.len() as u64,
-                Frame::Trailers(trailers) => exchange.info.trailers = trailers.clone(),
+                Frame::Trailers(trailers) => {
+                    exchange.count_grpc_status(trailers);
+                    exchange.info.trailers = trailers.clone();
+                }
             }
             if sink.frame(frame).await.is_err() {
                 return Err(gone(exchange));
@@ -159,6 +177,7 @@ impl Back<'_> {
         for filter in exchange.context.manager.filters.iter().rev() {
             filter.on_response(head, self.route.per_filter.get(&filter.name), exchange.cors_origin.as_ref());
         }
+        exchange.count_grpc_status(&head.headers);
         respond::finish_head(head, &exchange.context.manager, date());
     }
 }

@@ -29,6 +29,7 @@ use super::respond::Responder;
 use super::watch::{Stopped, Watch};
 use crate::alarm::Alarm;
 use crate::telemetry::failure::{Failure, FailureKind};
+use crate::telemetry::grpc_stats::{Direction, Messages};
 use crate::telemetry::operators;
 use crate::upstream::replay::Replay;
 
@@ -86,6 +87,9 @@ async fn forward_head(
     }
     let _request = state.hold_request();
     let body = Rc::new(Replay::new(incoming.body, true));
+    if let Some(stats) = &exchange.grpc_stats {
+        body.count(Messages::new(stats, Direction::Request));
+    }
     let length = incoming.length.filter(|length| *length > 0);
     if !action.mirrors.is_empty() && incoming.upgrade.is_none() {
         body.mirror(Copies::begin(exchange, action, head, (length, body.has_ended()), timeout));
@@ -123,7 +127,7 @@ async fn forward_head(
     }
     match result {
         Ok(Ok(answer)) => {
-            let back = Back { route, action, chosen: &chosen, state: &state, started, cookie, watch };
+            let back = Back { route, action, chosen: &chosen, state: &state, started, cookie, watch, messages: None };
             back.send(exchange, answer, responder).await
         }
         Ok(Err(Ended::Reply(reply))) => {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
-use lateen_engine::filters::http::{FilterFacts, RouterOptions, Step};
+use lateen_engine::filters::http::grpc_stats::GrpcStats;
+use lateen_engine::filters::http::{FilterFacts, Kind, Override, RouterOptions, Step};
 use lateen_engine::filters::rbac::Subject;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::matching::paths::Normalized;
@@ -18,12 +19,13 @@ use lateen_engine::route::{Action, Found, Route, RouteFacts};
 use super::body::{Body, Reader};
 use super::connection::Context;
 use super::forward;
-use super::headers::{self, Origin};
+use super::headers::{self, GRPC_STATUS, Origin};
 use super::interim;
 use super::respond::{self, Responder, Start};
 use super::upgrade::Upgraded;
 use crate::alarm::Alarm;
 use crate::stream::Stream;
+use crate::telemetry::grpc_stats::MethodStats;
 use crate::telemetry::operators;
 use crate::telemetry::stream_info::StreamInfo;
 
@@ -63,6 +65,8 @@ pub(super) struct Exchange<'a> {
     /// What the client's `Origin` was, for CORS.
     pub(super) cors_origin: Option<HeaderValue>,
     pub(super) grpc: bool,
+    /// Where a gRPC call is counted that a filter counts.
+    pub(super) grpc_stats: Option<Rc<MethodStats>>,
     pub(super) method: Method,
     pub(super) remote: std::net::IpAddr,
     pub(super) random: u64,
@@ -139,6 +143,7 @@ impl<'a> Exchange<'a> {
             context,
             cors_origin: None,
             grpc: false,
+            grpc_stats: None,
             method: head.method.clone(),
             remote: context.connection.remote.ip(),
             random: context.worker.random(),
@@ -269,10 +274,14 @@ impl<'a> Exchange<'a> {
         route: Option<&Route>,
     ) -> Option<Box<LocalReply>> {
         for filter in filters {
-            if let lateen_engine::filters::http::Kind::Router(options) = filter.kind {
-                self.router = options;
-            }
             let said = route.and_then(|route| route.per_filter.get(&filter.name));
+            match &filter.kind {
+                Kind::Router(options) => self.router = *options,
+                Kind::GrpcStats(stats) if self.grpc && !matches!(said, Some(Override::Disabled)) => {
+                    self.grpc_stats = route.and_then(|route| self.find_grpc_stats(stats, route));
+                }
+                _ => {}
+            }
             match filter.on_request(&self.head, said, &self.facts()) {
                 Step::Continue => {}
                 Step::Reply(answer) => return Some(answer),
@@ -286,6 +295,23 @@ impl<'a> Exchange<'a> {
             }
         }
         None
+    }
+
+    /// Where this call is counted, if it goes to a cluster and its path is that of a call.
+    fn find_grpc_stats(&self, filter: &GrpcStats, route: &Route) -> Option<Rc<MethodStats>> {
+        let Action::Forward(action) = &route.action else { return None };
+        let counted = filter.counted(self.head.target())?;
+        let cluster = self.snapshot.cluster(&action.choose(&self.head, self.random)?.cluster)?;
+        Some(self.context.worker.cluster(cluster).grpc.of(&counted))
+    }
+
+    /// Counts the status in an answer's head or trailers, if the call is counted and there is one.
+    pub(super) fn count_grpc_status(&self, headers: &Headers) {
+        if let Some(stats) = &self.grpc_stats
+            && let Some(status) = headers.get(&GRPC_STATUS)
+        {
+            stats.status(status);
+        }
     }
 
     fn facts(&self) -> FilterFacts<'_> {
@@ -329,6 +355,7 @@ impl<'a> Exchange<'a> {
         }
         let (mut head, whole) = respond::local(&answer, self.grpc, &self.method);
         respond::finish_head(&mut head, &self.context.manager, date());
+        self.count_grpc_status(&head.headers);
         self.info.sent = whole.len() as u64;
         self.info.response_headers = head.headers.clone();
         // A body that was not read stands between this answer and the next request; and after an upgrade that was refused,

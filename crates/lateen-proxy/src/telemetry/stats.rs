@@ -1,6 +1,7 @@
 //! Counters, gauges and histograms under Envoy's names. A handle is looked up once, when what it counts is set up; counting
 //! is then one atomic addition.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,6 +116,8 @@ pub(crate) enum Scope {
     Listener(Arc<str>),
     /// Virtual host, and the route's own name for its statistics.
     Route(Arc<str>, Arc<str>),
+    /// A cluster's gRPC calls. Service and method are part of the name: what reads the same is one metric.
+    Grpc(Arc<str>),
 }
 
 impl Scope {
@@ -126,6 +129,7 @@ impl Scope {
             Self::Tcp(_) => "tcp",
             Self::Listener(_) => "listener",
             Self::Route(..) => "vhost_route",
+            Self::Grpc(_) => "cluster_grpc",
         }
     }
 
@@ -137,7 +141,24 @@ impl Scope {
                 format!("{}.{name}", self.family())
             }
             Self::Route(virtual_host, route) => format!("vhost.{virtual_host}.route.{route}"),
+            Self::Grpc(cluster) => format!("cluster.{cluster}.grpc"),
         }
+    }
+
+    /// A name of this scope in Prometheus' form, and its tags.
+    fn prometheus(&self, name: &str) -> (String, String) {
+        let mut words = name.splitn(3, '.');
+        let (name, tags) = match (self, words.next(), words.next(), words.next()) {
+            // Envoy takes each for a word without dots; what is left of them stays in the name.
+            // `replace_dots_in_grpc_service_name` is for that.
+            (Self::Grpc(_), Some(service), Some(method), Some(rest)) => {
+                let method = prometheus_tag("envoy_grpc_bridge_method", method);
+                let service = prometheus_tag("envoy_grpc_bridge_service", service);
+                (rest, format!("{method},{service},{}", self.tags()))
+            }
+            _ => (name, self.tags()),
+        };
+        (format!("envoy_{}_{}", self.family(), prometheus_name(name)), tags)
     }
 
     /// In Prometheus' form.
@@ -145,7 +166,7 @@ impl Scope {
         let tag = prometheus_tag;
         match self {
             Self::Server => String::new(),
-            Self::Cluster(name) => tag("envoy_cluster_name", name),
+            Self::Cluster(name) | Self::Grpc(name) => tag("envoy_cluster_name", name),
             Self::Http(prefix) => tag("envoy_http_conn_manager_prefix", prefix),
             Self::Tcp(prefix) => tag("envoy_tcp_prefix", prefix),
             Self::Listener(address) => tag("envoy_listener_address", address),
@@ -233,6 +254,9 @@ impl Metric {
     }
 }
 
+/// What a metric is called within its scope.
+type Name = Cow<'static, str>;
+
 /// Names and values, in the order of the configuration.
 pub(crate) type Tags = Vec<(Arc<str>, Box<str>)>;
 
@@ -243,7 +267,7 @@ pub(crate) struct Registry(Arc<Metrics>);
 #[derive(Debug, Default)]
 struct Metrics {
     /// The proxy's own.
-    own: Mutex<BTreeMap<(&'static str, Scope), Metric>>,
+    own: Mutex<BTreeMap<(Name, Scope), Metric>>,
     /// What the configuration asks for: whole names, `istio.requests_total`, with tags.
     tagged: Mutex<BTreeMap<(Arc<str>, Tags), Metric>>,
 }
@@ -253,7 +277,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Registry {
-    fn metric(&self, scope: &Scope, name: &'static str, new: fn() -> Metric) -> Metric {
+    fn metric(&self, scope: &Scope, name: Name, new: fn() -> Metric) -> Metric {
         lock(&self.0.own).entry((name, scope.clone())).or_insert_with(new).clone()
     }
 
@@ -277,28 +301,28 @@ impl Registry {
         }
     }
 
-    pub(crate) fn counter(&self, scope: &Scope, name: &'static str) -> Counter {
-        match self.metric(scope, name, || Metric::Counter(Counter::default())) {
+    pub(crate) fn counter(&self, scope: &Scope, name: impl Into<Name>) -> Counter {
+        match self.metric(scope, name.into(), || Metric::Counter(Counter::default())) {
             Metric::Counter(counter) => counter,
-            Metric::Gauge(_) | Metric::Histogram(_) => unreachable!("{name} is a counter everywhere"),
+            Metric::Gauge(_) | Metric::Histogram(_) => unreachable!("a name is of one kind everywhere"),
         }
     }
 
     pub(crate) fn gauge(&self, scope: &Scope, name: &'static str) -> Gauge {
-        match self.metric(scope, name, || Metric::Gauge(Gauge::default())) {
+        match self.metric(scope, name.into(), || Metric::Gauge(Gauge::default())) {
             Metric::Gauge(gauge) => gauge,
             Metric::Counter(_) | Metric::Histogram(_) => unreachable!("{name} is a gauge everywhere"),
         }
     }
 
     pub(crate) fn histogram(&self, scope: &Scope, name: &'static str) -> Histogram {
-        match self.metric(scope, name, || Metric::Histogram(Histogram::default())) {
+        match self.metric(scope, name.into(), || Metric::Histogram(Histogram::default())) {
             Metric::Histogram(histogram) => histogram,
             Metric::Counter(_) | Metric::Gauge(_) => unreachable!("{name} is a histogram everywhere"),
         }
     }
 
-    fn all(&self) -> Vec<((&'static str, Scope), Metric)> {
+    fn all(&self) -> Vec<((Name, Scope), Metric)> {
         lock(&self.0.own).iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
     }
 
@@ -318,6 +342,14 @@ impl Registry {
     pub(crate) fn prometheus(&self, wanted: impl Fn(&str, &Metric) -> bool) -> String {
         let mut text = String::new();
         let mut last = String::new();
+        // What Envoy makes of a name may differ from scope to scope; a name's numbers stand together.
+        let mut own: Vec<_> = self
+            .all()
+            .into_iter()
+            .filter(|((name, scope), metric)| wanted(&format!("{}.{name}", scope.prefix()), metric))
+            .map(|((name, scope), metric)| (scope.prometheus(&name), metric))
+            .collect();
+        own.sort_by(|((one, _), _), ((other, _), _)| one.cmp(other));
         let mut write = |name: String, tags: String, metric: &Metric| {
             if name != last {
                 let _ = writeln!(text, "# TYPE {name} {}", metric.kind());
@@ -325,11 +357,8 @@ impl Registry {
             }
             write_metric(&mut text, &name, &tags, metric);
         };
-        for ((name, scope), metric) in self.all() {
-            if !wanted(&format!("{}.{name}", scope.prefix()), &metric) {
-                continue;
-            }
-            write(format!("envoy_{}_{}", scope.family(), prometheus_name(name)), scope.tags(), &metric);
+        for ((name, tags), metric) in own {
+            write(name, tags, &metric);
         }
         for ((name, tags), metric) in self.all_tagged() {
             if !wanted(&tagged_name(&name, &tags), &metric) {

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::http::body::{Body, BodyError, Frame};
 use crate::http::mirror::Copies;
+use crate::telemetry::grpc_stats::Messages;
 
 /// Envoy's default bound of a stream's buffer. A longer body goes through, and cannot be sent twice.
 const BOUND: usize = 1 << 20;
@@ -19,6 +20,7 @@ pub(crate) struct Replay {
     ended: Cell<Option<Result<(), BodyError>>>,
     received: Cell<u64>,
     copies: RefCell<Copies>,
+    messages: RefCell<Option<Messages>>,
 }
 
 impl Replay {
@@ -32,12 +34,18 @@ impl Replay {
             ended: Cell::new(ended),
             received: Cell::new(0),
             copies: RefCell::default(),
+            messages: RefCell::default(),
         }
     }
 
     /// These get what is read from now on.
     pub(crate) fn mirror(&self, copies: Copies) {
         self.copies.replace(copies);
+    }
+
+    /// Counts the messages in what is read from now on.
+    pub(crate) fn count(&self, messages: Messages) {
+        self.messages.replace(Some(messages));
     }
 
     /// There is no body at all.
@@ -89,6 +97,9 @@ impl Replay {
             }
             Some(Ok(frame)) => {
                 self.copies.borrow_mut().frame(Some(frame));
+                if let Some(messages) = &mut *self.messages.borrow_mut() {
+                    messages.frame(frame);
+                }
                 let size = frame.byte_len();
                 self.received.set(self.received.get() + size as u64);
                 self.keep(frame, size, cursor);

@@ -19,6 +19,7 @@ const PASSING: Setup = Setup {
     options: "",
     clusters: "",
     loggers: "",
+    filters: "",
 };
 
 async fn interim(response: &mut ResponseFuture) -> Response<()> {

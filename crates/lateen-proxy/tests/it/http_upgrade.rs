@@ -13,6 +13,7 @@ const ALLOWED: Setup = Setup {
     options: "",
     clusters: "",
     loggers: "",
+    filters: "",
 };
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use lateen_testing::upstream::Upstream;
 
 use crate::proxy::{Proxy, Setup};
 
-const HTTP2: Setup = Setup { manager: "", route: "", cluster: "", http2: true, options: "", clusters: "", loggers: "" };
+const HTTP2: Setup =
+    Setup { manager: "", route: "", cluster: "", http2: true, options: "", clusters: "", loggers: "", filters: "" };
 
 fn request(method: Method, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("http://h{path}"))

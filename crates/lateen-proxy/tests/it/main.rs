@@ -6,6 +6,7 @@ mod discovery_server;
 mod http_bodies;
 mod http_connections;
 mod http_failures;
+mod http_grpc_stats;
 mod http_hostile;
 mod http_interim;
 mod http_stale;

@@ -24,6 +24,8 @@ pub(crate) struct Setup {
     pub(crate) clusters: &'static str,
     /// Access loggers besides the file.
     pub(crate) loggers: &'static str,
+    /// HTTP filters before the router, each with a comma behind it.
+    pub(crate) filters: &'static str,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Setup {
     }
 
     fn bootstrap(&self, upstreams: &[SocketAddr], log: &str) -> String {
-        let Self { manager, route, cluster, http2, options, clusters, loggers } = self;
+        let Self { manager, route, cluster, http2, options, clusters, loggers, filters } = self;
         let mut endpoints = String::new();
         for upstream in upstreams {
             write!(
@@ -77,7 +79,7 @@ static_resources:
           access_log: [{{name: file, typed_config: {{"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: "{log}",
             log_format: {{text_format_source: {{inline_string: "%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %BYTES_RECEIVED% %BYTES_SENT%\n"}}}}}}}}, {loggers}],
           route_config: {{name: routes, virtual_hosts: [{{name: main, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: up, {route}}}}}]}}]}},
-          http_filters: [{{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}],
+          http_filters: [{filters} {{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}],
           {manager}}}
   clusters:
   - {{name: up, type: STATIC, connect_timeout: 5s,

@@ -3,6 +3,7 @@
 
 pub mod cors;
 pub mod fault;
+pub mod grpc_stats;
 pub mod rbac;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
-use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::FilterConfig as GrpcStats;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats_proto;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_proto;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
@@ -39,8 +40,8 @@ pub enum Kind {
     Fault(Arc<fault::Fault>),
     /// Acts only by what routes say.
     Cors,
-    /// Counts gRPC requests; what it counts is in the telemetry record anyway.
-    GrpcStats,
+    /// Answers nothing: who forwards counts as it says.
+    GrpcStats(Arc<grpc_stats::GrpcStats>),
     Router(RouterOptions),
 }
 
@@ -154,6 +155,10 @@ impl HttpFilter {
                 continue;
             }
             if let Some(kind) = Kind::from_xds(any, &at.field("typed_config")) {
+                let counts = |kind: &Kind| matches!(kind, Kind::GrpcStats(_));
+                if counts(&kind) && chain.iter().any(|before| counts(&before.kind)) {
+                    at.error("is the second grpc_stats: calls would be counted twice");
+                }
                 chain.push(Self { name: filter.name.as_str().into(), kind });
             }
         }
@@ -182,7 +187,7 @@ impl HttpFilter {
                 Some(Override::Cors(policy)) => policy.on_request(head),
                 _ => Step::Continue,
             },
-            Kind::GrpcStats | Kind::Router(_) => Step::Continue,
+            Kind::GrpcStats(_) | Kind::Router(_) => Step::Continue,
         }
     }
 
@@ -200,7 +205,7 @@ impl Kind {
             || is::<rbac_proto::Rbac>(any)
             || is::<fault_proto::HttpFault>(any)
             || is::<cors_proto::Cors>(any)
-            || is::<GrpcStats>(any)
+            || is::<grpc_stats_proto::FilterConfig>(any)
     }
 
     fn from_xds(any: &Any, at: &At) -> Option<Self> {
@@ -222,8 +227,9 @@ impl Kind {
         if is::<cors_proto::Cors>(any) {
             return Some(Self::Cors);
         }
-        if is::<GrpcStats>(any) {
-            return Some(Self::GrpcStats);
+        if is::<grpc_stats_proto::FilterConfig>(any) {
+            let config: grpc_stats_proto::FilterConfig = open(any, at)?;
+            return Some(Self::GrpcStats(Arc::new(grpc_stats::GrpcStats::from_xds(&config, at))));
         }
         at.error(format!("HTTP filter {} is not supported", type_name(any)));
         None
