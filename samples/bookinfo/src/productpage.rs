@@ -51,10 +51,9 @@ fn book() -> Value {
     json!({
         "id": 0,
         "title": "The Comedy of Errors",
-        "descriptionHtml": "<a href=\"https://en.wikipedia.org/wiki/The_Comedy_of_Errors\">Wikipedia Summary</a>: \
-            The Comedy of Errors is one of <b>William Shakespeare's</b> early plays. It is his shortest and one of his \
-            most farcical comedies, with a major part of the humour coming from slapstick and mistaken identity, in \
-            addition to puns and word play.",
+        "descriptionHtml": "Two pairs of twins, parted by a shipwreck, come to the same town on the same day, and nobody can \
+            tell who is who. <b>Shakespeare's</b> shortest play, and the patron of everyone who has ever asked: which of you \
+            answered me just now? (<a href=\"https://en.wikipedia.org/wiki/The_Comedy_of_Errors\">Wikipedia</a>)",
     })
 }
 

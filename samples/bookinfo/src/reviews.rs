@@ -58,9 +58,9 @@ async fn read(State(reviews): State<Reviews>, Path(product): Path<String>, heade
         return http::json(StatusCode::BAD_REQUEST, &json!({ "error": "please provide numeric product ID" }));
     };
     let stars = reviews.stars(number, &headers).await;
-    let first = "An extremely entertaining play by Shakespeare. The slapstick humour is refreshing!";
+    let first = "I laughed in the first act and had to draw a diagram in the second. Go and see it twice.";
     let second =
-        "Absolutely fun and entertaining. The play lacks thematic depth when compared to other plays by Shakespeare.";
+        "Great fun while it lasts. Every question is answered by the wrong twin, and still it all gets through.";
     let texts = [("Reviewer1", first), ("Reviewer2", second)];
     let entries: Vec<Value> = texts.iter().map(|(reviewer, text)| entry(reviewer, text, &stars)).collect();
     let body = json!({
