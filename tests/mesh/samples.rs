@@ -77,7 +77,7 @@ fn every_proxy_takes_every_rule_of_bookinfo() {
         &["bookinfo", "gateway", "destination-rules"].map(|file| format!("samples/bookinfo/{file}.yaml").into()),
         "samples/bookinfo/images.yaml",
     );
-    apply_each(&bookinfo, Path::new("samples/bookinfo/routing"), &[]);
+    apply_each(&bookinfo, &lateen_tests::root().join("samples/bookinfo/routing"), &[]);
     drop(bookinfo);
     let Some(istio) = istio() else { return };
     let files =
