@@ -10,7 +10,7 @@
 //!   purpose (SO_LINGER of zero) within the time of a delayed acknowledgement.
 //!
 //! **An HTTP/2 connection that goes away.** A GOAWAY names the last stream that is processed (RFC 9113 section 6.8); a
-//! request behind it is sent once more on another connection.
+//! request behind it is sent again on another connection, at most twice like the above.
 
 use std::cell::Cell;
 use std::future::Future;
