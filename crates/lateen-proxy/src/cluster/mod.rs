@@ -229,7 +229,7 @@ impl ClusterState {
         }
         let watched = self.config.borrow().outlier.is_some();
         // Another way to connect makes pooled connections those of another cluster.
-        let reconnect = self.config.borrow().fingerprint != cluster.fingerprint;
+        let reconnect = self.config.borrow().connection_fingerprint != cluster.connection_fingerprint;
         if reconnect {
             self.retire();
         }

@@ -22,6 +22,7 @@ use bytes::BytesMut;
 use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
 use lateen_engine::message::{RequestHead, ResponseHead, Version};
 
+use super::acquire::{Destination, acquire};
 use super::connect::{Connected, connect};
 use super::pool::{H1, Limits, Pool};
 use super::replay::Replay;
@@ -69,7 +70,7 @@ pub(super) enum WayUp {
 }
 
 pub(super) enum Connection {
-    H1 { connection: H1, keep_alive: bool, pool: Pool, limits: Limits, generation: u64 },
+    H1 { connection: H1, keep_alive: bool, pool: Pool, limits: Limits },
     H2(#[expect(dead_code, reason = "counts the stream while it lives")] StreamCount),
 }
 
@@ -147,10 +148,10 @@ impl Answer {
 
     /// The body was read to its end: the connection goes back to the pool if nothing is left on it, either way.
     pub(crate) fn finish(self) {
-        if let (Connection::H1 { connection, keep_alive: true, pool, limits, generation }, WayUp::Whole, true) =
+        if let (Connection::H1 { connection, keep_alive: true, pool, limits }, WayUp::Whole, true) =
             (self.connection, self.way_up, self.body.is_end())
         {
-            pool.give_h1(connection, &limits, generation);
+            pool.give_h1(connection, &limits);
         }
     }
 
@@ -233,6 +234,11 @@ async fn once(
     if let Some(connection) = connection {
         return http1::send(state, &pool, connection, &cluster, outgoing).await;
     }
+    if kept && cluster.protocol != UpstreamProtocol::Alpn {
+        let destination = Destination { worker, state, host, cluster: &cluster, names: outgoing.names };
+        let connection = Box::pin(acquire(destination, &pool)).await?;
+        return http1::send(state, &pool, connection, &cluster, outgoing).await;
+    }
     let generation = pool.generation();
     // Most requests find a connection, and need no room for making one.
     let (connected, slot, held) = Box::pin(open(worker, state, host, &cluster, outgoing.names)).await?;
@@ -240,7 +246,7 @@ async fn once(
         http2::begin(connected, &cluster, &pool, generation, (slot, held)).await?;
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
-    let connection = H1::new(connected, slot, held);
+    let connection = H1::new(connected, generation, slot, held);
     http1::send(state, &pool, connection, &cluster, outgoing).await
 }
 

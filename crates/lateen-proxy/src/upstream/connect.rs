@@ -44,7 +44,7 @@ pub(crate) async fn connect(
                 let shaking = Box::pin(shared.tls.connect(tls, tcp.into(), &endpoint.hostname, names));
                 let (stream, alpn) =
                     shaking.await.map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
-                Ok(Connected { stream: Stream::Client(Box::new(stream)), alpn, local })
+                Ok(Connected { stream: Stream::Tls(Box::new(stream)), alpn, local })
             }
         }
     };

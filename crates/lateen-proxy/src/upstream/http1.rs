@@ -85,7 +85,6 @@ pub(super) async fn send(
         framing => Body::H1(H1Body::new(Rc::clone(&connection.reader), framing)),
     };
     let local = connection.local;
-    let (pool, generation) = (pool.clone(), pool.generation());
     Ok(Answer {
         head: parsed.head,
         body,
@@ -98,9 +97,8 @@ pub(super) async fn send(
         connection: Connection::H1 {
             connection,
             keep_alive: parsed.keep_alive,
-            pool,
+            pool: pool.clone(),
             limits: limits(cluster),
-            generation,
         },
         upgraded: parsed.upgrade,
         local,

@@ -1,5 +1,6 @@
 //! The way up: connecting to hosts, keeping connections, and one attempt of a request on one of them.
 
+mod acquire;
 pub(crate) mod attempt;
 pub(crate) mod connect;
 mod http1;
@@ -8,3 +9,4 @@ pub(crate) mod named_pools;
 pub(crate) mod pool;
 pub(crate) mod replay;
 pub(crate) mod tcp_info;
+mod waiters;

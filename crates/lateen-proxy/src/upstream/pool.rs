@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use super::connect::Connected;
 use super::tcp_info::bytes_acknowledged;
+use super::waiters::{Making, Waiters, Waiting};
 use crate::cluster::Slot;
 use crate::http::body::Reader;
 use crate::stream::Shared as SharedStream;
@@ -33,16 +34,28 @@ pub(crate) struct H1 {
     created: Instant,
     /// The peer says it closes an idle connection after this.
     pub peer_idle: Option<Duration>,
+    /// Of the pool when it was made.
+    generation: u64,
     _slot: Slot,
     _held: Held,
 }
 
 impl H1 {
-    pub(crate) fn new(connected: Connected, slot: Slot, held: Held) -> Self {
+    pub(crate) fn new(connected: Connected, generation: u64, slot: Slot, held: Held) -> Self {
         let Connected { stream, local, .. } = connected;
         let stream = SharedStream::new(stream);
         let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), BytesMut::new())));
-        Self { stream, reader, local, requests: 0, created: Instant::now(), peer_idle: None, _slot: slot, _held: held }
+        Self {
+            stream,
+            reader,
+            local,
+            requests: 0,
+            created: Instant::now(),
+            peer_idle: None,
+            generation,
+            _slot: slot,
+            _held: held,
+        }
     }
 
     /// Whether the peer has acknowledged nothing beyond the first `bytes` written; false if the kernel does not tell.
@@ -129,6 +142,7 @@ struct Inside {
     /// Of the task that watches `idle`, while there is one, and when it looks again by itself.
     watcher: RefCell<Option<Waker>>,
     looks_again: Cell<Option<Instant>>,
+    waiters: Waiters,
     h2: RefCell<Vec<H2>>,
     connecting: RefCell<Option<Rc<Connecting>>>,
     /// The host is gone or reached in another way: what comes back is closed.
@@ -168,15 +182,33 @@ impl Pool {
         }
     }
 
-    /// Gives a connection back whose response was read to its end.
-    pub(crate) fn give_h1(&self, connection: H1, limits: &Limits, generation: u64) {
+    /// One more request waits for a connection.
+    pub(super) fn wait(&self) -> Waiting {
+        self.0.waiters.join()
+    }
+
+    /// One more connection is made for those that wait.
+    pub(super) fn making(&self) -> Making {
+        self.0.waiters.making()
+    }
+
+    /// A connection was made, or was not, and the request that it was made for is gone.
+    pub(super) fn give_made(&self, made: Option<H1>, limits: &Limits) {
+        let given = made.is_some_and(|connection| self.give_h1(connection, limits));
+        if !given {
+            self.0.waiters.wake_all();
+        }
+    }
+
+    /// Gives a connection back whose response was read to its end; false if it cannot be used again.
+    pub(crate) fn give_h1(&self, connection: H1, limits: &Limits) -> bool {
         let spent = limits.max_requests.is_some_and(|max| connection.requests >= max);
-        if spent || generation != self.0.generation.get() {
-            return;
+        if spent || connection.generation != self.0.generation.get() {
+            return false;
         }
         let waker = self.0.watcher.borrow().clone();
         if !connection.is_quiet(waker.as_ref().unwrap_or(Waker::noop())) {
-            return;
+            return false;
         }
         // A little before the peer would close, so that the two do not cross on the wire.
         let peer = connection.peer_idle.map(|peer| peer.saturating_sub(Duration::from_millis(50)));
@@ -189,6 +221,7 @@ impl Pool {
         }
         idle.push(Idle { connection, expires });
         drop(idle);
+        self.0.waiters.wake_first();
         match waker {
             None => drop(tokio::task::spawn_local(watch(Rc::downgrade(&self.0)))),
             Some(waker) => {
@@ -198,6 +231,7 @@ impl Pool {
                 }
             }
         }
+        true
     }
 
     /// A connection with room for one more stream.

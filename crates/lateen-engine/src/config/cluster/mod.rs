@@ -58,6 +58,20 @@ pub struct Cluster {
     pub origin: Origin,
     /// Equal for equal messages.
     pub fingerprint: u64,
+    /// Equal where connections to hosts are made in the same way.
+    pub connection_fingerprint: u64,
+}
+
+/// Of all that may have a say in how connections are made; hosts are compared one by one.
+fn connection_fingerprint(cluster: &proto::Cluster) -> u64 {
+    let has_a_say = proto::Cluster {
+        load_assignment: None,
+        circuit_breakers: None,
+        outlier_detection: None,
+        metadata: None,
+        ..cluster.clone()
+    };
+    xxhash_rust::xxh64::xxh64(&has_a_say.encode_to_vec(), 0)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -188,6 +202,7 @@ impl Cluster {
             alt_stat_name: cluster.alt_stat_name.clone(),
             origin: Origin::from_xds(cluster.metadata.as_ref()),
             fingerprint: xxhash_rust::xxh64::xxh64(&cluster.encode_to_vec(), 0),
+            connection_fingerprint: connection_fingerprint(cluster),
         })
     }
 

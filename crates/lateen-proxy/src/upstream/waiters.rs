@@ -1,0 +1,111 @@
+//! Requests that wait for a connection to one host, in the order in which they came, and the connections that are made for
+//! them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::Waker;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Waiters(Rc<Inside>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    queue: RefCell<VecDeque<Waiter>>,
+    /// Connections that are being made.
+    making: Cell<usize>,
+    next: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    number: u64,
+    /// None once it was woken, until it waits again.
+    waker: Option<Waker>,
+}
+
+/// A place in the queue, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    inside: Rc<Inside>,
+    number: u64,
+}
+
+/// Counts a connection while it is made.
+#[derive(Debug)]
+pub(super) struct Making(Rc<Inside>);
+
+impl Waiters {
+    pub(super) fn join(&self) -> Waiting {
+        let number = self.0.next.get();
+        self.0.next.set(number + 1);
+        self.0.queue.borrow_mut().push_back(Waiter { number, waker: None });
+        Waiting { inside: Rc::clone(&self.0), number }
+    }
+
+    pub(super) fn making(&self) -> Making {
+        self.0.making.set(self.0.making.get() + 1);
+        Making(Rc::clone(&self.0))
+    }
+
+    /// Wakes the first that was not woken yet: there is a connection.
+    pub(super) fn wake_first(&self) {
+        self.0.wake_first();
+    }
+
+    /// Wakes all: a connection was made for nobody, and one of them may have counted on it.
+    pub(super) fn wake_all(&self) {
+        let woken: Vec<Waker> = self.0.queue.borrow_mut().iter_mut().filter_map(|waiter| waiter.waker.take()).collect();
+        woken.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Inside {
+    fn wake_first(&self) {
+        let waker = self.queue.borrow_mut().iter_mut().find_map(|waiter| waiter.waker.take());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Waiting {
+    fn place(&self, queue: &VecDeque<Waiter>) -> Option<usize> {
+        queue.binary_search_by_key(&self.number, |waiter| waiter.number).ok()
+    }
+
+    /// Whom to wake.
+    pub(super) fn wakes(&self, waker: &Waker) {
+        let mut queue = self.inside.queue.borrow_mut();
+        if let Some(waiter) = self.place(&queue).and_then(|place| queue.get_mut(place)) {
+            match &mut waiter.waker {
+                Some(known) => known.clone_from(waker),
+                none => *none = Some(waker.clone()),
+            }
+        }
+    }
+
+    /// More wait than there are connections being made.
+    pub(super) fn too_few_are_made(&self) -> bool {
+        self.inside.making.get() < self.inside.queue.borrow().len()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut queue = self.inside.queue.borrow_mut();
+        let Some(place) = self.place(&queue) else { return };
+        let woken = queue.remove(place).is_some_and(|waiter| waiter.waker.is_none());
+        drop(queue);
+        if woken {
+            // Perhaps for a connection that it did not take.
+            self.inside.wake_first();
+        }
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.0.making.set(self.0.making.get() - 1);
+    }
+}
