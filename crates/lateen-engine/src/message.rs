@@ -63,16 +63,16 @@ impl Headers {
 
     /// Puts `value` where the first field of that name stands, removes the others; appends if there is none.
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        match self.0.iter().position(|(known, _)| *known == name) {
-            Some(first) => {
-                self.0[first].1 = value;
-                let mut index = 0;
-                self.0.retain(|(known, _)| {
-                    index += 1;
-                    index - 1 <= first || *known != name
-                });
-            }
-            None => self.0.push((name, value)),
+        let Some(first) = self.0.iter().position(|(known, _)| *known == name) else {
+            return self.0.push((name, value));
+        };
+        self.0[first].1 = value;
+        if self.0[first + 1..].iter().any(|(known, _)| *known == name) {
+            let mut index = 0;
+            self.0.retain(|(known, _)| {
+                index += 1;
+                index - 1 <= first || *known != name
+            });
         }
     }
 
@@ -89,9 +89,17 @@ impl Headers {
 
     /// Whether there was any.
     pub fn remove(&mut self, name: &HeaderName) -> bool {
-        let before = self.0.len();
-        self.0.retain(|(known, _)| known != name);
-        before != self.0.len()
+        // Most often it is not there, and looking is cheaper than keeping.
+        let found = self.contains(name);
+        if found {
+            self.0.retain(|(known, _)| known != name);
+        }
+        found
+    }
+
+    /// Whether the name of any field begins so.
+    pub fn any_begins_with(&self, prefix: &str) -> bool {
+        self.0.iter().any(|(name, _)| name.as_str().starts_with(prefix))
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&HeaderName, &HeaderValue) -> bool) {

@@ -20,7 +20,7 @@ use super::body::{Body, Reader};
 use super::clock::{Clock, Expired};
 use super::headers::{
     EXPECTED_TIMEOUT, FORWARDED_HOST, MAX_RETRIES, ORIGINAL_HOST, ORIGINAL_PATH, PER_TRY_TIMEOUT, RETRY_GRPC_ON,
-    RETRY_ON, UPSTREAM_TIMEOUT, grpc_timeout, millis, number,
+    RETRY_ON, UPSTREAM_TIMEOUT, grpc_timeout, millis, number, says_envoy,
 };
 use super::interim::Interims;
 use super::mirror::Copies;
@@ -73,8 +73,10 @@ async fn forward_head(
     exchange.info.cluster = Some(Arc::clone(&cluster.name));
     let state = exchange.context.worker.cluster(&cluster);
     // 2. Time-outs and retries, by the route and by what the request may ask for itself.
-    let timeout = timeout(action, head);
-    let policy = retry_policy(action, head).filter(|policy| policy.allows(head));
+    let asks = says_envoy(&head.headers);
+    let timeout = timeout(action, head, asks);
+    let policy = if asks { retry_policy(action, head) } else { action.retry.clone() };
+    let policy = policy.filter(|policy| policy.allows(head));
     let mut hash = action.hash(head, exchange.remote, exchange.context.worker.random());
     let cookie = hash.set_cookie.take();
     // 3. The head that goes up.
@@ -103,7 +105,7 @@ async fn forward_head(
         exchange,
         action,
         state: &state,
-        policy: policy.as_ref(),
+        policy: policy.as_deref(),
         head,
         body: &body,
         length,
@@ -156,19 +158,22 @@ fn no_cluster(exchange: &Exchange<'_>, action: &Forward) -> LocalReply {
     LocalReply::new(action.not_found_status, Bytes::new(), "cluster_not_found").flag(ResponseFlag::NoClusterFound)
 }
 
-/// Envoy's order: the request's own word where it may have one, gRPC's deadline, the route.
-fn timeout(action: &Forward, head: &RequestHead) -> Option<Duration> {
+/// Envoy's order: the request's own word where it may have one (and `asks` for anything), gRPC's deadline, the route.
+fn timeout(action: &Forward, head: &RequestHead, asks: bool) -> Option<Duration> {
     let mut timeout = action.timeout;
-    if let (true, Some(most)) = (head.is_grpc(), action.max_grpc_timeout)
+    if let Some(most) = action.max_grpc_timeout
+        && head.is_grpc()
         && let Some(asked) = grpc_timeout(&head.headers)
     {
         let asked = action.grpc_timeout_offset.map_or(asked, |offset| asked.saturating_sub(offset));
         timeout = Some(if most.is_zero() { asked } else { asked.min(most) });
     }
-    millis(&head.headers, &UPSTREAM_TIMEOUT).or(timeout).filter(|timeout| !timeout.is_zero())
+    let own = if asks { millis(&head.headers, &UPSTREAM_TIMEOUT) } else { None };
+    own.or(timeout).filter(|timeout| !timeout.is_zero())
 }
 
-fn retry_policy(action: &Forward, head: &RequestHead) -> Option<RetryPolicy> {
+/// The route's policy with what the request asks for.
+fn retry_policy(action: &Forward, head: &RequestHead) -> Option<Arc<RetryPolicy>> {
     let asked = match (text(head, &RETRY_ON), text(head, &RETRY_GRPC_ON)) {
         (Some(http), Some(grpc)) => Some(format!("{http},{grpc}")),
         (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
@@ -179,12 +184,16 @@ fn retry_policy(action: &Forward, head: &RequestHead) -> Option<RetryPolicy> {
     if let Some(per_try) = millis(&head.headers, &PER_TRY_TIMEOUT) {
         policy.per_try_timeout = Some(per_try);
     }
-    Some(policy)
+    Some(Arc::new(policy))
 }
 
 fn text<'a>(head: &'a RequestHead, name: &http::HeaderName) -> Option<&'a str> {
     head.headers.get(name).and_then(|value| value.to_str().ok())
 }
+
+/// What a request asks of this proxy and of none behind it.
+static ASKED_OF_ROUTER: [http::HeaderName; 5] =
+    [RETRY_ON, RETRY_GRPC_ON, MAX_RETRIES, UPSTREAM_TIMEOUT, PER_TRY_TIMEOUT];
 
 /// Makes the head that came the one that goes up.
 fn prepare(
@@ -196,8 +205,9 @@ fn prepare(
     timeout: Option<Duration>,
 ) {
     let tells = !exchange.router.suppress_envoy_headers;
-    head.headers
-        .retain(|name, _| ![RETRY_ON, RETRY_GRPC_ON, MAX_RETRIES, UPSTREAM_TIMEOUT, PER_TRY_TIMEOUT].contains(name));
+    if says_envoy(&head.headers) {
+        head.headers.retain(|name, _| !ASKED_OF_ROUTER.contains(name));
+    }
     if let Some(path) = action.rewritten(route, head) {
         if tells {
             head.headers.set(ORIGINAL_PATH, HeaderValue::from_bytes(&head.path).expect("a path is visible ASCII"));

@@ -40,7 +40,7 @@ names! {
 }
 
 /// What only a trusted hop may say; taken off requests that come from outside.
-const INTERNAL_ONLY: [HeaderName; 12] = [
+static INTERNAL_ONLY: [HeaderName; 12] = [
     RETRY_ON,
     RETRY_GRPC_ON,
     MAX_RETRIES,
@@ -54,6 +54,11 @@ const INTERNAL_ONLY: [HeaderName; 12] = [
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
 ];
+
+/// Whether any field is one of Envoy's own, by which requests ask for this and that: most say nothing of the kind.
+pub(super) fn says_envoy(headers: &Headers) -> bool {
+    headers.any_begins_with("x-envoy-")
+}
 
 /// What the connection manager makes of a request's origin.
 pub(super) struct Origin {
@@ -71,13 +76,18 @@ pub(super) fn on_arrival(
 ) -> Origin {
     let origin = forwarded_for(head, manager, connection);
     let edge = manager.use_remote_address && !origin.internal;
-    if !origin.internal {
-        head.headers.retain(|name, _| !INTERNAL_ONLY.contains(name));
+    let says_envoy = says_envoy(&head.headers);
+    if says_envoy {
+        if !origin.internal {
+            head.headers.retain(|name, _| !INTERNAL_ONLY.contains(name));
+        }
+        head.headers.remove(&INTERNAL);
     }
-    head.headers.remove(&INTERNAL);
     if manager.use_remote_address {
-        head.headers.remove(&EXTERNAL_ADDRESS);
-        head.headers.remove(&ORIGINAL_PATH);
+        if says_envoy {
+            head.headers.remove(&EXTERNAL_ADDRESS);
+            head.headers.remove(&ORIGINAL_PATH);
+        }
         if edge && let Ok(value) = HeaderValue::from_str(&origin.remote.to_string()) {
             head.headers.set(EXTERNAL_ADDRESS, value);
         }

@@ -18,11 +18,17 @@ use lateen_engine::message::Headers;
 /// Fields that belong to one connection and are not passed on (RFC 9110 section 7.6.1).
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     use http::header;
-    *name == header::CONNECTION
+    const PROXY_CONNECTION: &str = "proxy-connection";
+    const KEEP_ALIVE: &str = "keep-alive";
+    if *name == header::CONNECTION
         || *name == header::TRANSFER_ENCODING
         || *name == header::UPGRADE
         || *name == header::TE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    {
+        return true;
+    }
+    let name = name.as_str();
+    name == KEEP_ALIVE || name == PROXY_CONNECTION
 }
 
 /// RFC 9110 section 6.5.1: what decides framing, routing or authentication comes too late in a trailer. It is passed on in
@@ -83,6 +89,20 @@ pub(crate) fn strip_hop_by_hop(headers: &mut Headers) {
     headers.retain(|name, _| !is_hop_by_hop(name) && !named.contains(name));
 }
 
+/// Whether a head has fields about its connection or its body's length: most have none, and need not be searched for each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Special {
+    hop_by_hop: bool,
+    framing: bool,
+}
+
+impl Special {
+    fn note(&mut self, name: &HeaderName) {
+        self.hop_by_hop |= is_hop_by_hop(name);
+        self.framing |= *name == http::header::CONTENT_LENGTH || *name == http::header::TRANSFER_ENCODING;
+    }
+}
+
 /// Why a message is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -108,17 +128,24 @@ pub(crate) struct Limits {
 /// # Errors
 /// Both at once, several lengths, a length that is no number, a coding other than `chunked`.
 pub(crate) fn framing(headers: &Headers, otherwise: Framing) -> Result<Framing, Refusal> {
-    let mut codings = headers.get_all(&http::header::TRANSFER_ENCODING);
-    let mut lengths = headers.get_all(&http::header::CONTENT_LENGTH);
-    match (codings.next(), lengths.next()) {
+    // The last of each, and how many there are.
+    let (mut coding, mut codings, mut length, mut lengths) = (None, 0, None, 0);
+    for (name, value) in headers.iter() {
+        if *name == http::header::CONTENT_LENGTH {
+            (length, lengths) = (Some(value), lengths + 1);
+        } else if *name == http::header::TRANSFER_ENCODING {
+            (coding, codings) = (Some(value), codings + 1);
+        }
+    }
+    match (coding, length) {
         (None, None) => Ok(otherwise),
         (Some(_), Some(_)) => Err(Refusal::Bad("http1.content_length_and_chunked_not_allowed")),
         (Some(coding), None) => {
-            let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+            let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") && codings == 1;
             if chunked { Ok(Framing::Chunked) } else { Err(Refusal::NotImplemented) }
         }
         (None, Some(length)) => {
-            if lengths.next().is_some() {
+            if lengths > 1 {
                 return Err(Refusal::Bad("http1.codec_error"));
             }
             let digits = length.as_bytes();

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, header};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
 use super::head::{self, Span, Spans};
-use super::{ConnectionOptions, Framing, Limits, Refusal, framing, has_bare_line_feed, strip_hop_by_hop};
+use super::{ConnectionOptions, Framing, Limits, Refusal, Special, framing, has_bare_line_feed, strip_hop_by_hop};
 
 /// What is spoken and accepted.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +46,11 @@ pub(crate) fn parse(buffer: &mut BytesMut, rules: &Rules) -> Result<Option<Reque
     };
     let head = buffer.split_to(parsed.length).freeze();
     let mut headers = Headers::with_capacity(parsed.spans.fields(&head).len() + 4);
-    let mut hosts = None;
+    let (mut hosts, mut special) = (None, Special::default());
     for field in parsed.spans.fields(&head) {
         let (name, value) = field?;
         if name != header::HOST {
+            special.note(&name);
             headers.append(name, head::value(value)?);
         } else if hosts.replace(value).is_some() {
             return Err(Refusal::Bad("http1.codec_error"));
@@ -59,7 +60,7 @@ pub(crate) fn parse(buffer: &mut BytesMut, rules: &Rules) -> Result<Option<Reque
     let target = head.slice(parsed.target.range());
     let (scheme, authority, path) = split_target(&parsed.method, target, host, rules.scheme)?;
     let head = RequestHead { method: parsed.method, scheme, authority, path, headers, version: parsed.version };
-    assemble(head).map(Some)
+    assemble(head, special).map(Some)
 }
 
 /// A whole head as it lies in the buffer.
@@ -112,9 +113,12 @@ fn is_standard(method: &Method) -> bool {
 }
 
 /// Reads what the connection has to know out of the fields, and takes those away that end here.
-fn assemble(mut head: RequestHead) -> Result<Request, Refusal> {
+fn assemble(mut head: RequestHead, special: Special) -> Result<Request, Refusal> {
     let headers = &mut head.headers;
-    let framing = framing(headers, Framing::None)?;
+    let framing = if special.framing { framing(headers, Framing::None)? } else { Framing::None };
+    if !special.hop_by_hop {
+        return Ok(Request { keep_alive: head.version == Version::Http11, head, framing, upgrade: None });
+    }
     let options = ConnectionOptions::read(headers);
     let upgrade = match (options.upgrade, headers.get(&header::UPGRADE)) {
         (true, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase),

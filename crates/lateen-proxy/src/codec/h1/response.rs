@@ -7,7 +7,7 @@ use http::{HeaderName, Method, StatusCode, header};
 use lateen_engine::message::{Headers, ResponseHead, Version};
 
 use super::head::{self, Spans};
-use super::{ConnectionOptions, Framing, Limits, Refusal, framing, strip_hop_by_hop};
+use super::{ConnectionOptions, Framing, Limits, Refusal, Special, framing, strip_hop_by_hop};
 
 #[derive(Debug)]
 pub(crate) struct Response {
@@ -34,11 +34,14 @@ pub(crate) fn parse(buffer: &mut BytesMut, method: &Method, limits: &Limits) -> 
     };
     let head = buffer.split_to(parsed.length).freeze();
     let mut headers = Headers::with_capacity(parsed.spans.fields(&head).len() + 4);
+    let mut special = Special::default();
     for field in parsed.spans.fields(&head) {
         let (name, value) = field?;
+        special.note(&name);
         headers.append(name, head::value(value)?);
     }
-    assemble(parsed.status, headers, parsed.version, method).map(Some)
+    let head = ResponseHead { status: parsed.status, headers, version: parsed.version };
+    assemble(head, special, method).map(Some)
 }
 
 /// A whole head as it lies in the buffer.
@@ -74,23 +77,33 @@ impl Parsed {
     }
 }
 
-fn assemble(status: StatusCode, mut headers: Headers, version: Version, method: &Method) -> Result<Response, Refusal> {
+fn assemble(mut head: ResponseHead, special: Special, method: &Method) -> Result<Response, Refusal> {
+    let ResponseHead { status, version, .. } = head;
+    let headers = &mut head.headers;
     // RFC 9112 section 6.3: these never have a body, whatever their fields say.
     let bodiless = *method == Method::HEAD
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED;
-    let framing = if bodiless { Framing::None } else { framing(&headers, Framing::Close)? };
-    let options = ConnectionOptions::read(&headers);
+    let framing = match (bodiless, special.framing) {
+        (true, _) => Framing::None,
+        (false, true) => framing(headers, Framing::Close)?,
+        (false, false) => Framing::Close,
+    };
+    if !special.hop_by_hop {
+        let keep_alive = framing != Framing::Close && version == Version::Http11;
+        return Ok(Response { head, framing, keep_alive, upgrade: None, idle_timeout: None });
+    }
+    let options = ConnectionOptions::read(headers);
     let upgrade = match (status, headers.get(&header::UPGRADE)) {
         (StatusCode::SWITCHING_PROTOCOLS, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase),
         _ => None,
     };
-    let idle_timeout = keep_alive_timeout(&headers);
+    let idle_timeout = keep_alive_timeout(headers);
     let keep_alive =
         framing != Framing::Close && if version == Version::Http11 { !options.close } else { options.keep_alive };
-    strip_hop_by_hop(&mut headers);
-    Ok(Response { head: ResponseHead { status, headers, version }, framing, keep_alive, upgrade, idle_timeout })
+    strip_hop_by_hop(headers);
+    Ok(Response { head, framing, keep_alive, upgrade, idle_timeout })
 }
 
 /// `Keep-Alive: timeout=5`.
