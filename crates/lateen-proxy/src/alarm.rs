@@ -150,8 +150,9 @@ mod tests {
     }
 
     fn on_a_worker(test: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it can be had");
-        tokio::task::LocalSet::new().block_on(&runtime, test);
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().build_local(Default::default()).expect("it can be had");
+        runtime.block_on(test);
     }
 
     #[test]

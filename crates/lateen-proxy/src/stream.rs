@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::tls::stream::Secured;
+
 /// How much room is made for reading.
 const READ_SIZE: usize = 16 << 10;
 /// With so little room left, more is made.
@@ -70,16 +72,14 @@ impl AsyncWrite for Tcp {
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(Tcp),
-    Client(Box<tokio_rustls::client::TlsStream<Tcp>>),
-    Server(Box<tokio_rustls::server::TlsStream<Rewound>>),
+    Tls(Box<Secured>),
 }
 
 impl Stream {
     fn tcp(&self) -> &Tcp {
         match self {
             Self::Plain(stream) => stream,
-            Self::Client(stream) => stream.get_ref().0,
-            Self::Server(stream) => stream.get_ref().0.stream.tcp(),
+            Self::Tls(stream) => stream.tcp(),
         }
     }
 }
@@ -94,8 +94,7 @@ impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Client(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Server(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -104,8 +103,7 @@ impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Client(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Server(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -116,24 +114,21 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Client(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Server(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Client(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Server(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Client(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Server(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -223,7 +218,7 @@ impl Shared {
         let mut stream = self.0.borrow_mut();
         let something = match &*stream {
             Stream::Plain(tcp) => tcp.socket.poll_read_ready(cx)?,
-            Stream::Client(_) | Stream::Server(_) => Poll::Ready(()),
+            Stream::Tls(secured) => secured.poll_read_ready(cx)?,
         };
         let read = if something.is_ready() {
             if buffer.capacity() - buffer.len() < LEAST_ROOM {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 use crate::config::{Order, Workers};
@@ -64,7 +65,8 @@ fn work(
     server_first: Arc<ServerFirst>,
     drain_time: Duration,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "a worker cannot start");
@@ -73,8 +75,7 @@ fn work(
     };
     let seed = std::collections::hash_map::RandomState::new();
     let seed = std::hash::BuildHasher::hash_one(&seed, number);
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
+    runtime.block_on(async move {
         let worker = Worker::new(Arc::clone(shared), seed);
         let mut listeners = Listeners::new(std::rc::Rc::clone(&worker), server_first, drain_time);
         listeners.follow(sockets);

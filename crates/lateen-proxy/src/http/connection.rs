@@ -1,7 +1,6 @@
 //! A downstream HTTP connection: which version it speaks, one request after the other (HTTP/1.1) or many at once (HTTP/2).
 
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -106,9 +105,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
     let mut served = 0u32;
     let keep_alive = Rc::new(Cell::new(true));
     let draining = Rc::new(drain.clone());
-    let mut drain = drain;
-    let asked_to_drain = std::pin::pin!(drain.reached(Phase::Draining));
-    let mut waiting = Waiting { asked_to_drain, draining: false, alarm: context.worker.alarms.alarm() };
+    let mut waiting = Waiting { drain, alarm: context.worker.alarms.alarm() };
     loop {
         // 1. A head, while the connection may stay open.
         let parsed = match waiting.next_head(&reader, &rules, manager).await {
@@ -181,13 +178,12 @@ enum Next {
 }
 
 /// What ends a connection on which no request is.
-struct Waiting<D> {
-    asked_to_drain: D,
-    draining: bool,
+struct Waiting {
+    drain: Drain,
     alarm: Alarm,
 }
 
-impl<D: Future<Output = ()> + Unpin> Waiting<D> {
+impl Waiting {
     async fn next_head(&mut self, reader: &RefCell<Reader>, rules: &Rules, manager: &HttpConnectionManager) -> Next {
         let mut since = Instant::now();
         let mut began = false;
@@ -221,10 +217,8 @@ impl<D: Future<Output = ()> + Unpin> Waiting<D> {
         manager: &HttpConnectionManager,
         cx: &mut task::Context<'_>,
     ) -> Poll<Next> {
-        if !self.draining {
-            self.draining = Pin::new(&mut self.asked_to_drain).poll(cx).is_ready();
-        }
-        let limit = match (began, self.draining) {
+        let draining = self.drain.poll_reached(Phase::Draining, cx).is_ready();
+        let limit = match (began, draining) {
             (true, _) => manager.timeouts.request_headers,
             (false, false) => manager.timeouts.idle,
             // A client that asks often is told with its next answer, and loses nothing.

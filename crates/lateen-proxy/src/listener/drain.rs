@@ -1,11 +1,13 @@
-//! The request to end: politely first, then for good. Cloned into every connection of what is to be drained.
+//! The request to end: politely first, then for good. Cloned into every connection of what is to be drained, and asked at
+//! every turn of each of them: so it is a look at one number, on the worker's own thread.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::watch;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
+    #[default]
     Open,
     /// Finish what is under way and take nothing new.
     Draining,
@@ -13,42 +15,105 @@ pub(crate) enum Phase {
     Cut,
 }
 
+#[derive(Debug, Default)]
+struct Inside {
+    phase: Cell<Phase>,
+    /// Who waits for a phase, by place.
+    waiting: RefCell<Vec<Option<Waker>>>,
+    free: RefCell<Vec<usize>>,
+}
+
 /// The side that asks.
-#[derive(Clone, Debug)]
-pub(crate) struct DrainControl(Rc<watch::Sender<Phase>>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DrainControl(Rc<Inside>);
 
 /// The side that is asked.
-#[derive(Clone, Debug)]
-pub(crate) struct Drain(watch::Receiver<Phase>);
+#[derive(Debug)]
+pub(crate) struct Drain {
+    inside: Rc<Inside>,
+    place: Option<usize>,
+}
 
 impl DrainControl {
-    pub(crate) fn new() -> (Self, Drain) {
-        let (sender, receiver) = watch::channel(Phase::Open);
-        (Self(Rc::new(sender)), Drain(receiver))
-    }
-
+    /// Goes on to a later phase; never back.
     pub(crate) fn set(&self, phase: Phase) {
-        self.0.send_if_modified(|current| {
-            let further = phase > *current;
-            *current = (*current).max(phase);
-            further
-        });
+        if phase <= self.0.phase.get() {
+            return;
+        }
+        self.0.phase.set(phase);
+        let woken: Vec<Waker> = self.0.waiting.borrow_mut().iter_mut().filter_map(Option::take).collect();
+        woken.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn subscribe(&self) -> Drain {
-        Drain(self.0.subscribe())
+        Drain { inside: Rc::clone(&self.0), place: None }
     }
 }
 
 impl Drain {
     pub(crate) fn phase(&self) -> Phase {
-        *self.0.borrow()
+        self.inside.phase.get()
     }
 
-    /// Waits until it is at least `phase`. If nobody can ask any more, it never is.
-    pub(crate) async fn reached(&mut self, phase: Phase) {
-        if self.0.wait_for(|current| *current >= phase).await.is_err() {
-            std::future::pending::<()>().await;
+    /// Ready once it is at least `phase`. If nobody can ask any more, it never is.
+    pub(crate) fn poll_reached(&mut self, phase: Phase, cx: &mut Context<'_>) -> Poll<()> {
+        if self.phase() >= phase {
+            return Poll::Ready(());
         }
+        let mut waiting = self.inside.waiting.borrow_mut();
+        let place = *self.place.get_or_insert_with(|| {
+            self.inside.free.borrow_mut().pop().unwrap_or_else(|| {
+                waiting.push(None);
+                waiting.len() - 1
+            })
+        });
+        match &mut waiting[place] {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Waits until it is at least `phase`.
+    pub(crate) async fn reached(&mut self, phase: Phase) {
+        std::future::poll_fn(|cx| self.poll_reached(phase, cx)).await;
+    }
+}
+
+impl Clone for Drain {
+    fn clone(&self) -> Self {
+        Self { inside: Rc::clone(&self.inside), place: None }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.inside.waiting.borrow_mut()[place] = None;
+            self.inside.free.borrow_mut().push(place);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_is_told_and_places_are_given_back() {
+        let control = DrainControl::default();
+        let (mut polite, mut cut) = (control.subscribe(), control.subscribe());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(polite.poll_reached(Phase::Draining, &mut cx).is_pending());
+        assert!(cut.poll_reached(Phase::Cut, &mut cx).is_pending());
+        let asking = async { control.set(Phase::Draining) };
+        tokio::join!(polite.reached(Phase::Draining), asking);
+        assert!(cut.poll_reached(Phase::Cut, &mut cx).is_pending());
+        control.set(Phase::Open);
+        assert_eq!(polite.phase(), Phase::Draining, "never back");
+        let cutting = async { control.set(Phase::Cut) };
+        tokio::join!(cut.reached(Phase::Cut), cutting);
+        drop((polite, cut));
+        assert_eq!(control.0.free.borrow().len(), control.0.waiting.borrow().len());
     }
 }

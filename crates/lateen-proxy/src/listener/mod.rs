@@ -22,7 +22,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::stream::{Rewound, Stream};
+use crate::stream::Stream;
 use crate::telemetry::stats::{Counter, Scope};
 use crate::worker::Worker;
 use connection::ConnectionInfo;
@@ -163,7 +163,7 @@ impl Accepting {
     }
 
     fn drain(&self, chain: &FilterChain) -> Drain {
-        self.drains.borrow_mut().entry(chain.fingerprint).or_insert_with(|| DrainControl::new().0).subscribe()
+        self.drains.borrow_mut().entry(chain.fingerprint).or_default().subscribe()
     }
 }
 
@@ -182,7 +182,11 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
                 let (name, context, no_chain) = (Arc::clone(&name), Rc::clone(&context), no_chain.clone());
                 tokio::task::spawn_local(async move {
                     let _held = held;
-                    serve(stream, remote, &name, &context, &no_chain).await;
+                    // What admission needs is not kept while the connection lives: neither memory nor the snapshot.
+                    let admitted = Box::pin(admit(stream, remote, &name, &context, &no_chain)).await;
+                    if let Some(admitted) = admitted {
+                        serve(admitted, context).await;
+                    }
                 });
             }
             Err(error) => {
@@ -194,14 +198,30 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
     }
 }
 
-/// One connection: which listener it belongs to, what it speaks, its chain, TLS, and what serves it.
-async fn serve(stream: TcpStream, remote: SocketAddr, name: &str, context: &Rc<Accepting>, no_chain: &Counter) {
+/// A connection that is to be served.
+struct Admitted {
+    stream: Stream,
+    /// What was read already.
+    prefix: BytesMut,
+    info: ConnectionInfo,
+    chain: Arc<FilterChain>,
+    drain: Drain,
+}
+
+/// One connection: which listener it belongs to, what it speaks, its chain, TLS, and whether that admits it.
+async fn admit(
+    stream: TcpStream,
+    remote: SocketAddr,
+    name: &str,
+    context: &Rc<Accepting>,
+    no_chain: &Counter,
+) -> Option<Admitted> {
     let worker = &context.worker;
     // An option that cannot be set costs a delay, not correctness.
     let _ = stream.set_nodelay(true);
-    let Ok(mut local) = stream.local_addr() else { return };
+    let mut local = stream.local_addr().ok()?;
     let snapshot = worker.snapshot();
-    let Some(mut listener) = snapshot.listener(name).cloned() else { return };
+    let mut listener = snapshot.listener(name).cloned()?;
     // 1. Where the client wanted to go.
     if listener.inspect.original_dst
         && let Some(original) = original_dst::of(&stream)
@@ -216,10 +236,7 @@ async fn serve(stream: TcpStream, remote: SocketAddr, name: &str, context: &Rc<A
     }
     // 2. What it speaks, where chains ask for it.
     let mut prefix = BytesMut::new();
-    let Some(seen) = inspect::inspect(&stream, &listener.inspect, local, &context.server_first, &mut prefix).await
-    else {
-        return;
-    };
+    let seen = inspect::inspect(&stream, &listener.inspect, local, &context.server_first, &mut prefix).await?;
     let (direct_remote, remote) = (remote, seen.remote.unwrap_or(remote));
     let local = seen.local.unwrap_or(local);
     // 3. Its chain.
@@ -227,7 +244,7 @@ async fn serve(stream: TcpStream, remote: SocketAddr, name: &str, context: &Rc<A
         ConnectionFacts { local, remote, direct_remote, tls: seen.tls, sni: seen.sni.as_deref(), alpn: &seen.alpn };
     let Some(chain) = listener.chains.find(&facts).cloned() else {
         no_chain.inc();
-        return;
+        return None;
     };
     let drain = context.drain(&chain);
     let mut info = ConnectionInfo {
@@ -245,28 +262,25 @@ async fn serve(stream: TcpStream, remote: SocketAddr, name: &str, context: &Rc<A
         None => (Stream::Plain(stream.into()), prefix),
         Some(tls) => {
             let limit = chain.transport_socket_connect_timeout.unwrap_or(Duration::from_secs(15));
-            let rewound = Rewound { prefix, stream: Stream::Plain(stream.into()) };
-            match tokio::time::timeout(limit, Box::pin(worker.shared.tls.accept(tls, rewound))).await {
+            let accepting = Box::pin(worker.shared.tls.accept(tls, stream.into(), prefix));
+            match tokio::time::timeout(limit, accepting).await {
                 Ok(Ok((stream, peer))) => {
                     info.tls = Some(peer);
-                    (Stream::Server(Box::new(stream)), BytesMut::new())
+                    (Stream::Tls(Box::new(stream)), BytesMut::new())
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(listener = %listener.name, %remote, %error, "TLS handshake failed");
-                    return;
+                    return None;
                 }
-                Err(_) => return,
+                Err(_) => return None,
             }
         }
     };
-    // 5. Network filters, and what ends the chain.
-    if !admitted(&chain, &info, worker) {
-        return;
-    }
-    hand_over(stream, prefix, info, &chain, context, drain).await;
+    // 5. Network filters.
+    filter(&chain, &info, worker).then_some(Admitted { stream, prefix, info, chain, drain })
 }
 
-fn admitted(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {
+fn filter(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {
     chain.network.iter().all(|filter| {
         let NetworkFilter::Rbac(rbac) = filter;
         let subject = Subject {
@@ -284,14 +298,9 @@ fn admitted(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool
     })
 }
 
-async fn hand_over(
-    stream: Stream,
-    prefix: BytesMut,
-    info: ConnectionInfo,
-    chain: &FilterChain,
-    context: &Rc<Accepting>,
-    drain: Drain,
-) {
+/// Hands a connection over to what ends its chain.
+async fn serve(admitted: Admitted, context: Rc<Accepting>) {
+    let Admitted { stream, prefix, info, chain, drain } = admitted;
     let worker = Rc::clone(&context.worker);
     let info = Rc::new(info);
     // A connection's task has room for what the connection does, and not for all that others do.
@@ -301,8 +310,9 @@ async fn hand_over(
             let serving =
                 Box::pin(crate::http::connection::serve(stream, prefix, info, Arc::clone(manager), worker, drain));
             tokio::select! {
-                () = serving => {}
+                biased;
                 () = cut.reached(Phase::Cut) => {}
+                () = serving => {}
             }
         }
         Terminal::Tcp(proxy) => {

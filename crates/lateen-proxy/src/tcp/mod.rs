@@ -66,6 +66,7 @@ pub(crate) async fn serve(
             }
         };
         let (received, sent) = tokio::select! {
+            biased;
             moved = bounded => moved,
             () = drain.reached(Phase::Cut) => (0, 0),
         };

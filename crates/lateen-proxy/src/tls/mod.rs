@@ -1,6 +1,7 @@
 //! TLS contexts of the configuration made into TLS configurations, and connections secured with them.
 
 pub(crate) mod material;
+pub(crate) mod stream;
 mod verify;
 
 use std::collections::{HashMap, HashSet};
@@ -9,22 +10,24 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::BytesMut;
 use lateen_engine::config::cluster::ServerNames;
 use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls, Validation};
 use lateen_engine::config::{Candidate, ConfigError, Secret, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
 use lateen_identity::tls::verify::{Clients, Servers};
+use rustls::client::UnbufferedClientConnection;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use rustls::server::{UnbufferedServerConnection, WebPkiClientVerifier};
+use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
 use material::Identity;
+use stream::{Secured, Session};
 use verify::{Matched, Named};
 
 /// Why a context cannot be used, or a handshake failed.
@@ -310,7 +313,7 @@ impl TlsStore {
         tcp: Tcp,
         host: &str,
         names: Option<&ServerNames>,
-    ) -> Result<(tokio_rustls::client::TlsStream<Tcp>, Option<Vec<u8>>), TlsError> {
+    ) -> Result<(Secured, Option<Vec<u8>>), TlsError> {
         let Client { mut config, verifier, validates, .. } = self.client(tls)?;
         let names = Names::of(tls, host, names);
         if let Some(san) = names.san.filter(|_| validates) {
@@ -325,31 +328,31 @@ impl TlsStore {
             ServerName::try_from(names.sni.to_owned())
         };
         let name = name.map_err(|_| TlsError::new(format!("`{}` cannot be sent as SNI", names.sni)))?;
-        let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(TlsError::new)?;
-        let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        let session = UnbufferedClientConnection::new(config, name).map_err(TlsError::new)?;
+        let stream = Secured::handshake(Session::Client(session), tcp, BytesMut::new()).await.map_err(TlsError::new)?;
+        let alpn = stream.state().alpn_protocol().map(<[u8]>::to_vec);
         Ok((stream, alpn))
     }
 
-    /// Ends TLS of a downstream connection.
+    /// Ends TLS of a downstream connection, of which `prefix` was read already.
     ///
     /// # Errors
     /// A context that cannot be used, or a failed handshake.
-    pub(crate) async fn accept<S>(
+    pub(crate) async fn accept(
         &self,
         tls: &DownstreamTls,
-        stream: S,
-    ) -> Result<(tokio_rustls::server::TlsStream<S>, PeerTls), TlsError>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    {
+        tcp: Tcp,
+        prefix: BytesMut,
+    ) -> Result<(Secured, PeerTls), TlsError> {
         let server = self.server(tls)?;
-        let stream = TlsAcceptor::from(Arc::clone(&server.config)).accept(stream).await.map_err(TlsError::new)?;
-        let peer = peer(stream.get_ref().1, &server.local_uri_sans);
+        let session = UnbufferedServerConnection::new(Arc::clone(&server.config)).map_err(TlsError::new)?;
+        let stream = Secured::handshake(Session::Server(session), tcp, prefix).await.map_err(TlsError::new)?;
+        let peer = peer(stream.state(), &server.local_uri_sans);
         Ok((stream, peer))
     }
 }
 
-fn peer(connection: &rustls::ServerConnection, local_uri_sans: &[String]) -> PeerTls {
+fn peer(connection: &CommonState, local_uri_sans: &[String]) -> PeerTls {
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
     PeerTls {
         has_certificate: certificate.is_some(),
