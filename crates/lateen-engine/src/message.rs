@@ -99,7 +99,11 @@ impl Headers {
 
     /// Whether the name of any field begins so.
     pub fn any_begins_with(&self, prefix: &str) -> bool {
-        self.0.iter().any(|(name, _)| name.as_str().starts_with(prefix))
+        let (prefix, first) = (prefix.as_bytes(), prefix.as_bytes().first());
+        self.0.iter().any(|(name, _)| {
+            let name = name.as_str().as_bytes();
+            name.first() == first && name.starts_with(prefix)
+        })
     }
 
     pub fn retain(&mut self, mut keep: impl FnMut(&HeaderName, &HeaderValue) -> bool) {

@@ -7,17 +7,21 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::tls::stream::Secured;
 
-/// How much room is made for reading.
+/// So much is read at once into a worker's memory.
 const READ_SIZE: usize = 16 << 10;
-/// With so little room left, more is made.
+/// A buffer with so much room is read into directly.
 const LEAST_ROOM: usize = 2 << 10;
+
+thread_local! {
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into());
+}
 
 /// A TCP connection that counts what the kernel has taken.
 #[derive(Debug)]
@@ -212,26 +216,29 @@ impl Shared {
         self.0.borrow().tcp().written
     }
 
-    /// Reads what is there onto the end of `buffer`; 0 at the end of the stream. Room is made only when something is there:
-    /// a connection that waits holds no buffer.
+    /// Reads what is there onto the end of `buffer`; 0 at the end of the stream. Where `buffer` has no room, what is read lies
+    /// in memory that the worker's connections share, and then takes as much as it needs: a connection that waits holds no
+    /// buffer, and a small message a small one.
     pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         let mut stream = self.0.borrow_mut();
-        let something = match &*stream {
-            Stream::Plain(tcp) => tcp.socket.poll_read_ready(cx)?,
-            Stream::Tls(secured) => secured.poll_read_ready(cx)?,
-        };
-        let read = if something.is_ready() {
-            if buffer.capacity() - buffer.len() < LEAST_ROOM {
-                buffer.reserve(READ_SIZE);
+        if buffer.capacity() - buffer.len() >= LEAST_ROOM {
+            let read = poll_read_buf(Pin::new(&mut *stream), cx, buffer);
+            if read.is_pending() && buffer.is_empty() {
+                *buffer = BytesMut::new();
             }
-            poll_read_buf(Pin::new(&mut *stream), cx, buffer)
-        } else {
-            Poll::Pending
-        };
-        if buffer.is_empty() {
-            *buffer = BytesMut::new();
+            return read;
         }
-        read
+        READ.with_borrow_mut(|shared| {
+            let mut into = ReadBuf::new(shared);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut into))?;
+            let read = into.filled();
+            if read.len() == READ_SIZE {
+                // There is more, which need not be copied.
+                buffer.reserve(2 * READ_SIZE);
+            }
+            buffer.extend_from_slice(read);
+            Poll::Ready(Ok(read.len()))
+        })
     }
 
     /// Writes all of `bytes`, which are taken off as they go.
@@ -251,34 +258,35 @@ impl Shared {
         std::future::poll_fn(|cx| self.poll_fill(cx, buffer)).await
     }
 
-    /// Writes all of `pieces`, together where the kernel takes them together.
-    pub(crate) async fn write_all(&self, pieces: &mut [Bytes]) -> io::Result<()> {
-        let mut first = 0;
-        while first < pieces.len() {
-            if pieces[first].is_empty() {
-                first += 1;
-                continue;
+    /// Writes all of `pieces`, which are at most four, together where the kernel takes them together.
+    pub(crate) async fn write_message(&self, pieces: &mut [&mut dyn Buf]) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_write_message(cx, pieces)).await
+    }
+
+    fn poll_write_message(&self, cx: &mut Context<'_>, pieces: &mut [&mut dyn Buf]) -> Poll<io::Result<()>> {
+        let mut stream = self.0.borrow_mut();
+        loop {
+            let mut slices = [io::IoSlice::new(&[]); 4];
+            let mut count = 0;
+            for piece in pieces.iter().filter(|piece| piece.has_remaining()).take(slices.len()) {
+                slices[count] = io::IoSlice::new(piece.chunk());
+                count += 1;
             }
-            let mut written = std::future::poll_fn(|cx| {
-                let slices: smallvec::SmallVec<[io::IoSlice<'_>; 8]> = pieces[first..]
-                    .iter()
-                    .filter(|piece| !piece.is_empty())
-                    .take(64)
-                    .map(|piece| io::IoSlice::new(piece))
-                    .collect();
-                Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, &slices)
-            })
-            .await?;
+            let mut written = match &slices[..count] {
+                [] => return Pin::new(&mut *stream).poll_flush(cx),
+                // Cheaper than a vector of one.
+                [only] => ready!(Pin::new(&mut *stream).poll_write(cx, only))?,
+                several => ready!(Pin::new(&mut *stream).poll_write_vectored(cx, several))?,
+            };
             if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            for piece in &mut pieces[first..] {
-                let take = written.min(piece.len());
+            for piece in pieces.iter_mut() {
+                let take = written.min(piece.remaining());
                 piece.advance(take);
                 written -= take;
             }
         }
-        std::future::poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)).await
     }
 
     /// Ends the writing direction.

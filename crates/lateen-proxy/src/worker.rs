@@ -42,7 +42,7 @@ pub(crate) struct Shared {
 
 /// Runtime states by the configuration they belong to. That is told by its address, which is its alone while it is held here.
 #[derive(Debug)]
-struct States<C, S>(RefCell<HashMap<*const C, State<C, S>>>);
+struct States<C, S>(RefCell<foldhash::HashMap<*const C, State<C, S>>>);
 
 type State<C, S> = (Arc<C>, Rc<S>);
 
@@ -69,14 +69,14 @@ impl<C, S> States<C, S> {
 pub(crate) struct Worker {
     pub shared: Arc<Shared>,
     snapshot: RefCell<Arc<Snapshot>>,
-    clusters: RefCell<HashMap<Arc<str>, Rc<ClusterState>>>,
+    clusters: RefCell<foldhash::HashMap<Arc<str>, Rc<ClusterState>>>,
     managers: States<HttpConnectionManager, ManagerState>,
     proxies: States<TcpProxy, ProxyState>,
     pub alarms: Alarms,
     random: Cell<u64>,
     /// Bytes that copies of requests hold back.
     pub mirrored: Cell<usize>,
-    routes: RefCell<HashMap<RouteName, Rc<RouteStats>>>,
+    routes: RefCell<foldhash::HashMap<RouteName, Rc<RouteStats>>>,
 }
 
 /// Virtual host, and what the route calls its statistics.

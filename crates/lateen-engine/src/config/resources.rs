@@ -1,7 +1,7 @@
 //! Resources as they come: checked and compiled one by one, kept by name, and linked into snapshots. What does not compile
 //! leaves its last good version in force.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::listener::v3::Listener as ProtoListener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret as ProtoSecret;
 use envoy_types::pb::google::protobuf::Any;
+use foldhash::HashMap;
 use prost::Message;
 
 use super::cluster::{Cluster, Discovery};
@@ -52,7 +53,7 @@ pub struct Resources {
     endpoints: HashMap<Arc<str>, Arc<EndpointSet>>,
     /// Endpoints that a cluster asks for and the server has not: the cluster does not wait for them any longer.
     absent: BTreeSet<Arc<str>>,
-    secrets: HashMap<Arc<str>, Arc<Secret>>,
+    secrets: std::collections::HashMap<Arc<str>, Arc<Secret>>,
     /// Of the bootstrap: no update may change or remove them.
     fixed: BTreeSet<(&'static str, Arc<str>)>,
 }
@@ -221,7 +222,7 @@ impl Resources {
     }
 
     /// The secrets that have come, by name.
-    pub fn secrets(&self) -> &HashMap<Arc<str>, Arc<Secret>> {
+    pub fn secrets(&self) -> &std::collections::HashMap<Arc<str>, Arc<Secret>> {
         &self.secrets
     }
 

@@ -1,9 +1,11 @@
 //! What workers read: listeners, route tables, clusters and endpoints, linked and immutable. A request takes everything it
 //! needs from one snapshot, so it never sees half of two configurations.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::cluster::{Cluster, Discovery};
 use super::endpoint::{EndpointSet, HostAddress};

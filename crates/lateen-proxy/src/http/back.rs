@@ -45,9 +45,10 @@ impl Back<'_> {
         );
         self.finish_head(exchange, &mut head);
         exchange.info.status = head.status.as_u16();
-        exchange.info.response_headers = head.headers.clone();
         if let Some(kind) = answer.upgraded.take() {
-            return upgraded(answer, &head, &kind, responder, idle_timeout(exchange, self.action)).await;
+            let after = upgraded(answer, &head, &kind, responder, idle_timeout(exchange, self.action)).await;
+            exchange.info.response_headers = head.headers;
+            return after;
         }
         let is_end = answer.body.is_end();
         if is_end && lateen_engine::message::is_grpc(&head.headers) {
@@ -76,12 +77,16 @@ impl Back<'_> {
         };
         if matches!(start, Start::Nothing | Start::Whole(_)) {
             answer.finish();
-            return match responder.send(head, start).await {
+            let sent = responder.send(&mut head, start).await;
+            exchange.info.response_headers = head.headers;
+            return match sent {
                 Ok(_) => self.after(exchange),
                 Err(_) => gone(exchange),
             };
         }
-        let Ok(mut sink) = responder.send(head, start).await else { return gone(exchange) };
+        let sent = responder.send(&mut head, start).await;
+        exchange.info.response_headers = head.headers;
+        let Ok(mut sink) = sent else { return gone(exchange) };
         if let Err(after) = self.frames(exchange, &mut answer, &mut sink, first).await {
             sink.abort();
             return after;
@@ -155,8 +160,10 @@ impl Back<'_> {
     }
 
     fn finish_head(&self, exchange: &mut Exchange<'_>, head: &mut ResponseHead) {
-        let elapsed = self.started.elapsed();
-        exchange.info.response_start = Some(exchange.info.started.elapsed());
+        let now = Instant::now();
+        let elapsed = now - self.started;
+        let since_start = now - exchange.info.started;
+        exchange.info.response_start = Some(since_start);
         let service_time = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         self.state.stats.rq_time.record(elapsed.as_secs_f64() * 1000.0);
         if !exchange.router.suppress_envoy_headers {
@@ -178,7 +185,7 @@ impl Back<'_> {
             filter.on_response(head, self.route.per_filter.get(&filter.name), exchange.cors_origin.as_ref());
         }
         exchange.count_grpc_status(&head.headers);
-        respond::finish_head(head, &exchange.context.manager, date());
+        respond::finish_head(head, &exchange.context.manager, date(exchange.info.start_time + since_start));
     }
 }
 
@@ -213,7 +220,7 @@ async fn upgraded(
         crate::codec::h1::Framing::None,
         crate::codec::h1::encode::Connection::Upgrade(kind),
     );
-    match responder.stream.write_all(&mut [out.freeze()]).await {
+    match responder.stream.write_message(&mut [&mut out]).await {
         Ok(()) => After::Upgraded(up, idle),
         Err(_) => After::Close,
     }

@@ -62,19 +62,27 @@ pub(super) struct Clock<'a> {
     whole: Option<Instant>,
     seen: Progress,
     moved: Instant,
+    /// What it is when it is first polled, which is at once: reading the time is not for nothing.
+    now: Option<Instant>,
     alarm: &'a mut Alarm,
 }
 
 impl<'a> Clock<'a> {
-    /// Runs from now.
-    pub(super) fn new(idle: Option<Duration>, response: Option<Duration>, alarm: &'a mut Alarm) -> Self {
+    /// Runs from `now`, which it really is.
+    pub(super) fn new(
+        idle: Option<Duration>,
+        response: Option<Duration>,
+        now: std::time::Instant,
+        alarm: &'a mut Alarm,
+    ) -> Self {
         let seen = Progress { received: 0, whole: false, answered: 0 };
-        Self { idle, response, whole: None, seen, moved: Instant::now(), alarm }
+        let now = now.into();
+        Self { idle, response, whole: None, seen, moved: now, now: Some(now), alarm }
     }
 
     /// Ready when a time is over.
     pub(super) fn poll(&mut self, progress: Progress, cx: &mut Context<'_>) -> Poll<Expired> {
-        let now = Instant::now();
+        let now = self.now.take().unwrap_or_else(Instant::now);
         if progress != self.seen {
             (self.seen, self.moved) = (progress, now);
         }

@@ -109,7 +109,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
     loop {
         // 1. A head, while the connection may stay open.
         let parsed = match waiting.next_head(&reader, &rules, manager).await {
-            Next::Request(parsed) => *parsed,
+            Next::Request(parsed) => parsed,
             Next::Refused(refusal) => {
                 refuse(&context, &stream, &draining, refusal).await;
                 break;
@@ -150,8 +150,8 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
             reader: Some(Rc::clone(&reader)),
             alarm: &mut waiting.alarm,
         };
-        // 3. Its answer.
-        match request::serve(&context, incoming, responder).await {
+        // 3. Its answer, in memory that is given back before the connection idles.
+        match Box::pin(request::serve(&context, incoming, responder)).await {
             Served::Continue if keep_alive.get() => {}
             Served::Continue | Served::Close => break,
             Served::Upgraded(upgraded) => {
@@ -171,7 +171,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 enum Next {
-    Request(Box<parser::Request>),
+    Request(parser::Request),
     Refused(Refusal),
     TimedOut,
     End,
@@ -186,12 +186,14 @@ struct Waiting {
 impl Waiting {
     async fn next_head(&mut self, reader: &RefCell<Reader>, rules: &Rules, manager: &HttpConnectionManager) -> Next {
         let mut since = Instant::now();
+        // What it is when this is first polled, which is at once.
+        let mut first = Some(since);
         let mut began = false;
         std::future::poll_fn(|cx| {
             let mut reader = reader.borrow_mut();
             loop {
                 match parser::parse(&mut reader.buffer, rules) {
-                    Ok(Some(parsed)) => return Poll::Ready(Next::Request(Box::new(parsed))),
+                    Ok(Some(parsed)) => return Poll::Ready(Next::Request(parsed)),
                     Ok(None) => {}
                     Err(refusal) => return Poll::Ready(Next::Refused(refusal)),
                 }
@@ -204,7 +206,8 @@ impl Waiting {
                     Poll::Pending => break,
                 }
             }
-            self.poll_patience(began, since, manager, cx)
+            let now = first.take().unwrap_or_else(Instant::now);
+            self.poll_patience(began, (since, now), manager, cx)
         })
         .await
     }
@@ -213,7 +216,7 @@ impl Waiting {
     fn poll_patience(
         &mut self,
         began: bool,
-        since: Instant,
+        (since, now): (Instant, Instant),
         manager: &HttpConnectionManager,
         cx: &mut task::Context<'_>,
     ) -> Poll<Next> {
@@ -225,7 +228,7 @@ impl Waiting {
             (false, true) => Some(LAST_REQUEST),
         };
         let Some(limit) = limit else { return Poll::Pending };
-        self.alarm.poll(Instant::now(), since + limit, cx).map(|()| if began { Next::TimedOut } else { Next::End })
+        self.alarm.poll(now, since + limit, cx).map(|()| if began { Next::TimedOut } else { Next::End })
     }
 }
 

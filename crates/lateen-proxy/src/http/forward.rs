@@ -80,7 +80,7 @@ async fn forward_head(
     let mut hash = action.hash(head, exchange.remote, exchange.context.worker.random());
     let cookie = hash.set_cookie.take();
     // 3. The head that goes up.
-    prepare(exchange, head, route, action, &chosen, timeout.filter(|_| incoming.upgrade.is_none()));
+    prepare(exchange, head, (route, action, &chosen), timeout.filter(|_| incoming.upgrade.is_none()), asks);
     // 4. Breakers, and attempts.
     if !state.in_flight().may_request(&state.limits(action.high_priority)) {
         state.stats.rq_pending_overflow.inc();
@@ -100,7 +100,8 @@ async fn forward_head(
     let interims = Interims::new(exchange.context.manager.proxy_100_continue);
     // The clock of an upgrade has no time for the answer: that never ends.
     let timeout = timeout.filter(|_| incoming.upgrade.is_none());
-    let clock = Clock::new(idle_timeout(exchange, action), timeout, incoming.alarm);
+    let started = Instant::now();
+    let clock = Clock::new(idle_timeout(exchange, action), timeout, started, incoming.alarm);
     let mut attempts = Attempts {
         exchange,
         action,
@@ -116,7 +117,6 @@ async fn forward_head(
         tells_attempts: route.tells_attempts,
     };
     let mut watch = Watch { reader: incoming.reader, body: Rc::clone(&body), clock, answered: 0 };
-    let started = Instant::now();
     let result = watch.over(pin!(attempts.attempts()), |cx| responder.poll_interims(&interims, cx)).await;
     exchange.info.received = body.received();
     // 5. The way back.
@@ -199,13 +199,12 @@ static ASKED_OF_ROUTER: [http::HeaderName; 5] =
 fn prepare(
     exchange: &mut Exchange<'_>,
     head: &mut RequestHead,
-    route: &Route,
-    action: &Forward,
-    chosen: &Chosen<'_>,
+    (route, action, chosen): (&Route, &Forward, &Chosen<'_>),
     timeout: Option<Duration>,
+    asks: bool,
 ) {
     let tells = !exchange.router.suppress_envoy_headers;
-    if says_envoy(&head.headers) {
+    if asks {
         head.headers.retain(|name, _| !ASKED_OF_ROUTER.contains(name));
     }
     if let Some(path) = action.rewritten(route, head) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
@@ -136,6 +136,7 @@ fn reply(status: StatusCode, details: impl Into<Cow<'static, str>>) -> LocalRepl
 }
 
 impl<'a> Exchange<'a> {
+    #[inline]
     fn bare(context: &'a Rc<Context>, head: RequestHead) -> Self {
         let mut info = StreamInfo::new(Rc::clone(&context.connection));
         info.protocol = Some(head.version);
@@ -155,6 +156,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    #[inline]
     fn new(context: &'a Rc<Context>, mut head: RequestHead) -> Self {
         // 1. Who asks: forwarded-for, request id, client certificate.
         let Origin { remote, .. } = headers::on_arrival(&mut head, &context.manager, &context.connection, request_id);
@@ -354,10 +356,9 @@ impl<'a> Exchange<'a> {
             }
         }
         let (mut head, whole) = respond::local(&answer, self.grpc, &self.method);
-        respond::finish_head(&mut head, &self.context.manager, date());
+        respond::finish_head(&mut head, &self.context.manager, date(SystemTime::now()));
         self.count_grpc_status(&head.headers);
         self.info.sent = whole.len() as u64;
-        self.info.response_headers = head.headers.clone();
         // A body that was not read stands between this answer and the next request; and after an upgrade that was refused,
         // or CONNECT, nobody knows what the client sends.
         let unread = unread || self.method == Method::CONNECT || self.upgrade;
@@ -365,7 +366,8 @@ impl<'a> Exchange<'a> {
             responder.keep_alive.set(false);
         }
         let start = if whole.is_empty() { Start::Nothing } else { Start::Whole(whole) };
-        let sent = responder.send(head, start).await;
+        let sent = responder.send(&mut head, start).await;
+        self.info.response_headers = head.headers;
         if sent.is_err() {
             self.info.flag(ResponseFlag::DownstreamConnectionTermination);
             return After::Close;
@@ -422,13 +424,12 @@ fn request_id() -> HeaderValue {
     HeaderValue::from_str(text).expect("a UUID is hexadecimal digits and hyphens")
 }
 
-/// The `Date` of now, formatted once a second.
-pub(super) fn date() -> HeaderValue {
+/// A `Date`, formatted once a second.
+pub(super) fn date(now: SystemTime) -> HeaderValue {
     thread_local! {
         static LAST: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
     }
-    let now = std::time::SystemTime::now();
-    let second = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     LAST.with_borrow_mut(|(last, value)| {
         if *last != second || value.is_empty() {
             *last = second;

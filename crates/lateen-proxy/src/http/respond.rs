@@ -73,13 +73,13 @@ impl Responder {
     }
 
     /// Sends the head, and what is there of the body in the same write.
-    pub(super) async fn send(self, mut head: ResponseHead, start: Start) -> Result<Sink, Gone> {
+    pub(super) async fn send(self, head: &mut ResponseHead, start: Start) -> Result<Sink, Gone> {
         match self {
             Self::H1(responder) => responder.send(head, start).await,
             Self::H2(mut responder) => {
                 head.version = Version::Http2;
                 let end = matches!(start, Start::Nothing);
-                let mut stream = responder.send_response(codec::to_response(&head), end).map_err(|_| Gone)?;
+                let mut stream = responder.send_response(codec::to_response(head), end).map_err(|_| Gone)?;
                 match start {
                     Start::Nothing => return Ok(Sink::Done),
                     Start::Whole(data) => {
@@ -142,7 +142,7 @@ impl Responder {
 }
 
 impl H1Responder {
-    async fn send(mut self, mut head: ResponseHead, start: Start) -> Result<Sink, Gone> {
+    async fn send(mut self, head: &mut ResponseHead, start: Start) -> Result<Sink, Gone> {
         let bodiless =
             self.head_request || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
         let known = head.headers.contains(&header::CONTENT_LENGTH);
@@ -163,22 +163,22 @@ impl H1Responder {
         }
         let connection = if self.keep_alive.get() { encode::Connection::KeepAlive } else { encode::Connection::Close };
         let told = if framing == Framing::Chunked { Framing::Chunked } else { Framing::None };
-        encode::response(&mut out, &head, told, connection);
-        let (data, done) = match start {
+        encode::response(&mut out, head, told, connection);
+        let (mut data, done) = match start {
             Start::Nothing => (Bytes::new(), true),
             Start::Whole(data) => (data, true),
             Start::Part(data) => (data, false),
             Start::Later => (Bytes::new(), false),
         };
-        if bodiless || data.is_empty() {
-            self.stream.write_all(&mut [out.freeze()]).await.map_err(|_| Gone)?;
-        } else if framing == Framing::Chunked {
-            encode::chunk_size(&mut out, data.len());
-            let end: &[u8] = if done { b"\r\n0\r\n\r\n" } else { b"\r\n" };
-            self.stream.write_all(&mut [out.freeze(), data, Bytes::from_static(end)]).await.map_err(|_| Gone)?;
-        } else {
-            self.stream.write_all(&mut [out.freeze(), data]).await.map_err(|_| Gone)?;
+        if bodiless {
+            data = Bytes::new();
         }
+        let mut end: &[u8] = b"";
+        if framing == Framing::Chunked && !data.is_empty() {
+            encode::chunk_size(&mut out, data.len());
+            end = if done { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+        }
+        self.stream.write_message(&mut [&mut out, &mut data, &mut end]).await.map_err(|_| Gone)?;
         if done {
             return Ok(Sink::Done);
         }
@@ -202,11 +202,13 @@ impl Sink {
                 if data.is_empty() {
                     return Ok(());
                 }
-                let mut size = BytesMut::new();
+                let (mut size, mut data, mut end) = (BytesMut::new(), data, &b"\r\n"[..]);
                 encode::chunk_size(&mut size, data.len());
-                stream.write_all(&mut [size.freeze(), data, Bytes::from_static(b"\r\n")]).await.map_err(|_| Gone)
+                stream.write_message(&mut [&mut size, &mut data, &mut end]).await.map_err(|_| Gone)
             }
-            (Self::H1 { stream, .. }, Frame::Data(data)) => stream.write_all(&mut [data]).await.map_err(|_| Gone),
+            (Self::H1 { stream, .. }, Frame::Data(mut data)) => {
+                stream.write_message(&mut [&mut data]).await.map_err(|_| Gone)
+            }
             (sink @ Self::H1 { .. }, Frame::Trailers(headers)) => {
                 let Self::H1 { stream, framing, trailers, .. } = std::mem::replace(sink, Self::Done) else {
                     return Ok(());
@@ -216,7 +218,7 @@ impl Sink {
                 }
                 let mut out = BytesMut::new();
                 encode::last_chunk(&mut out, Some(&headers).filter(|_| trailers));
-                stream.write_all(&mut [out.freeze()]).await.map_err(|_| Gone)
+                stream.write_message(&mut [&mut out]).await.map_err(|_| Gone)
             }
             (Self::H2(stream), Frame::Data(data)) => codec::send_data(stream, data, false).await.map_err(|_| Gone),
             (sink @ Self::H2(_), Frame::Trailers(headers)) => {
@@ -231,7 +233,7 @@ impl Sink {
             Self::H1 { stream, framing: Framing::Chunked, mute: false, .. } => {
                 let mut out = BytesMut::new();
                 encode::last_chunk(&mut out, None);
-                stream.write_all(&mut [out.freeze()]).await.map_err(|_| Gone)
+                stream.write_message(&mut [&mut out]).await.map_err(|_| Gone)
             }
             Self::H2(mut stream) => codec::send_data(&mut stream, Bytes::new(), true).await.map_err(|_| Gone),
             Self::H1 { .. } | Self::Done => Ok(()),

@@ -217,8 +217,6 @@ async fn admit(
     no_chain: &Counter,
 ) -> Option<Admitted> {
     let worker = &context.worker;
-    // An option that cannot be set costs a delay, not correctness.
-    let _ = stream.set_nodelay(true);
     let mut local = stream.local_addr().ok()?;
     let snapshot = worker.snapshot();
     let mut listener = snapshot.listener(name).cloned()?;
@@ -339,6 +337,8 @@ pub(crate) fn bind(listener: &Listener, workers: usize) -> Result<Vec<Socket>, S
                 Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             socket.set_reuse_port(true)?;
+            // Accepted sockets have it from here.
+            socket.set_tcp_nodelay(true)?;
             if listener.transparent {
                 socket.set_ip_transparent_v4(true)?;
             }

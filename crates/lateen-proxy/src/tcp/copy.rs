@@ -39,14 +39,23 @@ struct Way {
 
 impl Way {
     /// Moves what can be moved; ready when the direction has ended.
-    fn poll(&mut self, cx: &mut Context<'_>, reader: &mut Rewound, writer: &mut Rewound) -> Poll<io::Result<()>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Rewound,
+        writer: &mut Rewound,
+        is_last: bool,
+    ) -> Poll<io::Result<()>> {
         if self.done {
             return Poll::Ready(Ok(()));
         }
         loop {
             ready!(self.poll_rest(cx, writer))?;
             if self.ended {
-                ready!(Pin::new(&mut *writer).poll_shutdown(cx))?;
+                // The direction that ends last is ended by closing, which follows, unless TLS has a word to say.
+                if !(is_last && writer.is_bare()) {
+                    ready!(Pin::new(&mut *writer).poll_shutdown(cx))?;
+                }
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }
@@ -124,8 +133,8 @@ pub(crate) async fn both(down: &mut Rewound, up: &mut Rewound, idle: Option<Dura
     let (mut there, mut back) = (Way::default(), Way::default());
     let (mut seen, mut since) = (0, Instant::now());
     std::future::poll_fn(|cx| {
-        let first = there.poll(cx, down, up);
-        let second = back.poll(cx, up, down);
+        let first = there.poll(cx, down, up, back.done);
+        let second = back.poll(cx, up, down, there.done);
         match (first, second) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             // A broken direction takes the other with it: what it would answer has nowhere to go.

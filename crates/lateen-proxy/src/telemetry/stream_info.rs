@@ -47,6 +47,7 @@ pub(crate) struct StreamInfo {
 }
 
 impl StreamInfo {
+    #[inline]
     pub(crate) fn new(connection: Rc<ConnectionInfo>) -> Self {
         Self {
             connection,

@@ -153,35 +153,36 @@ async fn pump(stream: SharedStream, head: Bytes, body: Rc<Replay>, framing: Fram
             Poll::Ready(frame) => Poll::Ready(Some(frame)),
         })
         .await;
-        let first = head.take().unwrap_or_default();
-        let mut end = BytesMut::new();
-        match frame {
-            None => stream.write_all(&mut [first]).await.map_err(broken)?,
+        let mut first = head.take().unwrap_or_default();
+        let mut more = BytesMut::new();
+        let (mut data, mut end): (_, &[u8]) = (Bytes::new(), b"");
+        let last = match frame {
+            None => false,
             Some(Some(Err(error))) => return Err(downstream(error)),
-            Some(Some(Ok(Frame::Data(data)))) if data.is_empty() => {
-                stream.write_all(&mut [first]).await.map_err(broken)?;
+            Some(Some(Ok(Frame::Data(frame)))) => {
+                if framing == Framing::Chunked && !frame.is_empty() {
+                    encode::chunk_size(&mut more, frame.len());
+                    end = b"\r\n";
+                }
+                data = frame;
+                false
             }
-            Some(Some(Ok(Frame::Data(data)))) if framing == Framing::Chunked => {
-                let mut size = BytesMut::new();
-                encode::chunk_size(&mut size, data.len());
-                stream
-                    .write_all(&mut [first, size.freeze(), data, Bytes::from_static(b"\r\n")])
-                    .await
-                    .map_err(broken)?;
-            }
-            Some(Some(Ok(Frame::Data(data)))) => stream.write_all(&mut [first, data]).await.map_err(broken)?,
             Some(Some(Ok(Frame::Trailers(trailers)))) => {
                 if framing == Framing::Chunked {
-                    encode::last_chunk(&mut end, Some(&trailers));
+                    encode::last_chunk(&mut more, Some(&trailers));
                 }
-                return stream.write_all(&mut [first, end.freeze()]).await.map_err(broken);
+                true
             }
             Some(None) => {
                 if framing == Framing::Chunked {
-                    encode::last_chunk(&mut end, None);
+                    encode::last_chunk(&mut more, None);
                 }
-                return stream.write_all(&mut [first, end.freeze()]).await.map_err(broken);
+                true
             }
+        };
+        stream.write_message(&mut [&mut first, &mut more, &mut data, &mut end]).await.map_err(broken)?;
+        if last {
+            return Ok(());
         }
     }
 }

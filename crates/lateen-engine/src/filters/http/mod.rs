@@ -68,7 +68,7 @@ pub struct FilterFacts<'a> {
 
 /// What a route says to filters, by their names.
 #[derive(Clone, Debug, Default)]
-pub struct PerFilter(HashMap<String, Override>);
+pub struct PerFilter(foldhash::HashMap<String, Override>);
 
 #[derive(Clone, Debug)]
 pub enum Override {
@@ -80,7 +80,7 @@ pub enum Override {
 
 impl PerFilter {
     pub(crate) fn from_xds(configs: &HashMap<String, Any>, at: &At) -> Self {
-        let mut overrides = HashMap::new();
+        let mut overrides = foldhash::HashMap::default();
         for (name, any) in configs {
             if let Some(found) = read_override(any, &at.field(name)) {
                 overrides.insert(name.clone(), found);

@@ -12,6 +12,7 @@ use super::Refusal;
 const ROOM: usize = 128;
 
 /// A parsed head's pieces by where they lie in it, so that they can share its buffer once it is cut off.
+#[derive(Default)]
 pub(super) struct Spans {
     base: usize,
     fields: SmallVec<[(Span, Span); 24]>,
@@ -21,12 +22,14 @@ pub(super) struct Spans {
 pub(super) struct Span(u32, u32);
 
 impl Spans {
-    pub(super) fn new(head: &[u8], fields: &[httparse::Header<'_>]) -> Self {
-        let mut spans = Self { base: head.as_ptr() as usize, fields: SmallVec::with_capacity(fields.len()) };
+    /// Notes the fields of `head`. Filled where they are, because they are large to move.
+    pub(super) fn fill(&mut self, head: &[u8], fields: &[httparse::Header<'_>]) {
+        self.base = head.as_ptr() as usize;
+        self.fields.reserve(fields.len());
         for field in fields {
-            spans.fields.push((spans.of(field.name.as_bytes()), spans.of(field.value)));
+            let spans = (self.of(field.name.as_bytes()), self.of(field.value));
+            self.fields.push(spans);
         }
-        spans
     }
 
     /// Of a piece of the head.

@@ -41,13 +41,15 @@ pub(crate) fn parse(buffer: &mut BytesMut, rules: &Rules) -> Result<Option<Reque
     if buffer.is_empty() {
         return Ok(None);
     }
-    let Some(parsed) = head::with_room(rules.limits.fields, |room| Parsed::read(buffer, room, rules))? else {
+    let mut spans = Spans::default();
+    let Some(parsed) = head::with_room(rules.limits.fields, |room| Parsed::read(buffer, room, rules, &mut spans))?
+    else {
         return Ok(None);
     };
     let head = buffer.split_to(parsed.length).freeze();
-    let mut headers = Headers::with_capacity(parsed.spans.fields(&head).len() + 4);
+    let mut headers = Headers::with_capacity(spans.fields(&head).len() + 4);
     let (mut hosts, mut special) = (None, Special::default());
-    for field in parsed.spans.fields(&head) {
+    for field in spans.fields(&head) {
         let (name, value) = field?;
         if name != header::HOST {
             special.note(&name);
@@ -69,7 +71,6 @@ struct Parsed {
     method: Method,
     version: Version,
     target: Span,
-    spans: Spans,
 }
 
 impl Parsed {
@@ -77,6 +78,7 @@ impl Parsed {
         buffer: &'b [u8],
         room: &mut [MaybeUninit<httparse::Header<'b>>],
         rules: &Rules,
+        spans: &mut Spans,
     ) -> Result<Option<Self>, Refusal> {
         let mut parsed = httparse::Request::new(&mut []);
         let length = match parsed.parse_with_uninit_headers(buffer, room) {
@@ -102,9 +104,9 @@ impl Parsed {
         if !rules.custom_methods && !is_standard(&method) {
             return Err(Refusal::Bad("http1.codec_error"));
         }
-        let spans = Spans::new(buffer, parsed.headers);
+        spans.fill(buffer, parsed.headers);
         let target = spans.of(parsed.path.unwrap_or_default().as_bytes());
-        Ok(Some(Self { length, method, version, target, spans }))
+        Ok(Some(Self { length, method, version, target }))
     }
 }
 

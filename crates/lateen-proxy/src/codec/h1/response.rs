@@ -29,13 +29,14 @@ pub(crate) fn parse(buffer: &mut BytesMut, method: &Method, limits: &Limits) -> 
     if buffer.is_empty() {
         return Ok(None);
     }
-    let Some(parsed) = head::with_room(limits.fields, |room| Parsed::read(buffer, room, limits))? else {
+    let mut spans = Spans::default();
+    let Some(parsed) = head::with_room(limits.fields, |room| Parsed::read(buffer, room, limits, &mut spans))? else {
         return Ok(None);
     };
     let head = buffer.split_to(parsed.length).freeze();
-    let mut headers = Headers::with_capacity(parsed.spans.fields(&head).len() + 4);
+    let mut headers = Headers::with_capacity(spans.fields(&head).len() + 4);
     let mut special = Special::default();
-    for field in parsed.spans.fields(&head) {
+    for field in spans.fields(&head) {
         let (name, value) = field?;
         special.note(&name);
         headers.append(name, head::value(value)?);
@@ -49,7 +50,6 @@ struct Parsed {
     length: usize,
     status: StatusCode,
     version: Version,
-    spans: Spans,
 }
 
 impl Parsed {
@@ -57,6 +57,7 @@ impl Parsed {
         buffer: &'b [u8],
         room: &mut [MaybeUninit<httparse::Header<'b>>],
         limits: &Limits,
+        spans: &mut Spans,
     ) -> Result<Option<Self>, Refusal> {
         let mut parsed = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
@@ -73,7 +74,8 @@ impl Parsed {
         let status =
             parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Refusal::Bad("http1.codec_error"))?;
         let version = if parsed.version == Some(0) { Version::Http10 } else { Version::Http11 };
-        Ok(Some(Self { length, status, version, spans: Spans::new(buffer, parsed.headers) }))
+        spans.fill(buffer, parsed.headers);
+        Ok(Some(Self { length, status, version }))
     }
 }
 

@@ -203,14 +203,6 @@ impl Secured {
         &self.tcp
     }
 
-    /// Ready when reading may give something; for a connection at rest that is known without memory to read into.
-    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.rest.plain.is_empty() || self.unfinished || self.rest.closed || self.ended || self.failed {
-            return Poll::Ready(Ok(()));
-        }
-        self.tcp.socket.poll_read_ready(cx)
-    }
-
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut nothing = ReadBuf::new(&mut []);
         loop {
