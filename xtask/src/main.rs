@@ -1,5 +1,6 @@
 //! The project's chores, as `cargo xtask COMMAND`: run the demo, run the tests, check the tree.
 
+mod bench;
 mod demo;
 mod install;
 mod test;
@@ -18,6 +19,8 @@ cargo xtask COMMAND
                 each ARG goes to `lateen up` (for instance --detach, or --publish 9090:8080)
   test [ARG…]   install what the tests need, build everything and run all tests;
                 each ARG goes to `cargo test` (for instance a test's name)
+  bench WHAT    measure, and write the table into docs/performance.md; WHAT is control-plane
+                (--services N,N… --proxies N --changes N)
   ci            what a change must pass: formatting, lints, dependencies, tests
 ";
 
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (command, rest) = arguments.split_first().map_or(("help", &[][..]), |(first, rest)| (first.as_str(), rest));
     let result = match command {
+        "bench" => bench::run(rest),
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "ci" if rest.is_empty() => ci(),
