@@ -1,12 +1,13 @@
 //! What the discovery service serves: admits proxies that are who they say, and translates the mesh for each.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use lateen_mesh::{ProxyKind, Workload};
 use lateen_translate::{Cache, Named, ProxyView};
 use lateen_xds::node::{NodeInfo, ProxyId};
-use lateen_xds::server::{Discovery, Peer, Progress, Proxy, Selection, View};
+use lateen_xds::server::{Changes, Discovery, Peer, Progress, Proxy, Selection, View};
 use lateen_xds::{Body, Resource, type_url};
 use tokio::sync::watch;
 use tonic::Status;
@@ -192,6 +193,16 @@ impl View for MeshView {
             }
         };
         named.into_iter().map(resource).collect()
+    }
+
+    fn changes(&self, type_url: &str, before: &dyn View) -> Changes {
+        let Some(before) = (before as &dyn Any).downcast_ref::<Self>() else { return Changes::Anything };
+        let (was, is) = ((before.snapshot.mesh(), &before.proxy), (self.snapshot.mesh(), &self.proxy));
+        match lateen_translate::changes(was, is, type_url) {
+            lateen_translate::Changes::Nothing => Changes::Nothing,
+            lateen_translate::Changes::Named(names) => Changes::Named(names),
+            lateen_translate::Changes::Anything => Changes::Anything,
+        }
     }
 }
 

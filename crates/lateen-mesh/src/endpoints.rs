@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::build::keep;
 use crate::config::MeshConfig;
+use crate::mesh::{ByNamespace, Member};
 use crate::policy::{MtlsMode, Policies};
 use crate::services::{Registry, Resolution, Service, ServicePort, TargetPort};
 use crate::workloads::{Address, Labels, Workload, WorkloadKind, selects};
@@ -36,6 +38,12 @@ impl ServiceEndpoints {
         self.ports.values().all(Vec::is_empty)
     }
 
+    /// There are endpoints on this port, and each of them takes mesh mTLS.
+    pub fn all_take_mesh_tls(&self, number: u16) -> bool {
+        let members = self.port(number);
+        !members.is_empty() && members.iter().all(|member| member.mesh_tls)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Endpoint> {
         self.ports.values().flatten()
     }
@@ -48,14 +56,29 @@ pub(crate) type InlineEndpoints = BTreeMap<(Arc<str>, Arc<str>), Vec<Arc<Workloa
 pub(crate) struct Candidates<'a> {
     pub(crate) config: &'a MeshConfig,
     pub(crate) policies: &'a Policies,
-    /// Pods and workload entries by namespace.
-    pub(crate) by_namespace: &'a BTreeMap<Arc<str>, Vec<Arc<Workload>>>,
+    pub(crate) workloads: &'a ByNamespace<Member>,
     pub(crate) inline: &'a InlineEndpoints,
 }
 
 impl Candidates<'_> {
+    /// The endpoints of one service, sharing with those before what is the same.
+    pub(crate) fn endpoints_after(
+        &self,
+        service: &Service,
+        before: Option<&Arc<ServiceEndpoints>>,
+    ) -> Arc<ServiceEndpoints> {
+        let mut found = self.endpoints(service);
+        // The same names behind it, even if the endpoints are others: clusters need not change.
+        if let Some(before) = before
+            && before.principals == found.principals
+        {
+            found.principals = Arc::clone(&before.principals);
+        }
+        keep(found, before)
+    }
+
     /// The endpoints of one service.
-    pub(crate) fn endpoints(&self, service: &Service) -> ServiceEndpoints {
+    fn endpoints(&self, service: &Service) -> ServiceEndpoints {
         let mut members: Vec<&Arc<Workload>> = Vec::new();
         if let Some(selector) = &service.selector {
             members.extend(self.selected(service, selector));
@@ -75,8 +98,8 @@ impl Candidates<'_> {
 
     /// Workloads of the service's own namespace with its labels.
     fn selected<'a>(&'a self, service: &Service, selector: &'a Labels) -> impl Iterator<Item = &'a Arc<Workload>> {
-        let own = self.by_namespace.get(&service.namespace);
-        own.into_iter().flatten().filter(move |workload| selects(selector, &workload.labels))
+        let own = self.workloads.get(&service.namespace).into_iter().flat_map(|own| own.values());
+        own.map(|member| &member.workload).filter(move |workload| selects(selector, &workload.labels))
     }
 
     fn on_port(&self, service: &Service, port: &ServicePort, members: &[&Arc<Workload>]) -> Vec<Endpoint> {

@@ -11,12 +11,12 @@
 //! Nothing of this is remembered beyond the process: a control plane that starts takes all objects as they are, and a
 //! route of theirs that leads nowhere answers 503, as Istio has it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lateen_api::diagnostic::Subject;
 use lateen_api::networking::{DestinationRule, VirtualService};
-use lateen_api::{Diagnostic, Object, ObjectKey, Resource};
+use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Resource};
 
 use crate::analyze::codes::REFERENCED_RESOURCE_NOT_FOUND;
 use crate::analyze::{analyze, missing};
@@ -28,14 +28,26 @@ use crate::mesh::Mesh;
 type Rule = Arc<Resource<DestinationRule>>;
 type Routes = Arc<Resource<VirtualService>>;
 
-/// The mesh in force, and what is wrong with the objects that it was to be made of.
+/// The mesh in force.
 #[derive(Debug)]
 pub struct InForce {
     pub mesh: Mesh,
-    pub findings: Vec<Diagnostic>,
+    /// The mesh of the objects as they were written, where that is another.
+    wanted: Option<Mesh>,
+    decided: Arc<Decided>,
+}
+
+/// What was decided about objects; pods have no part in it.
+#[derive(Debug)]
+struct Decided {
     routes: BTreeMap<ObjectKey, Routes>,
     rules: Vec<Rule>,
+    /// What became of objects that refer to something missing, for people.
+    words: BTreeMap<Subject, &'static str>,
 }
+
+/// How an object changed: its name, and what it is now unless it is gone.
+pub type ObjectChange<'a> = (&'a ObjectKey, Option<&'a Object>);
 
 /// What becomes of a VirtualService that refers to something missing.
 enum Fate {
@@ -62,33 +74,56 @@ impl Fate {
 
 impl InForce {
     /// What is in force of `objects` after `before`.
-    pub fn new(objects: Vec<Object>, config: &Arc<MeshConfig>, before: Option<&Self>) -> Self {
+    pub fn new<'a>(
+        objects: impl IntoIterator<Item = &'a Object>,
+        config: &Arc<MeshConfig>,
+        before: Option<&Self>,
+    ) -> Self {
         let previous = before.map(|before| &before.mesh);
-        let wanted = Mesh::build(&objects, config, previous);
-        let inputs = Inputs::new(&objects);
-        let mut findings = analyze(&objects, &wanted);
-        let nowhere = |finding: &&mut Diagnostic| finding.code == REFERENCED_RESOURCE_NOT_FOUND.name;
-        let suspects: BTreeSet<Subject> =
-            findings.iter_mut().filter(nowhere).filter_map(|finding| finding.object.clone()).collect();
+        let inputs = Inputs::new(objects);
+        let wanted = Mesh::of_inputs(&inputs, config, previous);
         let mut plan = Plan { inputs: &inputs, wanted: &wanted, before, fates: BTreeMap::new(), rules: Vec::new() };
-        plan.decide(&suspects);
+        plan.decide();
         let Plan { fates, rules, .. } = plan;
-        let words: BTreeMap<Subject, &str> = fates.iter().map(|(key, fate)| (key.into(), fate.words())).collect();
-        for finding in findings.iter_mut().filter(nowhere) {
-            finding.message.push_str(finding.object.as_ref().and_then(|object| words.get(object)).unwrap_or(&""));
-        }
+        let words = fates.iter().map(|(key, fate)| (key.into(), fate.words())).collect();
+        let decided = |inputs: Inputs| {
+            Arc::new(Decided { routes: by_key(inputs.virtual_services), rules: inputs.destination_rules, words })
+        };
         if rules.is_empty() && fates.values().all(|fate| matches!(fate, Fate::Taken)) {
-            let (routes, rules) = (by_key(inputs.virtual_services), inputs.destination_rules);
-            return Self { mesh: wanted, findings, routes, rules };
+            return Self { mesh: wanted, wanted: None, decided: decided(inputs) };
         }
-        let objects: Vec<Object> = objects
-            .into_iter()
-            .filter_map(|object| settle(object, &fates, &rules))
-            .chain(gone(&inputs, &rules))
-            .collect();
-        let inputs = Inputs::new(&objects);
-        let mesh = Mesh::build(&objects, config, previous);
-        Self { mesh, findings, routes: by_key(inputs.virtual_services), rules: inputs.destination_rules }
+        let settled = settle(&inputs, &fates, &rules);
+        let mesh = Mesh::of_inputs(&settled, config, previous);
+        Self { mesh, wanted: Some(wanted), decided: decided(settled) }
+    }
+
+    /// What is in force after a few changes, for what they cost and not for what all objects do. Nothing when that cannot be
+    /// said without all objects: only pods come and go this easily.
+    pub fn after<'a>(&self, changes: impl IntoIterator<Item = ObjectChange<'a>>) -> Option<Self> {
+        let mut pods = Vec::new();
+        for (key, object) in changes {
+            match object {
+                _ if !Inputs::reads(key.kind) => {}
+                Some(Object::Pod(pod)) => pods.push((&*key.namespace, &*key.name, Some(pod))),
+                None if key.kind == Kind::Pod => pods.push((&*key.namespace, &*key.name, None)),
+                _ => return None,
+            }
+        }
+        let wanted = match &self.wanted {
+            Some(wanted) => Some(wanted.after_pods(&pods)?),
+            None => None,
+        };
+        Some(Self { mesh: self.mesh.after_pods(&pods)?, wanted, decided: Arc::clone(&self.decided) })
+    }
+
+    /// What is wrong with the objects that this was made of. It takes a look at all of them, so it is not for every push.
+    pub fn findings<'a>(&self, objects: impl IntoIterator<Item = &'a Object>) -> Vec<Diagnostic> {
+        let mut findings = analyze(objects, self.wanted.as_ref().unwrap_or(&self.mesh));
+        for finding in findings.iter_mut().filter(|finding| finding.code == REFERENCED_RESOURCE_NOT_FOUND.name) {
+            let words = finding.object.as_ref().and_then(|object| self.decided.words.get(object));
+            finding.message.push_str(words.unwrap_or(&""));
+        }
+        findings
     }
 }
 
@@ -103,10 +138,9 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// `suspects`: all objects that refer to something missing.
-    fn decide(&mut self, suspects: &BTreeSet<Subject>) {
+    fn decide(&mut self) {
         for resource in &self.inputs.virtual_services {
-            if !suspects.contains(&resource.key().into()) {
+            if missing(resource, self.inputs, self.wanted).is_empty() {
                 continue;
             }
             let fate = self.fate(resource);
@@ -124,7 +158,7 @@ impl Plan<'_> {
 
     fn fate(&self, resource: &Routes) -> Fate {
         let Some(before) = self.before else { return Fate::Taken };
-        let Some(last) = before.routes.get(&resource.key()) else { return Fate::Waits };
+        let Some(last) = before.decided.routes.get(&resource.key()) else { return Fate::Waits };
         if last.to_json() == resource.to_json() || !self.is_whole(last, before) {
             Fate::Taken
         } else {
@@ -134,7 +168,8 @@ impl Plan<'_> {
 
     /// Whether everything that it refers to is there, or was and can stay.
     fn is_whole(&self, routes: &Routes, before: &InForce) -> bool {
-        let there = |(host, subset): &(String, String)| before.rules.iter().any(|rule| self.has(rule, host, subset));
+        let there =
+            |(host, subset): &(String, String)| before.decided.rules.iter().any(|rule| self.has(rule, host, subset));
         missing(routes, self.inputs, self.wanted).iter().all(|missing| missing.subset.as_ref().is_some_and(there))
     }
 
@@ -145,7 +180,7 @@ impl Plan<'_> {
 
     /// The rules from before that have subsets to which these routes lead and which are gone.
     fn gone_subsets(&self, routes: &Routes) -> Vec<Rule> {
-        let before = self.before.map_or(&[][..], |before| &before.rules);
+        let before = self.before.map_or(&[][..], |before| &before.decided.rules);
         let gone = missing(routes, self.inputs, self.wanted).into_iter().filter_map(|missing| missing.subset);
         gone.flat_map(|(host, subset)| {
             let having = before.iter().filter(|rule| self.has(rule, &host, &subset));
@@ -161,28 +196,30 @@ fn only_subset(rule: &Resource<DestinationRule>, name: &str) -> Rule {
     Arc::new(rule)
 }
 
-/// An object as it is in force.
-fn settle(object: Object, fates: &BTreeMap<ObjectKey, Fate>, kept: &[Rule]) -> Option<Object> {
-    match object {
-        Object::VirtualService(routes) => match fates.get(&routes.key()) {
-            Some(Fate::Held(held)) => Some(Object::VirtualService(Arc::clone(held))),
+/// The objects as they are in force.
+fn settle(inputs: &Inputs, fates: &BTreeMap<ObjectKey, Fate>, kept: &[Rule]) -> Inputs {
+    let mut settled = inputs.clone();
+    settled.virtual_services = (inputs.virtual_services.iter())
+        .filter_map(|routes| match fates.get(&routes.key()) {
+            Some(Fate::Held(held)) => Some(Arc::clone(held)),
             Some(Fate::Waits) => None,
-            Some(Fate::Taken | Fate::TakenWithSubsets) | None => Some(Object::VirtualService(routes)),
-        },
-        Object::DestinationRule(mut rule) => {
-            for old in kept {
-                if is_successor(&rule, old) {
-                    add_subsets(Arc::make_mut(&mut rule), old);
-                }
+            Some(Fate::Taken | Fate::TakenWithSubsets) | None => Some(Arc::clone(routes)),
+        })
+        .collect();
+    for rule in &mut settled.destination_rules {
+        for old in kept {
+            if is_successor(rule, old) {
+                add_subsets(Arc::make_mut(rule), old);
             }
-            Some(Object::DestinationRule(rule))
         }
-        other => Some(other),
     }
+    settled.destination_rules.extend(gone(inputs, kept));
+    settled.sort();
+    settled
 }
 
 /// The rules that are kept and have no successor to add their subsets to.
-fn gone(inputs: &Inputs, kept: &[Rule]) -> Vec<Object> {
+fn gone(inputs: &Inputs, kept: &[Rule]) -> Vec<Rule> {
     let mut out: Vec<Resource<DestinationRule>> = Vec::new();
     for old in kept {
         if inputs.destination_rules.iter().any(|rule| is_successor(rule, old)) {
@@ -198,7 +235,7 @@ fn gone(inputs: &Inputs, kept: &[Rule]) -> Vec<Object> {
             }
         }
     }
-    out.into_iter().map(|rule| Object::DestinationRule(Arc::new(rule))).collect()
+    out.into_iter().map(Arc::new).collect()
 }
 
 /// Whether a rule is the same object for the same host.

@@ -6,7 +6,7 @@ use lateen_api::kubernetes::{Pod, Secret, Service};
 use lateen_api::networking::sidecar::OutboundMode as WrittenMode;
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
-use lateen_api::{KindSpec, Object, Resource};
+use lateen_api::{Kind, KindSpec, Object, Resource};
 
 use crate::config::OutboundMode;
 use crate::origin::Origin;
@@ -14,8 +14,8 @@ use crate::precedence::Age;
 use crate::scope::{Import, SidecarObject};
 use crate::workloads::Labels;
 
-/// Oldest first within each kind.
-#[derive(Debug, Default)]
+/// Oldest first within each kind that has an order.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Inputs {
     pub(crate) services: Vec<Arc<Resource<Service>>>,
     pub(crate) pods: Vec<Arc<Resource<Pod>>>,
@@ -36,17 +36,39 @@ impl Inputs {
         for object in objects {
             inputs.add(object);
         }
-        by_age(&mut inputs.services);
-        by_age(&mut inputs.pods);
-        by_age(&mut inputs.service_entries);
-        by_age(&mut inputs.workload_entries);
-        by_age(&mut inputs.virtual_services);
-        by_age(&mut inputs.destination_rules);
-        by_age(&mut inputs.gateways);
-        by_age(&mut inputs.sidecars);
-        by_age(&mut inputs.peer_authentications);
-        by_age(&mut inputs.authorization_policies);
+        inputs.sort();
         inputs
+    }
+
+    /// Whether objects of this kind have a part in a mesh.
+    pub(crate) fn reads(kind: Kind) -> bool {
+        matches!(
+            kind,
+            Kind::Service
+                | Kind::Pod
+                | Kind::Secret
+                | Kind::ServiceEntry
+                | Kind::WorkloadEntry
+                | Kind::VirtualService
+                | Kind::DestinationRule
+                | Kind::Gateway
+                | Kind::Sidecar
+                | Kind::PeerAuthentication
+                | Kind::AuthorizationPolicy
+        )
+    }
+
+    /// Oldest first, but for pods and secrets, of which none yields to another.
+    pub(crate) fn sort(&mut self) {
+        by_age(&mut self.services);
+        by_age(&mut self.service_entries);
+        by_age(&mut self.workload_entries);
+        by_age(&mut self.virtual_services);
+        by_age(&mut self.destination_rules);
+        by_age(&mut self.gateways);
+        by_age(&mut self.sidecars);
+        by_age(&mut self.peer_authentications);
+        by_age(&mut self.authorization_policies);
     }
 
     fn add(&mut self, object: &Object) {

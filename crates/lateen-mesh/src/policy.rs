@@ -71,6 +71,9 @@ pub(crate) struct Policies {
     root_namespace: String,
     peer: HashMap<String, Vec<Arc<Resource<PeerAuthentication>>>>,
     authorization: HashMap<String, Vec<Arc<Authorization>>>,
+    /// What they were read from.
+    peer_sources: Vec<Arc<Resource<PeerAuthentication>>>,
+    authorization_sources: Vec<Arc<Resource<AuthorizationPolicy>>>,
 }
 
 impl Policies {
@@ -79,7 +82,12 @@ impl Policies {
         peer: &[Arc<Resource<PeerAuthentication>>],
         authorization: &[Arc<Resource<AuthorizationPolicy>>],
     ) -> Self {
-        let mut policies = Self { root_namespace: root_namespace.to_owned(), ..Self::default() };
+        let mut policies = Self {
+            root_namespace: root_namespace.to_owned(),
+            peer_sources: peer.to_vec(),
+            authorization_sources: authorization.to_vec(),
+            ..Self::default()
+        };
         for policy in peer {
             policies.peer.entry(policy.namespace().to_owned()).or_default().push(Arc::clone(policy));
         }
@@ -98,6 +106,18 @@ impl Policies {
             list.sort_by_key(|policy| Age::new(policy.age, policy.name(), policy.namespace()));
         }
         policies
+    }
+
+    /// Whether they were read from these very objects.
+    pub(crate) fn are_of(
+        &self,
+        peer: &[Arc<Resource<PeerAuthentication>>],
+        authorization: &[Arc<Resource<AuthorizationPolicy>>],
+    ) -> bool {
+        fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+        }
+        same(&self.peer_sources, peer) && same(&self.authorization_sources, authorization)
     }
 
     /// Workload beats namespace beats mesh; within each the oldest counts; what is unset is inherited; nothing at all

@@ -15,15 +15,44 @@ use crate::workloads::Labels;
 #[derive(Debug)]
 pub struct Scope {
     namespace: Arc<str>,
-    /// One per host, sorted by host.
-    services: Vec<Arc<Service>>,
-    by_host: HashMap<Arc<str>, usize>,
+    services: Arc<SeenServices>,
     /// Bound to the mesh, oldest first.
     virtual_services: Vec<Arc<VirtualService>>,
-    /// By host of the service; rules with a selector among them.
-    destination_rules: HashMap<Arc<str>, Vec<Arc<DestinationRule>>>,
+    destination_rules: Arc<SeenRules>,
     outbound: OutboundMode,
     sidecar: Option<Origin>,
+    depends_on_labels: bool,
+}
+
+/// The services that a scope sees; one object for all scopes that see the same.
+#[derive(Debug, Default)]
+pub struct SeenServices {
+    /// One per host, sorted by host.
+    list: Vec<Arc<Service>>,
+    by_host: HashMap<Arc<str>, usize>,
+}
+
+/// The DestinationRules that a scope sees, by host of the service, rules with a selector among them; one object for all
+/// scopes that see the same.
+#[derive(Debug, Default)]
+pub struct SeenRules(HashMap<Arc<str>, Vec<Arc<DestinationRule>>>);
+
+impl SeenServices {
+    fn new(list: Vec<Arc<Service>>) -> Self {
+        let by_host = list.iter().enumerate().map(|(at, service)| (Arc::clone(&service.host), at)).collect();
+        Self { list, by_host }
+    }
+}
+
+impl SeenRules {
+    fn is_same(&self, other: &Self) -> bool {
+        let has = |(host, rules): (&Arc<str>, &Vec<_>)| other.0.get(host).is_some_and(|others| same(rules, others));
+        self.0.len() == other.0.len() && self.0.iter().all(has)
+    }
+}
+
+fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 impl Scope {
@@ -32,11 +61,21 @@ impl Scope {
     }
 
     pub fn services(&self) -> &[Arc<Service>] {
+        &self.services.list
+    }
+
+    /// Stands for the services that are seen: equal lists are one object from mesh to mesh, as far as possible.
+    pub fn seen_services(&self) -> &Arc<SeenServices> {
         &self.services
     }
 
+    /// The same for the DestinationRules that are seen.
+    pub fn seen_rules(&self) -> &Arc<SeenRules> {
+        &self.destination_rules
+    }
+
     pub fn service(&self, host: &str) -> Option<&Arc<Service>> {
-        self.by_host.get(host).map(|at| &self.services[*at])
+        self.services.by_host.get(host).map(|at| &self.services.list[*at])
     }
 
     /// The VirtualServices for sidecars, oldest first.
@@ -46,13 +85,12 @@ impl Scope {
 
     /// The rule for a service, for clients with these labels.
     pub fn destination_rule(&self, host: &str, labels: &Labels) -> Option<&Arc<DestinationRule>> {
-        destination_rule::choose(self.destination_rules.get(host)?, &self.namespace, labels)
+        destination_rule::choose(self.destination_rules.0.get(host)?, &self.namespace, labels)
     }
 
     /// Whether what a client gets depends on its labels.
     pub fn depends_on_labels(&self) -> bool {
-        self.virtual_services.iter().any(|rule| rule.depends_on_labels())
-            || self.destination_rules.values().flatten().any(|rule| rule.selector.is_some())
+        self.depends_on_labels
     }
 
     pub fn outbound_mode(&self) -> OutboundMode {
@@ -66,24 +104,30 @@ impl Scope {
 
     /// Whether what is seen is the same, object for object.
     fn is_same(&self, other: &Self) -> bool {
-        fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-        }
         self.namespace == other.namespace
             && self.outbound == other.outbound
             && self.sidecar == other.sidecar
-            && same(&self.services, &other.services)
+            && Arc::ptr_eq(&self.services, &other.services)
+            && Arc::ptr_eq(&self.destination_rules, &other.destination_rules)
             && same(&self.virtual_services, &other.virtual_services)
-            && self.destination_rules.len() == other.destination_rules.len()
-            && self
-                .destination_rules
-                .iter()
-                .all(|(host, rules)| other.destination_rules.get(host).is_some_and(|others| same(rules, others)))
+    }
+
+    /// Takes over from another scope what is the same.
+    pub(crate) fn share_with(&mut self, other: &Self) {
+        if same(&self.services.list, &other.services.list) {
+            self.services = Arc::clone(&other.services);
+        }
+        if self.destination_rules.is_same(&other.destination_rules) {
+            self.destination_rules = Arc::clone(&other.destination_rules);
+        }
     }
 }
 
-/// Gives the earlier scope when nothing in it has changed.
-pub(crate) fn share(scope: Scope, previous: Option<&Arc<Scope>>) -> Arc<Scope> {
+/// Gives the earlier scope when nothing in it has changed. `common`: another of the same mesh, which often sees the same.
+pub(crate) fn share(mut scope: Scope, previous: Option<&Arc<Scope>>, common: Option<&Arc<Scope>>) -> Arc<Scope> {
+    for other in previous.into_iter().chain(common) {
+        scope.share_with(other);
+    }
     match previous {
         Some(previous) if previous.is_same(&scope) => Arc::clone(previous),
         _ => Arc::new(scope),
@@ -99,6 +143,13 @@ pub(crate) struct SidecarObject {
     /// `egress[].hosts` of all listeners; empty: everything.
     pub(crate) imports: Vec<Import>,
     pub(crate) origin: Origin,
+}
+
+impl SidecarObject {
+    /// Namespace and name.
+    pub(crate) fn id(&self) -> (Arc<str>, Arc<str>) {
+        (Arc::clone(&self.namespace), Arc::clone(&self.origin.name))
+    }
 }
 
 /// One `ns/host` of a Sidecar's `egress`.
@@ -157,20 +208,21 @@ impl World<'_> {
             self.narrow(imports, &mut services, &mut virtual_services);
         }
         let services: Vec<Arc<Service>> = services.into_values().collect();
-        let by_host = services.iter().enumerate().map(|(at, service)| (Arc::clone(&service.host), at)).collect();
-        let destination_rules = services
+        let destination_rules: HashMap<_, _> = services
             .iter()
             .filter_map(|service| {
                 let rules = self.destination_rules.lookup(namespace, &service.namespace, &service.host);
                 (!rules.is_empty()).then(|| (Arc::clone(&service.host), rules))
             })
             .collect();
+        let depends_on_labels = virtual_services.iter().any(|rule| rule.depends_on_labels())
+            || destination_rules.values().flatten().any(|rule| rule.selector.is_some());
         Scope {
             namespace: Arc::clone(namespace),
-            services,
-            by_host,
+            depends_on_labels,
+            services: Arc::new(SeenServices::new(services)),
             virtual_services,
-            destination_rules,
+            destination_rules: Arc::new(SeenRules(destination_rules)),
             outbound: sidecar.and_then(|sidecar| sidecar.outbound).unwrap_or(self.default_outbound),
             sidecar: sidecar.map(|sidecar| sidecar.origin.clone()),
         }

@@ -1,5 +1,6 @@
 //! Services: what clients address, from Kubernetes Services and ServiceEntry hosts.
 
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -82,6 +83,48 @@ pub struct Service {
     pub alias_of: Option<Arc<str>>,
     pub age: Age,
     pub origin: Origin,
+}
+
+/// All services, and the ways to find them.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    /// By host and age.
+    pub(crate) all: Vec<Arc<Service>>,
+    by_host: HashMap<Arc<str>, Vec<Arc<Service>>>,
+    by_namespace: BTreeMap<Arc<str>, Vec<Arc<Service>>>,
+}
+
+impl Services {
+    pub(crate) fn new(all: Vec<Arc<Service>>) -> Self {
+        let mut services = Self::default();
+        for service in &all {
+            services.by_host.entry(Arc::clone(&service.host)).or_default().push(Arc::clone(service));
+            services.by_namespace.entry(Arc::clone(&service.namespace)).or_default().push(Arc::clone(service));
+        }
+        Self { all, ..services }
+    }
+
+    pub(crate) fn of_host(&self, host: &str) -> &[Arc<Service>] {
+        self.by_host.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn of_namespace(&self, namespace: &str) -> &[Arc<Service>] {
+        self.by_namespace.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_namespace.keys()
+    }
+
+    /// The services of a namespace that endpoints are looked up by: of several objects for one host, the last.
+    pub(crate) fn with_endpoints(&self, namespace: &str) -> impl Iterator<Item = &Arc<Service>> {
+        let own = self.of_namespace(namespace);
+        // They are sorted by host.
+        own.iter()
+            .zip(1..)
+            .filter(|(service, next)| own.get(*next).is_none_or(|next| next.host != service.host))
+            .map(|it| it.0)
+    }
 }
 
 impl Service {

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod cache;
+mod changes;
 mod cluster;
 mod endpoint;
 mod filters;
@@ -25,6 +26,7 @@ use lateen_mesh::Mesh;
 use prost::{Message, Name};
 
 pub use cache::Cache;
+pub use changes::{Changes, changes};
 pub use view::ProxyView;
 
 use view::View;

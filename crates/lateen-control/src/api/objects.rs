@@ -40,10 +40,10 @@ pub(super) async fn list(
     let wanted = |given: &Option<String>, own: &str| given.as_ref().is_none_or(|given| given == own);
     let items: Vec<Value> = contents
         .stored()
-        .filter(|(key, _)| {
+        .filter(|Stored { key, .. }| {
             key.kind == kind && wanted(&selection.namespace, &key.namespace) && wanted(&selection.name, &key.name)
         })
-        .map(|(_, stored)| stored.to_json())
+        .map(Stored::to_json)
         .collect();
     Ok(Json(json!({"revision": contents.revision, "items": items})))
 }

@@ -2,10 +2,10 @@
 
 mod proxies;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lateen_api::{Kind, Object};
+use lateen_api::{Diagnostic, Kind, Object};
 use lateen_identity::token::Bearer;
 use lateen_mesh::{InForce, Mesh, MeshConfig};
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::metrics::Metrics;
-use crate::store::{Contents, Store};
+use crate::store::{Change, Contents, Store};
 
 pub use proxies::{About, Connected, Proxies, ProxyStatus, TypeStatus, Waited};
 
@@ -32,6 +32,7 @@ pub struct Snapshot {
     pub in_force: InForce,
     pub contents: Arc<Contents>,
     pub made: Instant,
+    findings: OnceLock<Vec<Diagnostic>>,
 }
 
 /// The newest snapshot, and waiting for a better one. Cloning shares.
@@ -43,6 +44,11 @@ pub struct Pushed {
 impl Snapshot {
     pub fn mesh(&self) -> &Mesh {
         &self.in_force.mesh
+    }
+
+    /// What is wrong with the objects; found out when somebody asks.
+    pub fn findings(&self) -> &[Diagnostic] {
+        self.findings.get_or_init(|| self.in_force.findings(self.contents.objects()))
     }
 }
 
@@ -136,10 +142,21 @@ async fn settle(contents: &mut watch::Receiver<Arc<Contents>>) {
 }
 
 fn make(contents: &Arc<Contents>, config: &Arc<MeshConfig>, before: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
-    let objects = contents.objects().cloned().collect();
-    let in_force = InForce::new(objects, config, before.map(|before| &before.in_force));
+    let in_force = before
+        .and_then(|before| after(contents, before))
+        .unwrap_or_else(|| InForce::new(contents.objects(), config, before.map(|before| &before.in_force)));
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.services.set(count(in_force.mesh.services().len()));
     metrics.virtual_services.set(count(in_force.mesh.virtual_services().len()));
-    Snapshot { revision: contents.revision, in_force, contents: Arc::clone(contents), made: Instant::now() }
+    let findings = OnceLock::new();
+    Snapshot { revision: contents.revision, in_force, contents: Arc::clone(contents), findings, made: Instant::now() }
+}
+
+/// The short way, for changes that allow it.
+fn after(contents: &Contents, before: &Snapshot) -> Option<InForce> {
+    let changes = contents.changes_since(&before.contents);
+    before.in_force.after(changes.iter().map(|(change, stored)| match change {
+        Change::Deleted => (&stored.key, None),
+        Change::Added | Change::Modified => (&stored.key, Some(&stored.object)),
+    }))
 }

@@ -15,16 +15,24 @@ pub const ORIGIN_ANNOTATION: &str = "lateen.dev/origin";
 pub struct Contents {
     /// Grows by one with every change of an object; 0 before the source has been read for the first time.
     pub revision: u64,
-    objects: BTreeMap<ObjectKey, Stored>,
+    /// By kind and namespace. One in which nothing changes is shared with the contents before, so that what has changed is
+    /// found by looking at few of them.
+    groups: BTreeMap<(Kind, String), Arc<Group>>,
     /// What the source found wrong.
     pub diagnostics: Vec<Diagnostic>,
 }
 
+/// Objects by name.
+type Group = BTreeMap<String, Stored>;
+
 /// An object and the revision it came with.
 #[derive(Debug, Clone)]
 pub struct Stored {
+    pub key: ObjectKey,
     pub object: Object,
     pub revision: u64,
+    /// As the source gave it, by which it is known again.
+    given: Object,
 }
 
 /// How an object of one `Contents` came about from another.
@@ -37,34 +45,45 @@ pub enum Change {
 
 impl Contents {
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
-        self.objects.values().map(|stored| &stored.object)
+        self.stored().map(|stored| &stored.object)
     }
 
-    pub fn stored(&self) -> impl Iterator<Item = (&ObjectKey, &Stored)> {
-        self.objects.iter()
+    /// By kind, namespace and name.
+    pub fn stored(&self) -> impl Iterator<Item = &Stored> {
+        self.groups.values().flat_map(|group| group.values())
     }
 
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Object> {
-        self.objects.get(&ObjectKey::new(kind, namespace, name)).map(|stored| &stored.object)
+        let group = self.groups.get(&(kind, namespace.to_owned()))?;
+        group.get(name).map(|stored| &stored.object)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
+        self.groups.is_empty()
     }
 
     pub fn len(&self) -> usize {
-        self.objects.len()
+        self.groups.values().map(|group| group.len()).sum()
     }
 
     /// What one has to do to `before` to get here; deletions first, so that a name is free before it is taken.
     pub fn changes_since<'a>(&'a self, before: &'a Self) -> Vec<(Change, &'a Stored)> {
-        let gone = before.objects.iter().filter(|(key, _)| !self.objects.contains_key(*key));
-        let mut changes: Vec<_> = gone.map(|(_, stored)| (Change::Deleted, stored)).collect();
-        for (key, stored) in &self.objects {
-            match before.objects.get(key) {
-                None => changes.push((Change::Added, stored)),
-                Some(old) if old.revision != stored.revision => changes.push((Change::Modified, stored)),
-                Some(_) => {}
+        let differing = |of: &'a Self, from: &'a Self| {
+            let groups = of.groups.iter().map(|(id, group)| (group, from.groups.get(id)));
+            groups.filter(|(group, other)| other.is_none_or(|other| !Arc::ptr_eq(group, other)))
+        };
+        let mut changes = Vec::new();
+        for (group, now) in differing(before, self) {
+            let gone = group.values().filter(|old| now.is_none_or(|now| !now.contains_key(&old.key.name)));
+            changes.extend(gone.map(|old| (Change::Deleted, old)));
+        }
+        for (group, old) in differing(self, before) {
+            for stored in group.values() {
+                match old.and_then(|old| old.get(&stored.key.name)) {
+                    None => changes.push((Change::Added, stored)),
+                    Some(old) if old.revision != stored.revision => changes.push((Change::Modified, stored)),
+                    Some(_) => {}
+                }
             }
         }
         changes
@@ -121,33 +140,78 @@ impl Writer {
     pub fn replace(&mut self, objects: Vec<Object>, diagnostics: Vec<Diagnostic>) -> u64 {
         let before = Arc::clone(&self.contents.borrow());
         let revision = before.revision + 1;
-        let mut after = BTreeMap::new();
-        let mut changed = before.revision == 0;
+        let mut groups: BTreeMap<(Kind, String), Draft<'_>> = BTreeMap::new();
+        let mut id = (Kind::Namespace, String::new());
         for object in objects {
-            let key = object.key();
-            let stored = match before.objects.get(&key) {
-                Some(old) if old.object.same_content(&object) && same_place(old.object.origin(), object.origin()) => {
-                    old.clone()
-                }
-                Some(old) => {
-                    changed = true;
-                    Stored { object: object.with_age(old.object.age()), revision }
-                }
-                None => {
-                    changed = true;
-                    self.next_age += 1;
-                    Stored { object: object.with_age(self.next_age - 1), revision }
-                }
-            };
-            after.insert(key, stored);
+            id.0 = object.kind();
+            object.namespace().clone_into(&mut id.1);
+            if !groups.contains_key(&id) {
+                groups.insert(id.clone(), Draft { before: before.groups.get(&id), stored: Vec::new(), changed: false });
+            }
+            let Some(draft) = groups.get_mut(&id) else { continue };
+            draft.add(object, revision, &mut self.next_age);
         }
-        changed |= after.len() != before.objects.len();
+        let mut changed = before.revision == 0 || groups.len() != before.groups.len();
+        let mut after = BTreeMap::new();
+        for (id, draft) in groups {
+            let (group, differs) = draft.finish();
+            changed |= differs;
+            after.insert(id, group);
+        }
         if !changed && diagnostics == before.diagnostics {
             return before.revision;
         }
         let revision = if changed { revision } else { before.revision };
-        self.contents.send_replace(Arc::new(Contents { revision, objects: after, diagnostics }));
+        self.contents.send_replace(Arc::new(Contents { revision, groups: after, diagnostics }));
         revision
+    }
+}
+
+/// A group in the making.
+struct Draft<'a> {
+    before: Option<&'a Arc<Group>>,
+    stored: Vec<Stored>,
+    changed: bool,
+}
+
+impl Draft<'_> {
+    fn add(&mut self, object: Object, revision: u64, next_age: &mut u64) {
+        let old = self.before.and_then(|before| before.get(object.name()));
+        let stored = match old {
+            Some(old) if old.given.is_same_as(&object) => old.clone(),
+            Some(old) if old.object.same_content(&object) && same_place(old.object.origin(), object.origin()) => {
+                Stored { given: object, ..old.clone() }
+            }
+            _ => {
+                self.changed = true;
+                let age = old.map_or(*next_age, |old| old.object.age());
+                *next_age += u64::from(old.is_none());
+                Stored { key: object.key(), given: object.clone(), object: object.with_age(age), revision }
+            }
+        };
+        self.stored.push(stored);
+    }
+
+    /// The group, and whether it differs from the one before.
+    fn finish(self) -> (Arc<Group>, bool) {
+        match self.before {
+            Some(before) if !self.changed && before.len() == self.stored.len() => {
+                // What the source read anew and found the same is known by its new self.
+                let known = self
+                    .stored
+                    .iter()
+                    .all(|it| before.get(&it.key.name).is_some_and(|old| old.given.is_same_as(&it.given)));
+                if known {
+                    return (Arc::clone(before), false);
+                }
+                (Arc::new(self.into_group()), false)
+            }
+            _ => (Arc::new(self.into_group()), true),
+        }
+    }
+
+    fn into_group(self) -> Group {
+        self.stored.into_iter().map(|stored| (stored.key.name.clone(), stored)).collect()
     }
 }
 
@@ -219,7 +283,7 @@ mod tests {
         let (mut writer, store) = new();
         writer.replace(objects(&account("a", "x")), Vec::new());
         let contents = store.contents();
-        let json = contents.stored().next().unwrap().1.to_json();
+        let json = contents.stored().next().unwrap().to_json();
         assert_eq!(json["metadata"]["annotations"][ORIGIN_ANNOTATION], "a.yaml:2");
         assert_eq!(json["metadata"]["resourceVersion"], "1");
     }

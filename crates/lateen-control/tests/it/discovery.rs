@@ -26,6 +26,8 @@ struct FakeProxy {
 #[derive(Default, Debug, Clone)]
 struct Seen {
     names: BTreeSet<String>,
+    /// Type and number of resources of each message.
+    messages: Vec<(String, usize)>,
     disconnected: Option<String>,
 }
 
@@ -53,6 +55,7 @@ impl Handler for Taker {
             return Err(vec![Rejection { resource: upsert.name.clone(), reason: "not to my taste".to_owned() }]);
         }
         self.seen.send_modify(|seen| {
+            seen.messages.push((update.type_url, update.upserts.len() + update.removals.len()));
             seen.names.extend(update.upserts.into_iter().map(|upsert| upsert.name));
             for name in update.removals {
                 seen.names.remove(&name);
@@ -151,6 +154,40 @@ async fn a_pods_token_brings_its_configuration_and_then_every_change() {
         (&status["proxies"][0]["id"], &status["proxies"][0]["state"]),
         (&json!("web-1.default"), &json!("synced"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_costs_each_proxy_what_it_sees_of_it() {
+    let world = shop().await;
+    let token = world.token("cart", "cart-1").await;
+    let cart = FakeProxy::start(certificates::channel(&world, None).await, Some(token), &node("cart-1", "10.244.0.3"));
+    let mut proxies = [web(&world).await, cart];
+    let synced = |status: &serde_json::Value| {
+        let all = status["proxies"].as_array().unwrap();
+        all.len() == 2 && all.iter().all(|proxy| proxy["state"] == "synced" && proxy["revision"] == status["revision"])
+    };
+    // Names of what is asked for depend on what has come, so it takes two rounds until all is quiet.
+    for proxy in &mut proxies {
+        proxy.until(|seen| seen.names.contains("80") && seen.names.contains(CART)).await;
+    }
+    let before = world.eventually("/api/v1/proxies", synced).await["revision"].as_u64().unwrap();
+    let count = |proxy: &FakeProxy| proxy.state.borrow().messages.len();
+    let quiet = [count(&proxies[0]), count(&proxies[1])];
+    // Something that no proxy sees.
+    let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: nobody}\n";
+    let hidden = "---\napiVersion: v1\nkind: Service\nmetadata: {name: hidden, namespace: other, annotations: \
+                  {networking.istio.io/exportTo: '.'}}\nspec: {ports: [{name: http, port: 81}]}\n";
+    world.post("/api/v1/apply", &format!("{account}{hidden}")).await;
+    world.eventually("/api/v1/proxies", |status| synced(status) && status["revision"].as_u64() > Some(before)).await;
+    assert_eq!([count(&proxies[0]), count(&proxies[1])], quiet);
+    // One more pod: one message with one resource for each.
+    world.run_pod("cart-2", "cart", "cart", "10.244.0.4");
+    world
+        .eventually("/api/v1/proxies", |status| synced(status) && status["revision"].as_u64() > Some(before + 1))
+        .await;
+    for (proxy, quiet) in proxies.iter().zip(quiet) {
+        assert_eq!(proxy.state.borrow().messages[quiet..], [(type_url::ENDPOINT.to_owned(), 1)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

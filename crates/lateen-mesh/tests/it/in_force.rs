@@ -22,8 +22,9 @@ impl Running {
     fn write(&mut self, parts: &[&str]) -> Vec<String> {
         let base = deployment("default", "web") + &service("default", "web", "[{name: http, port: 80}]");
         let objects: Vec<Object> = objects(&(base + &parts.concat()));
-        let next = InForce::new(objects, &Arc::new(MeshConfig::default()), self.0.as_ref());
-        let found = next.findings.iter().filter(|finding| finding.code == "IST0101").map(ToString::to_string).collect();
+        let next = InForce::new(&objects, &Arc::new(MeshConfig::default()), self.0.as_ref());
+        let findings = next.findings(&objects);
+        let found = findings.iter().filter(|finding| finding.code == "IST0101").map(ToString::to_string).collect();
         self.0 = Some(next);
         found
     }

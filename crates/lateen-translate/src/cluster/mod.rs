@@ -12,7 +12,7 @@ use std::sync::Arc;
 use lateen_mesh::{ProxyKind, Service};
 
 use crate::Named;
-use crate::cache::{Cache, Input};
+use crate::cache::{Cache, Input, List};
 use crate::names;
 use crate::route::destination::labels;
 use crate::view::View;
@@ -21,24 +21,54 @@ pub(crate) use outbound::Discovery;
 
 /// All clusters of a proxy.
 pub(crate) fn all(view: &View<'_>, cache: &Cache) -> Vec<Arc<Named>> {
-    let mut out: Vec<Arc<Named>> = Vec::new();
-    for service in view.scope.services() {
-        out.extend(of_service(view, cache, service).iter().cloned());
-    }
+    let mut out = of_services(view, cache).to_vec();
     let config = view.mesh.config();
     let own =
         |cluster: &envoy_types::pb::envoy::config::cluster::v3::Cluster| Arc::new(Named::new(&cluster.name, cluster));
-    out.push(own(&fixed::black_hole(config)));
+    let black_hole = cache.get("black hole", "", &[Arc::clone(config) as Input], || [own(&fixed::black_hole(config))]);
+    out.extend(black_hole.iter().cloned());
     if view.proxy.kind != ProxyKind::Gateway {
-        out.push(own(&fixed::passthrough(config)));
-        out.push(own(&fixed::inbound_passthrough(config)));
+        let passing = cache.get("passthrough", "", &[Arc::clone(config) as Input], || {
+            [own(&fixed::passthrough(config)), own(&fixed::inbound_passthrough(config))]
+        });
+        out.extend(passing.iter().cloned());
         out.extend(inbound::clusters(view).iter().map(own));
     }
     out
 }
 
+/// The clusters of all services, sorted by name: one list for all proxies that see the same services and rules.
+fn of_services(view: &View<'_>, cache: &Cache) -> List {
+    let mut inputs = seen(view);
+    // Who is behind the services is part of some of the clusters.
+    inputs.push(Arc::clone(view.mesh.standing()) as Input);
+    let kind = match view.proxy.kind {
+        ProxyKind::Gateway => "all clusters of a gateway",
+        ProxyKind::None | ProxyKind::Sidecar => "all clusters of a sidecar",
+    };
+    cache.get(kind, "", &inputs, || {
+        let lists = view.scope.services().iter().map(|service| of_service(view, cache, service));
+        let mut all: Vec<Arc<Named>> = lists.flat_map(|list| list.to_vec()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    })
+}
+
+/// What decides which clusters there are: services, rules, the configuration, and labels where rules look at them.
+fn seen(view: &View<'_>) -> Vec<Input> {
+    let mut inputs: Vec<Input> = vec![
+        Arc::clone(view.scope.seen_services()) as Input,
+        Arc::clone(view.scope.seen_rules()) as Input,
+        Arc::clone(view.mesh.config()) as Input,
+    ];
+    if view.scope.depends_on_labels() {
+        inputs.push(Arc::clone(&view.proxy.workload) as Input);
+    }
+    inputs
+}
+
 /// The clusters of a service, shared by all proxies for which the same rule holds.
-fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> Arc<[Arc<Named>]> {
+fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> List {
     let endpoints = view.mesh.endpoints(service);
     let mut inputs: Vec<Input> = vec![
         Arc::clone(service) as Input,
@@ -47,8 +77,7 @@ fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> Arc<[Ar
     ];
     let rule = view.scope.destination_rule(&service.host, labels(view));
     inputs.extend(rule.map(|rule| Arc::clone(rule) as Input));
-    let discovered = discovered_of(view, service);
-    if discovered.len() < outbound::names(service, rule.map(|rule| &**rule)).count() {
+    if discovered_of(view, service).count() < outbound::names(service, rule.map(|rule| &**rule)).count() {
         // Some of the clusters hold endpoints, or depend on whether all of them take mTLS.
         inputs.push(Arc::clone(endpoints) as Input);
     }
@@ -56,8 +85,9 @@ fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> Arc<[Ar
         ProxyKind::Gateway => "clusters of a gateway",
         ProxyKind::None | ProxyKind::Sidecar => "clusters of a sidecar",
     };
-    cache.get(view.mesh, kind, &service.host, inputs, || {
-        outbound::clusters(view, service).iter().map(|cluster| Named::new(&cluster.name, cluster)).collect()
+    cache.get(kind, &service.host, &inputs, || {
+        let clusters = outbound::clusters(view, service);
+        clusters.iter().map(|cluster| Arc::new(Named::new(&cluster.name, cluster))).collect::<Vec<_>>()
     })
 }
 
@@ -66,10 +96,16 @@ pub(crate) fn discovered(view: &View<'_>) -> Vec<String> {
     view.scope.services().iter().flat_map(|service| discovered_of(view, service)).collect()
 }
 
-fn discovered_of(view: &View<'_>, service: &Service) -> Vec<String> {
+/// Names of all clusters of a service.
+pub(crate) fn names_of(view: &View<'_>, service: &Service) -> Vec<Arc<str>> {
+    let rule = view.scope.destination_rule(&service.host, labels(view)).map(|rule| &**rule);
+    let names = outbound::names(service, rule);
+    names.map(|(port, subset)| names::outbound_cluster(port, subset, &service.host).into()).collect()
+}
+
+fn discovered_of<'a>(view: &'a View<'_>, service: &'a Service) -> impl Iterator<Item = String> + 'a {
     let rule = view.scope.destination_rule(&service.host, labels(view)).map(|rule| &**rule);
     outbound::names(service, rule)
-        .filter(|(port, subset)| outbound::discovery(view, service, *port, subset) == Discovery::Endpoints)
-        .map(|(port, subset)| names::outbound_cluster(port, subset, &service.host))
-        .collect()
+        .filter(move |(port, subset)| outbound::discovery(view, service, *port, subset) == Discovery::Endpoints)
+        .map(move |(port, subset)| names::outbound_cluster(port, subset, &service.host))
 }

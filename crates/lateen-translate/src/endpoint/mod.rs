@@ -38,9 +38,9 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
     let endpoints = view.mesh.endpoints(service);
     let mut inputs: Vec<Input> = vec![Arc::clone(service) as Input, Arc::clone(endpoints) as Input];
     inputs.extend(rule.map(|rule| Arc::clone(rule) as Input));
-    let made = cache.get(view.mesh, "endpoints", name, inputs, || {
+    let made = cache.get("endpoints", name, &inputs, || {
         let members = endpoints.port(wanted.port);
-        vec![Named::new(name, &assignment(name, members, subset.map(|subset| &subset.labels)))]
+        [Arc::new(Named::new(name, &assignment(name, members, subset.map(|subset| &subset.labels))))]
     });
     made.first().cloned()
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use lateen_mesh::{Protocol, ProxyKind, Resolution};
 
 use crate::Named;
-use crate::cache::{Cache, Input};
+use crate::cache::{Cache, Input, List};
 use crate::names::VIRTUAL_INBOUND;
 use crate::view::View;
 
@@ -27,7 +27,7 @@ pub(crate) fn all(view: &View<'_>, cache: &Cache) -> Vec<Arc<Named>> {
 }
 
 /// The outbound listeners are those of all sidecars with the same scope, unless something depends on the proxy itself.
-fn outbound(view: &View<'_>, cache: &Cache) -> Arc<[Arc<Named>]> {
+fn outbound(view: &View<'_>, cache: &Cache) -> List {
     let mut inputs: Vec<Input> = vec![Arc::clone(view.scope) as Input, Arc::clone(view.mesh.config()) as Input];
     for service in view.scope.services().iter().filter(|service| service.is_headless()) {
         inputs.push(Arc::clone(view.mesh.endpoints(service)) as Input);
@@ -35,8 +35,9 @@ fn outbound(view: &View<'_>, cache: &Cache) -> Arc<[Arc<Named>]> {
     if l4::depends_on_proxy(view) {
         inputs.push(Arc::clone(&view.proxy.workload) as Input);
     }
-    cache.get(view.mesh, "outbound listeners", "", inputs, || {
-        outbound::listeners(view).iter().map(|listener| Named::new(&listener.name, listener)).collect()
+    cache.get("outbound listeners", "", &inputs, || {
+        let listeners = outbound::listeners(view);
+        listeners.iter().map(|listener| Arc::new(Named::new(&listener.name, listener))).collect::<Vec<_>>()
     })
 }
 

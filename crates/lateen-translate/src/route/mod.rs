@@ -32,14 +32,17 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
         let is_gone = table.virtual_hosts.is_empty();
         return Some(Arc::new(if is_gone { Named::standing_in(name, &table) } else { Named::new(name, &table) }));
     }
+    let make = || [Arc::new(Named::new(name, &outbound::build(view, name)))];
+    if !outbound::is_of_a_service(view, name) {
+        // Nobody else asks for it: whoever makes names up shall not fill the cache with them.
+        return make().into_iter().next();
+    }
     // Sidecars with the same scope share their tables, unless a rule looks at the client's labels.
     let mut inputs: Vec<Input> = vec![Arc::clone(view.scope) as Input, Arc::clone(view.mesh.config()) as Input];
     if view.scope.depends_on_labels() {
         inputs.push(Arc::clone(&view.proxy.workload) as Input);
     }
-    let made =
-        cache.get(view.mesh, "outbound routes", name, inputs, || vec![Named::new(name, &outbound::build(view, name))]);
-    made.first().cloned()
+    cache.get("outbound routes", name, &inputs, make).first().cloned()
 }
 
 /// Matches every request.

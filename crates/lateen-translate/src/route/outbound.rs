@@ -41,6 +41,21 @@ impl<'a> TableName<'a> {
     }
 }
 
+/// Whether some service that is seen has this table's port, so that listeners may name it.
+pub(crate) fn is_of_a_service(view: &View<'_>, name: &str) -> bool {
+    match TableName::parse(name) {
+        // Names are compared too: `80` and `080` are one port and two names.
+        Some(TableName::Port(port)) => {
+            port.to_string() == name && view.scope.services().iter().any(|service| service.port(port).is_some())
+        }
+        Some(TableName::Service(host, port)) => {
+            format!("{host}:{port}") == name
+                && view.scope.service(host).is_some_and(|service| service.port(port).is_some())
+        }
+        None => false,
+    }
+}
+
 /// The table of this name; empty when nothing asks for it.
 pub(crate) fn build(view: &View<'_>, name: &str) -> route::RouteConfiguration {
     let Some(wanted) = TableName::parse(name) else { return table(name, Vec::new()) };

@@ -56,20 +56,3 @@ fn a_rebuilt_mesh_keeps_what_has_not_changed() {
     }
     assert_ne!(of(&first, type_url::ROUTE), of(&second, type_url::ROUTE));
 }
-
-#[test]
-fn the_cache_forgets_what_nobody_asks_for() {
-    let config = Arc::new(MeshConfig::default());
-    let objects = crate::world::objects(&[("shop.yaml", SHOP)]);
-    let cache = Cache::new();
-    let mut mesh = Mesh::build(&objects, &config, None);
-    let view = ProxyView::of(&mesh, "default", "web-0").expect("the pod exists");
-    resources(&mesh, &view, type_url::CLUSTER, &cache);
-    let full = cache.len();
-    let fewer: Vec<_> = objects.iter().filter(|object| object.name() == "web").cloned().collect();
-    for _ in 0..5 {
-        mesh = Mesh::build(&fewer, &config, Some(&mesh));
-        resources(&mesh, &view, type_url::CLUSTER, &cache);
-    }
-    assert!(cache.len() < full, "{} entries of {full} are left", cache.len());
-}

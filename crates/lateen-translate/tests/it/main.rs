@@ -5,4 +5,5 @@ mod determinism;
 mod engine;
 mod envoy;
 mod golden;
+mod incremental;
 mod world;

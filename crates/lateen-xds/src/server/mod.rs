@@ -16,8 +16,8 @@ mod view;
 pub use message::{Request, Response};
 pub use progress::{Live, Progress, Rejection, TypeProgress};
 pub use service::{Discovery, Limits, Peer, Proxy, Service};
-pub use session::{Error, Session, Stuck};
-pub use view::{Selection, View};
+pub use session::{Error, Next, Session, Stuck};
+pub use view::{Changes, Selection, View};
 
 /// The two forms of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

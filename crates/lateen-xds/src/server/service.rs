@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3 as xds;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status, Streaming};
 use xds::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
 
-use super::session::{Error, Session, TYPES};
+use super::session::{Error, Next, Session, TYPES};
 use super::{Progress, Request, Response, Variant, View};
 use crate::node::NodeInfo;
 
@@ -59,12 +59,23 @@ pub struct Limits {
     pub first_request: Duration,
     /// For how many proxies resources are put together at the same time.
     pub pushes: usize,
+    /// How many proxies get their first configuration at the same time. Others wait for their turn with their streams open:
+    /// when all come back at once, what is under way to them is bounded, and none waits so long that it gives up.
+    pub joining: usize,
+    /// How long a proxy may take for its first configuration before others need not wait for it any more.
+    pub joining_within: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let pushes = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { answer: Duration::from_secs(30), first_request: Duration::from_secs(10), pushes }
+        Self {
+            answer: Duration::from_secs(30),
+            first_request: Duration::from_secs(10),
+            pushes,
+            joining: 16,
+            joining_within: Duration::from_secs(2),
+        }
     }
 }
 
@@ -81,12 +92,13 @@ struct Shared<D> {
     discovery: D,
     limits: Limits,
     pushes: Semaphore,
+    joins: Semaphore,
 }
 
 impl<D: Discovery> Service<D> {
     pub fn new(discovery: D, limits: Limits) -> Self {
-        let pushes = Semaphore::new(limits.pushes.max(1));
-        Self { shared: Arc::new(Shared { discovery, limits, pushes }) }
+        let (pushes, joins) = (Semaphore::new(limits.pushes.max(1)), Semaphore::new(limits.joining.max(1)));
+        Self { shared: Arc::new(Shared { discovery, limits, pushes, joins }) }
     }
 
     /// For a tonic server's `add_service`.
@@ -196,12 +208,16 @@ impl<D: Discovery> Shared<D> {
         let mut session = Session::new(W::VARIANT, proxy.view(&snapshot)?, self.limits.answer);
         session.on_request(first.into(), Instant::now()).map_err(refusal)?;
         let mut reported = Progress::default();
+        let mut turn = Turn::Waits;
         loop {
-            session = self.push::<W>(session, responses).await?;
+            session = self.push::<W>(session, responses, &mut turn).await?;
             let progress = session.progress();
             if progress != reported {
                 proxy.report(&progress);
                 reported = progress;
+            }
+            if session.has_settled() {
+                turn = Turn::Over;
             }
             let deadline = session.deadline();
             tokio::select! {
@@ -217,12 +233,38 @@ impl<D: Discovery> Shared<D> {
                 () = until(deadline) => session
                     .on_deadline(Instant::now())
                     .map_err(|stuck| Status::deadline_exceeded(stuck.to_string()))?,
+                () = until(turn.end()) => turn = Turn::Over,
             }
         }
     }
 
-    /// Sends what is to be sent now. Resources are put together off the async workers, for a few proxies at a time.
-    async fn push<W: Wire>(
+    /// Sends what is to be sent now.
+    async fn push<'a, W: Wire>(
+        &'a self,
+        mut session: Session,
+        responses: &mpsc::Sender<Result<W::Response, Status>>,
+        turn: &mut Turn<'a>,
+    ) -> Result<Session, Status> {
+        loop {
+            match session.poll_light(Instant::now()) {
+                Next::Send(response) => send(responses, W::response(&response))?,
+                Next::Nothing => return Ok(session),
+                Next::Work => {
+                    if matches!(turn, Turn::Waits) {
+                        let permit = tokio::select! {
+                            permit = self.joins.acquire() => permit.expect("the semaphore is never closed"),
+                            () = responses.closed() => return Err(Status::cancelled("the stream is gone")),
+                        };
+                        *turn = Turn::Has { _permit: permit, end: Instant::now() + self.limits.joining_within };
+                    }
+                    return self.work::<W>(session, responses).await;
+                }
+            }
+        }
+    }
+
+    /// The same, where much is to be looked at: off the async workers, for a few proxies at a time.
+    async fn work<W: Wire>(
         &self,
         mut session: Session,
         responses: &mpsc::Sender<Result<W::Response, Status>>,
@@ -236,11 +278,30 @@ impl<D: Discovery> Shared<D> {
             (session, messages)
         });
         let (session, messages) = pushed.await.map_err(|_| Status::internal("putting resources together failed"))?;
-        for message in messages {
-            responses.try_send(Ok(message)).map_err(|_| Status::cancelled("the stream is gone"))?;
-        }
+        messages.into_iter().try_for_each(|message| send(responses, message))?;
         Ok(session)
     }
+}
+
+/// A proxy's turn to get its first configuration.
+enum Turn<'a> {
+    Waits,
+    Has { _permit: SemaphorePermit<'a>, end: Instant },
+    Over,
+}
+
+impl Turn<'_> {
+    /// When others need not wait for it any more.
+    fn end(&self) -> Option<Instant> {
+        match self {
+            Self::Has { end, .. } => Some(*end),
+            Self::Waits | Self::Over => None,
+        }
+    }
+}
+
+fn send<T>(responses: &mpsc::Sender<Result<T, Status>>, message: T) -> Result<(), Status> {
+    responses.try_send(Ok(message)).map_err(|_| Status::cancelled("the stream is gone"))
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -10,17 +10,20 @@ use super::Variant;
 use super::blame;
 use super::message::{Names, Request, parse_version};
 use super::progress::{Rejection, TypeProgress};
-use super::view::{Selection, View};
+use super::view::{Changes, Selection, View};
 use crate::{Resource, type_url};
 
 /// The subscription to everything (xDS protocol, "how the client specifies what resources to return").
 const WILDCARD: &str = "*";
 
 /// A delta response is cut when its bodies reach this many bytes; the rest follows when it has been answered.
-const RESPONSE_BYTES: usize = 4 << 20;
+const RESPONSE_BYTES: usize = 1 << 20;
 
 /// What keeping a name costs beyond its bytes, roughly.
 const ENTRY_BYTES: usize = 64;
+
+/// Up to so many resources are looked at without asking whether there is time.
+const FEW: usize = 64;
 
 /// So many refusals are looked into, in search of the resources that are to blame; one more counts for all.
 pub(super) const REFUSALS: usize = 16;
@@ -64,12 +67,16 @@ pub(super) struct Subscription {
     names: BTreeSet<Arc<str>>,
     /// Bytes of the names that the client made the server keep.
     names_bytes: usize,
-    /// What the proxy has been given and not been told to drop.
-    given: HashMap<Arc<str>, Given>,
+    /// What the proxy has been given and not been told to drop, with versions.
+    given: HashMap<Arc<str>, u64>,
+    /// The same, where a later response has to repeat it.
+    repeated: HashMap<Arc<str>, Resource>,
     /// Names to answer even if the proxy already has them.
     owed: BTreeSet<Arc<str>>,
     /// Everything has to be compared with the view.
     stale: bool,
+    /// Names that have to be compared with the view.
+    suspects: BTreeSet<Arc<str>>,
     /// A subscription that can tell from a response what is not there has had its first, even if there was nothing to say.
     greeted: bool,
     plan: Plan,
@@ -78,16 +85,9 @@ pub(super) struct Subscription {
     rejected: BTreeMap<Arc<str>, Rejected>,
     /// Responses refused since the view was new.
     refusals: usize,
-    /// Revisions of the last comparison, of what was sent last and of what was accepted last.
-    compared: u64,
+    /// Revisions of what was sent last and of what was accepted last.
     sent: u64,
     acknowledged: u64,
-}
-
-struct Given {
-    version: u64,
-    /// Kept where a later response has to repeat it.
-    resource: Option<Resource>,
 }
 
 struct Rejected {
@@ -140,15 +140,16 @@ impl Subscription {
             names: BTreeSet::new(),
             names_bytes: 0,
             given: HashMap::new(),
+            repeated: HashMap::new(),
             owed: BTreeSet::new(),
             stale: false,
+            suspects: BTreeSet::new(),
             greeted: false,
             plan: Plan::default(),
             outstanding: None,
             last_nonce: String::new(),
             rejected: BTreeMap::new(),
             refusals: 0,
-            compared: 0,
             sent: 0,
             acknowledged: 0,
         }
@@ -196,7 +197,7 @@ impl Subscription {
             if everything || wanted.contains(name.as_str()) {
                 // A version that is not ours differs from all of ours: 0 stands for none.
                 let version = parse_version(version).unwrap_or(0);
-                self.given.insert(name.as_str().into(), Given { version, resource: None });
+                self.given.insert(name.as_str().into(), version);
                 self.names_bytes += name.len() + ENTRY_BYTES;
                 self.stale = true;
             }
@@ -226,6 +227,7 @@ impl Subscription {
             dropped.iter().for_each(|name| self.forget(name));
             // A plan made for everything may hold more than the names.
             self.plan = Plan::default();
+            self.suspects.clear();
             self.stale = self.is_subscribed();
         } else if self.names.remove(name) {
             self.names_bytes -= name.len() + ENTRY_BYTES;
@@ -238,9 +240,9 @@ impl Subscription {
     }
 
     fn forget(&mut self, name: &str) {
-        self.given.remove(name);
+        self.drop_given(name);
         self.owed.remove(name);
-        self.rejected.remove(name);
+        self.suspects.remove(name);
         self.plan.drop_name(name);
     }
 
@@ -319,10 +321,27 @@ impl Subscription {
         }
     }
 
-    /// A new view is there.
-    pub(super) fn renew(&mut self, view: &dyn View) {
+    /// A new view is there, after one that everything that was given has been compared with.
+    pub(super) fn renew(&mut self, view: &dyn View, before: &dyn View) {
         self.refusals = 0;
-        self.stale |= self.is_subscribed() && view.may_differ(&self.type_url, self.compared);
+        if !self.is_subscribed() || self.stale {
+            return;
+        }
+        match view.changes(&self.type_url, before) {
+            Changes::Nothing => {}
+            Changes::Named(names) if !self.is_whole() => {
+                let wanted: Vec<_> = names.into_iter().filter(|name| self.covers(name)).collect();
+                self.suspects.extend(wanted);
+            }
+            Changes::Named(_) | Changes::Anything => self.stale = true,
+        }
+    }
+
+    /// Whether the next response takes long to put together.
+    pub(super) fn is_heavy(&self) -> bool {
+        let many = self.owed.len() + self.suspects.len() + self.plan.upserts.len() > FEW;
+        let whole = self.is_whole() && !self.owed.is_empty();
+        self.outstanding.is_none() && self.is_subscribed() && (self.stale || many || whole)
     }
 
     /// The next response of what is new, once the last one has been answered.
@@ -382,7 +401,7 @@ impl Subscription {
         if self.stage == Stage::Listener {
             std::mem::take(&mut self.plan.removals).iter().for_each(|name| self.drop_given(name));
         }
-        let kept = self.plan.removals.iter().filter_map(|name| self.given.get(name)?.resource.clone());
+        let kept = self.plan.removals.iter().filter_map(|name| self.repeated.get(name).cloned());
         resources.extend(kept);
         Batch { resources, removed: Vec::new(), news }
     }
@@ -408,6 +427,7 @@ impl Subscription {
 
     fn drop_given(&mut self, name: &str) {
         self.given.remove(name);
+        self.repeated.remove(name);
         self.rejected.remove(name);
     }
 
@@ -415,8 +435,15 @@ impl Subscription {
     pub(super) fn record(&mut self, batch: &Batch, nonce: &str, revision: u64, now: Instant) {
         let repeated = self.is_whole();
         for resource in &batch.news {
-            let given = Given { version: resource.version, resource: repeated.then(|| resource.clone()) };
-            self.given.insert(Arc::clone(&resource.name), given);
+            if self.given.insert(Arc::clone(&resource.name), resource.version).is_none()
+                && self.names.contains(&resource.name)
+            {
+                // One name for all proxies that want it, in place of the one that this proxy has sent.
+                self.names.replace(Arc::clone(&resource.name));
+            }
+            if repeated {
+                self.repeated.insert(Arc::clone(&resource.name), resource.clone());
+            }
         }
         batch.removed.iter().for_each(|name| self.drop_given(name));
         self.greeted = true;
@@ -429,20 +456,33 @@ impl Subscription {
     /// Plans what differs between what was given and what the view has.
     fn compare(&mut self, view: &dyn View) {
         if self.stale || (self.is_whole() && !self.owed.is_empty()) {
-            self.compare_all(view);
-        } else if !self.owed.is_empty() {
+            return self.compare_all(view);
+        }
+        if !self.owed.is_empty() {
             let owed: Vec<_> = std::mem::take(&mut self.owed).into_iter().collect();
-            owed.iter().for_each(|name| self.plan.drop_name(name));
+            for name in &owed {
+                self.plan.drop_name(name);
+                self.suspects.remove(name);
+            }
             let found = view.resources(&self.type_url, Selection::Named(&owed));
             let there: HashSet<&str> = found.iter().map(|resource| &*resource.name).collect();
             self.plan.absent.extend(owed.iter().filter(|name| !there.contains(&***name)).cloned());
             self.plan.upserts.extend(found);
         }
+        if !self.suspects.is_empty() {
+            let suspects: Vec<_> = std::mem::take(&mut self.suspects).into_iter().collect();
+            let found = view.resources(&self.type_url, Selection::Named(&suspects));
+            let there: HashSet<&str> = found.iter().map(|resource| &*resource.name).collect();
+            let gone = suspects.iter().filter(|name| !there.contains(&***name) && self.given.contains_key(*name));
+            self.plan.removals.extend(gone.cloned());
+            let differing: Vec<_> = found.into_iter().filter(|resource| self.lacks(resource)).collect();
+            self.plan.upserts.extend(differing);
+        }
     }
 
     fn compare_all(&mut self, view: &dyn View) {
         self.stale = false;
-        self.compared = view.revision();
+        self.suspects.clear();
         let owed = std::mem::take(&mut self.owed);
         let wanted = self.select(view);
         let there: HashSet<&str> = wanted.iter().map(|resource| &*resource.name).collect();
@@ -450,15 +490,15 @@ impl Subscription {
         removals.retain(|name| !owed.contains(name));
         removals.sort();
         let absent = owed.iter().filter(|name| !there.contains(&***name)).cloned().collect();
-        let differs = |resource: &&Resource| {
-            owed.contains(&resource.name)
-                || self
-                    .given
-                    .get(&resource.name)
-                    .is_none_or(|given| given.version != resource.version && !resource.is_stand_in())
-        };
+        let differs = |resource: &&Resource| owed.contains(&resource.name) || self.lacks(resource);
         let upserts = wanted.iter().filter(differs).cloned().collect();
         self.plan = Plan { upserts, absent, removals, whole: if self.is_whole() { wanted } else { Vec::new() } };
+    }
+
+    /// Whether the proxy has another version, or none.
+    fn lacks(&self, resource: &Resource) -> bool {
+        let given = self.given.get(&resource.name);
+        given.is_none_or(|version| *version != resource.version && !resource.is_stand_in())
     }
 
     fn select(&self, view: &dyn View) -> Vec<Resource> {
@@ -474,7 +514,7 @@ impl Subscription {
     /// Nothing new is left to send, and everything that was sent has been answered.
     pub(super) fn is_made(&self) -> bool {
         let planned = !self.plan.upserts.is_empty() || !self.plan.absent.is_empty();
-        let due = self.stale || planned || !self.owed.is_empty() || self.lacks_greeting();
+        let due = self.stale || planned || !self.owed.is_empty() || !self.suspects.is_empty() || self.lacks_greeting();
         self.outstanding.is_none() && !(due && self.is_subscribed())
     }
 

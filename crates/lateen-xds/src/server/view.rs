@@ -1,21 +1,23 @@
 //! What one proxy should have at one revision.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use crate::Resource;
 
 /// All resources of one proxy at one revision; immutable.
-pub trait View: Send + Sync + 'static {
+pub trait View: Any + Send + Sync {
     /// Grows with every change of the configuration.
     fn revision(&self) -> u64;
 
     /// The selected resources, as far as they exist, each name once. Equal selections give equal resources.
     fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource>;
 
-    /// Whether resources of this type may differ from those at revision `since`. A `false` saves the comparison.
-    fn may_differ(&self, type_url: &str, since: u64) -> bool {
-        let _ = (type_url, since);
-        true
+    /// Which resources of this type may differ from those of `before`, an earlier view of the same proxy. All others are
+    /// not looked at.
+    fn changes(&self, type_url: &str, before: &dyn View) -> Changes {
+        let _ = (type_url, before);
+        Changes::Anything
     }
 }
 
@@ -25,4 +27,13 @@ pub enum Selection<'a> {
     /// Whatever the proxy should have.
     All,
     Named(&'a [Arc<str>]),
+}
+
+/// Which resources of a type may have changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changes {
+    Nothing,
+    /// These, and none has come or gone but these.
+    Named(Vec<Arc<str>>),
+    Anything,
 }

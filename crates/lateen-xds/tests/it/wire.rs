@@ -16,6 +16,7 @@ use lateen_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
@@ -220,4 +221,32 @@ async fn a_stream_that_asks_for_nothing_in_particular_is_refused() {
     let nothing = DiscoveryRequest { type_url: String::new(), ..first_request() };
     let status = silent_after(&server, vec![nothing]).await.message().await.expect_err("of no type");
     assert_eq!(status.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn proxies_that_come_at_once_take_turns() {
+    let ever = Duration::from_secs(3600);
+    let limits = Limits { joining: 1, joining_within: ever, answer: ever, ..Limits::default() };
+    let server = Server::with_limits(world(1, &["a"]), None, limits).await;
+    let (requests, receiver) = mpsc::unbounded_channel();
+    requests.send(first_request()).expect("somebody listens");
+    let mut client = AggregatedDiscoveryServiceClient::connect(format!("http://{}", server.address)).await.expect("up");
+    let first = client.stream_aggregated_resources(UnboundedReceiverStream::new(receiver)).await.expect("it opens");
+    let mut first = first.into_inner();
+    assert!(first.message().await.expect("it is served").is_some());
+    let mut second = silent_after(&server, vec![first_request()]).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), second.message()).await;
+    assert!(early.is_err(), "the first has not got everything: {early:?}");
+    drop(requests);
+    assert!(second.message().await.expect("it is its turn").is_some());
+}
+
+#[tokio::test]
+async fn a_proxy_that_takes_long_does_not_hold_up_the_others() {
+    let limits = Limits { joining: 1, joining_within: Duration::from_millis(20), ..Limits::default() };
+    let server = Server::with_limits(world(1, &["a"]), None, limits).await;
+    let mut first = silent_after(&server, vec![first_request()]).await;
+    assert!(first.message().await.expect("it is served").is_some());
+    let mut second = silent_after(&server, vec![first_request()]).await;
+    assert!(second.message().await.expect("it is served as well").is_some());
 }

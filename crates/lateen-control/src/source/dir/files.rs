@@ -1,8 +1,11 @@
 //! Files that people edit: read whole, each object on its own, and the last good version of a broken one kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use lateen_api::diagnostic::{Subject, code};
 use lateen_api::parse::MAX_TEXT;
@@ -26,10 +29,40 @@ pub(super) struct FileSet {
 /// One file.
 #[derive(Default)]
 struct File {
+    /// What the file system said of it before it was read last; none when that cannot vouch for what was read.
+    stamp: Option<Stamp>,
     /// As last read; none when it could not be.
     text: Option<String>,
     objects: Vec<Object>,
     diagnostics: Vec<Diagnostic>,
+}
+
+/// What changes with a file's content: which file it is, how long, and when it was changed last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    /// Of content and of attributes, in seconds and nanoseconds. Nobody can set the second back.
+    changed: [(i64, i64); 2],
+}
+
+/// A file that was changed as recently as this when it was read may change again without another time stamp: the clock of
+/// file systems goes in steps of some milliseconds.
+const STEP: Duration = Duration::from_millis(100);
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        let changed = [(file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec())];
+        Self { file: (file.dev(), file.ino()), size: file.len(), changed }
+    }
+
+    /// The stamp, if a file that is changed from now on will have another.
+    fn settled(self) -> Option<Self> {
+        let [_, (seconds, nanoseconds)] = self.changed;
+        let changed = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        (now.checked_sub(changed)? > STEP).then_some(self)
+    }
 }
 
 impl FileSet {
@@ -63,10 +96,10 @@ impl FileSet {
         own.chain(links.filter_map(|(_, file)| Some(parent(&file.canonicalize().ok()?)))).collect()
     }
 
-    /// Reads everything again.
+    /// Looks at everything again, and reads what may have changed.
     pub(super) fn read(&mut self) {
         self.problems.clear();
-        let mut found = Vec::new();
+        let mut found = BTreeSet::new();
         for (position, path) in self.paths.iter().enumerate() {
             match list(path) {
                 Ok(files) => found.extend(files.into_iter().map(|file| (position, file))),
@@ -81,12 +114,12 @@ impl FileSet {
         for key in found {
             let path = key.1.clone();
             let file = self.files.entry(key).or_default();
-            match read_text(&path) {
-                Ok(text) => file.update(&path, text),
+            match file.read(&path) {
+                Ok(()) => {}
                 // Removed since its folder was listed, which is looked at again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.paths.contains(&path) => {}
                 Err(error) => {
-                    file.text = None;
+                    (file.stamp, file.text) = (None, None);
                     file.diagnostics = vec![unreadable(&path, &error.to_string())];
                 }
             }
@@ -95,6 +128,17 @@ impl FileSet {
 }
 
 impl File {
+    fn read(&mut self, path: &Path) -> io::Result<()> {
+        let stamp = Stamp::of(&std::fs::metadata(path)?);
+        if self.stamp == Some(stamp) {
+            return Ok(());
+        }
+        let text = read_text(path)?;
+        self.update(path, text);
+        self.stamp = stamp.settled();
+        Ok(())
+    }
+
     fn update(&mut self, path: &Path, text: String) {
         if self.text.as_ref() == Some(&text) {
             return;
@@ -115,7 +159,7 @@ impl File {
                 objects.push(old);
             }
         }
-        *self = Self { text: Some(text), objects, diagnostics };
+        *self = Self { stamp: None, text: Some(text), objects, diagnostics };
     }
 }
 
@@ -142,10 +186,11 @@ fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
-        let file = entry?.path();
+        let entry = entry?;
+        let (kind, file) = (entry.file_type()?, entry.path());
         let hidden = file.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
-        if !hidden && SUFFIXES.contains(&suffix) && file.is_file() {
+        if !hidden && SUFFIXES.contains(&suffix) && (kind.is_file() || kind.is_symlink() && file.is_file()) {
             files.push(file);
         }
         if files.len() > MAX_FILES {
@@ -195,5 +240,17 @@ mod tests {
         let mut files = FileSet::new(vec![input.clone()]);
         files.read();
         assert_eq!(files.folders(), [input, elsewhere]);
+    }
+
+    #[test]
+    fn a_file_that_changes_twice_in_one_step_of_the_clock_is_read_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = FileSet::new(vec![folder.path().to_owned()]);
+        for name in ["a", "b", "c", "d", "e"] {
+            let text = format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}}}\n");
+            std::fs::write(folder.path().join("account.yaml"), text).unwrap();
+            files.read();
+            assert_eq!(files.objects().map(Object::name).collect::<Vec<_>>(), [name]);
+        }
     }
 }

@@ -56,6 +56,14 @@ pub struct Session {
     answer_within: Duration,
 }
 
+/// What a look at a session has found.
+pub enum Next {
+    Send(Response),
+    Nothing,
+    /// Much has to be looked at: call [`Session::poll`] where that disturbs nobody.
+    Work,
+}
+
 /// A resource that a sent one names, and that the proxy has not asked for yet.
 struct Awaited {
     owner_type: Stage,
@@ -140,6 +148,26 @@ impl Session {
         }
     }
 
+    /// The next response, as long as little has to be looked at for it: that may be done between other work.
+    pub fn poll_light(&mut self, now: Instant) -> Next {
+        loop {
+            if self.types.iter().any(Subscription::is_heavy) {
+                return Next::Work;
+            }
+            if let Some(response) = self.advance(now) {
+                return Next::Send(response);
+            }
+            if !self.end_wave() {
+                return Next::Nothing;
+            }
+        }
+    }
+
+    /// Everything that the proxy should have has been sent and answered once.
+    pub fn has_settled(&self) -> bool {
+        self.settled > 0
+    }
+
     fn advance(&mut self, now: Instant) -> Option<Response> {
         for at in 0..self.types.len() {
             if self.may_send(self.types[at].stage)
@@ -217,8 +245,8 @@ impl Session {
             self.settled = self.settled.max(self.view.revision());
         }
         let Some(newest) = self.newest.take_if(|newest| newest.revision() > self.view.revision()) else { return false };
-        self.view = newest;
-        self.types.iter_mut().for_each(|of| of.renew(&*self.view));
+        let before = std::mem::replace(&mut self.view, newest);
+        self.types.iter_mut().for_each(|of| of.renew(&*self.view, &*before));
         true
     }
 

@@ -15,7 +15,7 @@ use super::{ASKING, Error, Session, TYPES};
 use crate::Resource;
 use crate::server::message::Names;
 use crate::server::subscription::REFUSALS;
-use crate::server::{Live, Request, Response, Selection, Variant, View};
+use crate::server::{Changes, Live, Next, Request, Response, Selection, Variant, View};
 use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -454,7 +454,7 @@ fn big_answers_come_in_pieces() {
             1
         }
         fn resources(&self, type_url: &str, _: Selection<'_>) -> Vec<Resource> {
-            let any = Any { type_url: type_url.to_owned(), value: vec![0; 3 << 20] };
+            let any = Any { type_url: type_url.to_owned(), value: vec![0; 700 << 10] };
             ["a", "b", "c"].map(|name| Resource::new(name, 1, any.clone())).to_vec()
         }
     }
@@ -521,9 +521,9 @@ fn what_cannot_differ_is_not_looked_at() {
             assert!(self.0 == 1, "looked at again");
             vec![Resource::new("a", self.0, body(type_url, "a"))]
         }
-        fn may_differ(&self, type_url: &str, since: u64) -> bool {
-            assert_eq!((type_url, since), (LISTENER, 1));
-            false
+        fn changes(&self, type_url: &str, before: &dyn View) -> Changes {
+            assert_eq!((type_url, before.revision()), (LISTENER, 1));
+            Changes::Nothing
         }
     }
     let mut stream = Stream::open(Variant::Delta, world(0, &[]));
@@ -534,4 +534,64 @@ fn what_cannot_differ_is_not_looked_at() {
     stream.session.set_view(Arc::new(Same(2)));
     assert!(stream.sent().is_empty());
     assert_eq!(stream.live(), 2);
+}
+
+/// A world that says what has changed, and notes what it is asked for.
+struct Telling {
+    world: Arc<World>,
+    changes: Changes,
+    asked: Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl View for Telling {
+    fn revision(&self) -> u64 {
+        self.world.revision
+    }
+    fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource> {
+        let asked = match selection {
+            Selection::All => "everything".to_owned(),
+            Selection::Named(names) => names.join(" "),
+        };
+        self.asked.lock().unwrap().push(asked);
+        self.world.resources(type_url, selection)
+    }
+    fn changes(&self, _: &str, _: &dyn View) -> Changes {
+        self.changes.clone()
+    }
+}
+
+#[test]
+fn only_what_may_have_changed_is_looked_at() {
+    let asked = Arc::default();
+    let view = |revision, resources: &[_], changes| {
+        Arc::new(Telling { world: world(revision, resources), changes, asked: Arc::clone(&asked) })
+    };
+    let first = view(1, &[(ENDPOINT, "a", 1), (ENDPOINT, "b", 1), (ENDPOINT, "c", 1)], Changes::Anything);
+    let mut stream = Stream::open(Variant::Delta, world(0, &[]));
+    stream.session = Session::new(Variant::Delta, first, PATIENCE);
+    stream.delta(ENDPOINT, &["a", "b", "c"], &[]);
+    assert_eq!(stream.sent(), ["ClusterLoadAssignment: +a +b +c"]);
+    stream.ack(ENDPOINT);
+    asked.lock().unwrap().clear();
+    // Of those that may have changed one is the same, one was not asked for, and one is gone.
+    let named = Changes::Named(["a", "b", "c", "d"].map(Arc::from).to_vec());
+    let resources = [(ENDPOINT, "a", 1), (ENDPOINT, "b", 2), (ENDPOINT, "d", 1)];
+    stream.session.set_view(view(2, &resources, named));
+    assert!(matches!(stream.session.poll_light(stream.now), Next::Send(_)), "it is little work");
+    assert_eq!(*asked.lock().unwrap(), ["a b c"]);
+    stream.nonces.insert(ENDPOINT.to_owned(), "2".to_owned());
+    assert_eq!(stream.ack(ENDPOINT), ["ClusterLoadAssignment: -c"]);
+    stream.ack(ENDPOINT);
+    stream.session.set_view(view(3, &resources, Changes::Nothing));
+    assert!(stream.sent().is_empty());
+    assert_eq!(asked.lock().unwrap().len(), 1, "nothing was looked at again");
+}
+
+#[test]
+fn much_work_is_not_done_in_passing() {
+    let mut stream = Stream::open(Variant::Delta, world(1, &[(CLUSTER, "a", 1)]));
+    stream.delta(CLUSTER, &["*"], &[]);
+    assert!(matches!(stream.session.poll_light(stream.now), Next::Work));
+    assert_eq!(stream.sent(), ["Cluster: +a"]);
+    assert!(matches!(stream.session.poll_light(stream.now), Next::Nothing));
 }

@@ -1,0 +1,122 @@
+//! Which resources of a proxy can differ between two meshes, told from what the meshes share and without making any.
+//!
+//! Saying too much costs a comparison; saying too little would leave a proxy with something old. So whatever is not known
+//! to be the same counts as changed.
+
+use std::sync::Arc;
+
+use lateen_mesh::{Mesh, ProxyKind, Scope, VirtualService};
+
+use crate::view::{ProxyView, View};
+use crate::{cluster, type_url};
+
+/// Which resources of a type may differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changes {
+    Nothing,
+    /// These at most; as before, they exist or not.
+    Named(Vec<Arc<str>>),
+    Anything,
+}
+
+/// What may differ between what a proxy should have had and what it should have now.
+pub fn changes(before: (&Mesh, &ProxyView), now: (&Mesh, &ProxyView), type_url: &str) -> Changes {
+    let (mesh, proxy) = now;
+    let same_proxy = Arc::ptr_eq(&proxy.workload, &before.1.workload)
+        && (proxy.kind, proxy.unprivileged) == (before.1.kind, before.1.unprivileged);
+    if !same_proxy || !Arc::ptr_eq(mesh.config(), before.0.config()) {
+        return Changes::Anything;
+    }
+    let (scope, old) = (mesh.scope_of(&proxy.workload, proxy.kind), before.0.scope_of(&proxy.workload, proxy.kind));
+    let view = View { mesh, proxy, scope: &scope };
+    let case = Case { view: &view, before: before.0, old: &old };
+    match type_url {
+        type_url::ENDPOINT => case.endpoints(),
+        type_url::CLUSTER => unless(case.sees_same_clusters() && case.has_same_ports()),
+        type_url::LISTENER => unless(case.sees_same_listeners() && case.has_same_ports() && case.has_same_policies()),
+        type_url::ROUTE => unless(case.has_same_routes()),
+        type_url::SECRET => unless(!case.is_gateway() || case.has_same_rules()),
+        _ => Changes::Nothing,
+    }
+}
+
+fn unless(nothing: bool) -> Changes {
+    if nothing { Changes::Nothing } else { Changes::Anything }
+}
+
+struct Case<'a> {
+    view: &'a View<'a>,
+    before: &'a Mesh,
+    old: &'a Arc<Scope>,
+}
+
+impl Case<'_> {
+    fn is_gateway(&self) -> bool {
+        self.view.proxy.kind == ProxyKind::Gateway
+    }
+
+    fn has_same_rules(&self) -> bool {
+        self.view.mesh.has_same_rules(self.before)
+    }
+
+    /// The services that are seen, and the rules for them.
+    fn sees_same_services(&self) -> bool {
+        Arc::ptr_eq(self.view.scope.seen_services(), self.old.seen_services())
+            && Arc::ptr_eq(self.view.scope.seen_rules(), self.old.seen_rules())
+    }
+
+    fn endpoints(&self) -> Changes {
+        if !self.sees_same_services() {
+            return Changes::Anything;
+        }
+        let mut names = Vec::new();
+        for (namespace, host) in self.view.mesh.endpoints_changed_since(self.before) {
+            let seen = self.view.scope.service(host).filter(|service| *service.namespace == *namespace);
+            names.extend(seen.into_iter().flat_map(|service| cluster::names_of(self.view, service)));
+        }
+        if names.is_empty() { Changes::Nothing } else { Changes::Named(names) }
+    }
+
+    fn sees_same_clusters(&self) -> bool {
+        self.sees_same_services() && Arc::ptr_eq(self.view.mesh.standing(), self.before.standing())
+    }
+
+    /// The services behind which the proxy's own application stands; of a gateway, anything that it may serve.
+    fn has_same_ports(&self) -> bool {
+        if self.has_same_rules() {
+            return true;
+        }
+        let of = |mesh: &Mesh| mesh.services_of(&self.view.proxy.workload);
+        !self.is_gateway() && same(&of(self.view.mesh), &of(self.before))
+    }
+
+    fn has_same_policies(&self) -> bool {
+        let workload = &self.view.proxy.workload;
+        let (mesh, before) = (self.view.mesh, self.before);
+        self.has_same_rules()
+            || (mesh.mtls(workload) == before.mtls(workload)
+                && mesh.authorization(workload) == before.authorization(workload))
+    }
+
+    /// What outbound listeners are made of. Routes of HTTP are not in them.
+    fn sees_same_listeners(&self) -> bool {
+        let (scope, old) = (self.view.scope, self.old);
+        let other_than_http = |rule: &&Arc<VirtualService>| !rule.tls.is_empty() || !rule.tcp.is_empty();
+        let of = |scope: &Scope| -> Vec<Arc<VirtualService>> {
+            scope.virtual_services().iter().filter(other_than_http).cloned().collect()
+        };
+        self.sees_same_clusters()
+            && (Arc::ptr_eq(scope, old)
+                || (scope.outbound_mode() == old.outbound_mode()
+                    && scope.sidecar_origin() == old.sidecar_origin()
+                    && same(&of(scope), &of(old))))
+    }
+
+    fn has_same_routes(&self) -> bool {
+        Arc::ptr_eq(self.view.scope, self.old) && (!self.is_gateway() || self.has_same_rules())
+    }
+}
+
+fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
