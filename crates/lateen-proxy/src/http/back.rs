@@ -87,7 +87,8 @@ impl Back<'_> {
         let sent = responder.send(&mut head, start).await;
         exchange.info.response_headers = head.headers;
         let Ok(mut sink) = sent else { return gone(exchange) };
-        if let Err(after) = self.frames(exchange, &mut answer, &mut sink, first).await {
+        // Most answers are in one piece, and need no room for more.
+        if let Err(after) = Box::pin(self.frames(exchange, &mut answer, &mut sink, first)).await {
             sink.abort();
             return after;
         }
@@ -219,6 +220,7 @@ async fn upgraded(
         head,
         crate::codec::h1::Framing::None,
         crate::codec::h1::encode::Connection::Upgrade(kind),
+        0,
     );
     match responder.stream.write_message(&mut [&mut out]).await {
         Ok(()) => After::Upgraded(up, idle),

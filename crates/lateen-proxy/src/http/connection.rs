@@ -54,7 +54,7 @@ pub(crate) async fn serve(
     let context = Rc::new(Context { worker, manager, connection, state });
     if http2 {
         let Some(stream) = shared.into_stream() else { return };
-        serve_http2(Rewound { prefix, stream }, context, drain).await;
+        Box::pin(serve_http2(Rewound { prefix, stream }, context, drain)).await;
     } else {
         serve_http1(shared, prefix, context, drain).await;
     }
@@ -106,17 +106,19 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
     let keep_alive = Rc::new(Cell::new(true));
     let draining = Rc::new(drain.clone());
     let mut waiting = Waiting { drain, alarm: context.worker.alarms.alarm() };
+    // What is rare or large lies in memory of its own: this is what a connection holds while it idles.
     loop {
         // 1. A head, while the connection may stay open.
         let parsed = match waiting.next_head(&reader, &rules, manager).await {
             Next::Request(parsed) => parsed,
             Next::Refused(refusal) => {
-                refuse(&context, &stream, &draining, refusal).await;
+                Box::pin(refuse(&context, &stream, &draining, refusal)).await;
                 break;
             }
             Next::TimedOut => {
                 let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "", "request_header_timeout");
-                answer_alone(&context, &stream, &draining, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
+                let reply = reply.flag(ResponseFlag::DownstreamProtocolError);
+                Box::pin(answer_alone(&context, &stream, &draining, reply)).await;
                 break;
             }
             Next::End => break,
@@ -158,7 +160,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
                 let buffer = std::mem::take(&mut reader.borrow_mut().buffer);
                 drop(reader);
                 if let Some(down) = stream.into_stream() {
-                    upgraded.tunnel((down, buffer)).await;
+                    Box::pin(upgraded.tunnel((down, buffer))).await;
                 }
                 return;
             }

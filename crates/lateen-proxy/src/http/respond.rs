@@ -51,6 +51,9 @@ pub(super) enum Start {
     Later,
 }
 
+/// Bodies up to this size are copied behind their heads.
+const TOGETHER: usize = 4 << 10;
+
 /// A response under way.
 pub(super) enum Sink {
     H1 {
@@ -163,7 +166,6 @@ impl H1Responder {
         }
         let connection = if self.keep_alive.get() { encode::Connection::KeepAlive } else { encode::Connection::Close };
         let told = if framing == Framing::Chunked { Framing::Chunked } else { Framing::None };
-        encode::response(&mut out, head, told, connection);
         let (mut data, done) = match start {
             Start::Nothing => (Bytes::new(), true),
             Start::Whole(data) => (data, true),
@@ -173,10 +175,18 @@ impl H1Responder {
         if bodiless {
             data = Bytes::new();
         }
+        // A small body goes out in the head's buffer: copying it costs less than a write of several pieces.
+        let together = data.len() <= TOGETHER;
+        encode::response(&mut out, head, told, connection, if together { data.len() } else { 0 });
         let mut end: &[u8] = b"";
         if framing == Framing::Chunked && !data.is_empty() {
             encode::chunk_size(&mut out, data.len());
             end = if done { b"\r\n0\r\n\r\n" } else { b"\r\n" };
+        }
+        if together {
+            out.extend_from_slice(&data);
+            out.extend_from_slice(end);
+            (data, end) = (Bytes::new(), b"");
         }
         self.stream.write_message(&mut [&mut out, &mut data, &mut end]).await.map_err(|_| Gone)?;
         if done {

@@ -55,7 +55,7 @@ pub(crate) async fn serve(
     let state = worker.proxy(&proxy);
     state.cx_total.inc();
     let mut info = StreamInfo::new(connection);
-    if let Some(up) = open(&proxy, &worker, &mut info).await {
+    if let Some(up) = Box::pin(open(&proxy, &worker, &mut info)).await {
         let mut down = Rewound { prefix, stream };
         let mut up = Rewound { prefix: BytesMut::new(), stream: up };
         let copying = copy::both(&mut down, &mut up, proxy.idle_timeout, worker.alarms.alarm());

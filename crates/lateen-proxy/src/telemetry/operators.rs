@@ -143,6 +143,7 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
             text(Some(&*info.details).filter(|details| info.status != 0 || *details != "via_upstream"), line)
         }
         // No flag is a hyphen of its own, not a gap.
+        Operator::ResponseFlags if info.flags.is_empty() => text(Some("-"), line),
         Operator::ResponseFlags => display(&info.flags, line),
         Operator::ConnectionTerminationDetails => text(info.termination, line),
         Operator::UpstreamTransportFailureReason => text(info.upstream_failure.as_deref(), line),

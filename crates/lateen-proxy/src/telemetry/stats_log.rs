@@ -2,7 +2,6 @@
 //! up once for each set of tag values, and found by those values from then on.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use lateen_engine::config::stats_log::{Amount, Group, PERCENT_SCALE, StatsLog};
@@ -19,10 +18,12 @@ pub(crate) struct StatsLogger {
     log: Arc<StatsLog>,
     registry: Registry,
     groups: RefCell<Vec<Known>>,
+    /// Where a record's tag values are written.
+    values: RefCell<Vec<u8>>,
 }
 
 /// A group's handles by tag values: each ended by a zero byte.
-type Known = HashMap<Box<[u8]>, Handles>;
+type Known = foldhash::HashMap<Box<[u8]>, Handles>;
 
 #[derive(Debug)]
 struct Handles {
@@ -32,12 +33,12 @@ struct Handles {
 
 impl StatsLogger {
     pub(crate) fn new(log: Arc<StatsLog>, registry: Registry) -> Self {
-        let groups = log.groups.iter().map(|_| HashMap::new()).collect();
-        Self { log, registry, groups: RefCell::new(groups) }
+        let groups = log.groups.iter().map(|_| Known::default()).collect();
+        Self { log, registry, groups: RefCell::new(groups), values: RefCell::default() }
     }
 
     pub(crate) fn log(&self, info: &StreamInfo) {
-        let mut values = Vec::with_capacity(256);
+        let mut values = self.values.borrow_mut();
         for (group, known) in self.log.groups.iter().zip(self.groups.borrow_mut().iter_mut()) {
             values.clear();
             for (_, format) in &group.tags {

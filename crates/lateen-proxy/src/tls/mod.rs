@@ -1,6 +1,7 @@
 //! TLS contexts of the configuration made into TLS configurations, and connections secured with them.
 
 pub(crate) mod material;
+mod sessions;
 pub(crate) mod stream;
 mod verify;
 
@@ -17,16 +18,20 @@ use lateen_engine::config::{Candidate, ConfigError, Secret, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
 use lateen_identity::tls::verify::{Clients, Servers};
-use rustls::client::UnbufferedClientConnection;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{UnbufferedServerConnection, WebPkiClientVerifier};
-use rustls::{CipherSuite, ClientConfig, CommonState, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    CipherSuite, ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion,
+};
 
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
 use material::Identity;
+use sessions::Sessions;
 use stream::{Secured, Session};
 use verify::{Matched, Named};
 
@@ -88,6 +93,7 @@ struct Client {
     config: Arc<ClientConfig>,
     /// The config's own, to be asked by one that wants more.
     verifier: Arc<dyn ServerCertVerifier>,
+    sessions: Arc<Sessions>,
     validates: bool,
     from_secrets: bool,
 }
@@ -112,6 +118,8 @@ impl<'a> Names<'a> {
 #[derive(Debug)]
 struct Server {
     config: Arc<ServerConfig>,
+    /// Who checks clients, if they are.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     local_uri_sans: Vec<String>,
 }
 
@@ -267,9 +275,12 @@ impl TlsStore {
             Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsError::new)?,
         };
         config.alpn_protocols.clone_from(&tls.common.alpn);
+        let sessions = Arc::new(Sessions::default());
+        config.resumption = Resumption::store(Arc::<Sessions>::clone(&sessions));
         let client = Client {
             config: Arc::new(config),
             verifier,
+            sessions,
             validates: tls.common.validation.is_some(),
             from_secrets: tls.common.secrets().next().is_some(),
         };
@@ -285,22 +296,26 @@ impl TlsStore {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&versions(&tls.common))
             .map_err(TlsError::new)?;
-        let builder = match &tls.common.validation {
-            None => builder.with_no_client_auth(),
+        let clients: Option<Arc<dyn ClientCertVerifier>> = match &tls.common.validation {
+            None => None,
             Some(validation) => {
                 let roots = self.roots(validation)?;
                 let roots = roots.ok_or_else(|| TlsError::new("clients cannot be checked: trusted_ca is not there"))?;
                 let chain = WebPkiClientVerifier::builder_with_provider(roots, provider());
                 let chain = if tls.require_client_certificate { chain } else { chain.allow_unauthenticated() };
                 let clients = Clients::new(chain.build().map_err(TlsError::new)?, Matched::new(Some(validation)));
-                builder.with_client_cert_verifier(Arc::new(clients))
+                Some(Arc::new(clients))
             }
+        };
+        let builder = match &clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients)),
         };
         let identity = self.identity(&tls.common)?.ok_or_else(|| TlsError::new("a server needs a certificate"))?;
         let local_uri_sans = identity.names().uri_sans;
         let mut config = builder.with_single_cert(identity.chain, identity.key).map_err(TlsError::new)?;
         config.alpn_protocols.clone_from(&tls.common.alpn);
-        let server = Arc::new(Server { config: Arc::new(config), local_uri_sans });
+        let server = Arc::new(Server { config: Arc::new(config), clients, local_uri_sans });
         servers.insert(tls.fingerprint, Arc::clone(&server));
         Ok(server)
     }
@@ -321,7 +336,7 @@ impl TlsStore {
         host: &str,
         names: Option<&ServerNames>,
     ) -> Result<(Secured, Option<Vec<u8>>), TlsError> {
-        let Client { mut config, verifier, validates, .. } = self.client(tls)?;
+        let Client { mut config, verifier, sessions, validates, .. } = self.client(tls)?;
         let names = Names::of(tls, host, names);
         if let Some(san) = names.san.filter(|_| validates) {
             let named = Named::new(verifier, san.to_owned());
@@ -335,8 +350,11 @@ impl TlsStore {
             ServerName::try_from(names.sni.to_owned())
         };
         let name = name.map_err(|_| TlsError::new(format!("`{}` cannot be sent as SNI", names.sni)))?;
-        let session = UnbufferedClientConnection::new(config, name).map_err(TlsError::new)?;
+        let session = UnbufferedClientConnection::new(config, name.clone()).map_err(TlsError::new)?;
         let stream = Secured::handshake(Session::Client(session), tcp, BytesMut::new()).await.map_err(TlsError::new)?;
+        if stream.state().handshake_kind() != Some(HandshakeKind::Resumed) {
+            sessions.verified(&name, stream.state().peer_certificates().unwrap_or_default());
+        }
         let alpn = stream.state().alpn_protocol().map(<[u8]>::to_vec);
         Ok((stream, alpn))
     }
@@ -354,8 +372,26 @@ impl TlsStore {
         let server = self.server(tls)?;
         let session = UnbufferedServerConnection::new(Arc::clone(&server.config)).map_err(TlsError::new)?;
         let stream = Secured::handshake(Session::Server(session), tcp, prefix).await.map_err(TlsError::new)?;
+        server.check_resumed(stream.state())?;
         let peer = peer(stream.state(), &server.local_uri_sans);
         Ok((stream, peer))
+    }
+}
+
+impl Server {
+    /// A client whose session was resumed is who it was when that began, if its certificates are still valid.
+    fn check_resumed(&self, connection: &CommonState) -> Result<(), TlsError> {
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let (true, Some(clients), Some([leaf, more @ ..])) = (resumed, &self.clients, connection.peer_certificates())
+        else {
+            return Ok(());
+        };
+        let chain = connection.peer_certificates().unwrap_or_default();
+        if sessions::valid_until(chain).is_some_and(|until| SystemTime::now() < until) {
+            return Ok(());
+        }
+        // Among what the client sent may be a certificate that does not matter.
+        clients.verify_client_cert(leaf, more, UnixTime::now()).map(drop).map_err(TlsError::new)
     }
 }
 

@@ -6,13 +6,12 @@
 //! for which there would be no use.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lateen_engine::config::cluster::{Cluster, ServerNames};
+use lateen_engine::config::cluster::ServerNames;
 use tokio::sync::oneshot;
 
-use super::attempt::{limits, open};
+use super::attempt::open;
 use super::pool::{H1, Limits, Pool};
 use super::waiters::Waiting;
 use crate::cluster::{ClusterState, Host};
@@ -24,7 +23,6 @@ pub(super) struct Destination<'a> {
     pub(super) worker: &'a Rc<Worker>,
     pub(super) state: &'a Rc<ClusterState>,
     pub(super) host: &'a Rc<Host>,
-    pub(super) cluster: &'a Arc<Cluster>,
     pub(super) names: Option<&'a ServerNames>,
 }
 
@@ -42,8 +40,7 @@ struct Acquiring<'a> {
 ///
 /// # Errors
 /// The one that was made for this request could not be made.
-pub(super) async fn acquire(destination: Destination<'_>, pool: &Pool) -> Result<H1, Failure> {
-    let limits = limits(destination.cluster);
+pub(super) async fn acquire(destination: Destination<'_>, pool: &Pool, limits: Limits) -> Result<H1, Failure> {
     let mut acquiring = Acquiring { destination, limits, pool, waiting: pool.wait(), made: None };
     std::future::poll_fn(|cx| acquiring.poll(cx)).await
 }
@@ -74,9 +71,10 @@ impl Acquiring<'_> {
     /// Begins a connection in a task of its own, which outlives this request.
     fn make(&self) -> oneshot::Receiver<Result<H1, Failure>> {
         let (tell, made) = oneshot::channel();
-        let Destination { worker, state, host, cluster, names } = self.destination;
+        let Destination { worker, state, host, names } = self.destination;
         let (worker, state, host) = (Rc::clone(worker), Rc::clone(state), Rc::clone(host));
-        let (cluster, names) = (Arc::clone(cluster), names.cloned());
+        // What is in force now, as the pool's generation is.
+        let (cluster, names) = (state.config(), names.cloned());
         let (pool, limits, making) = (self.pool.clone(), self.limits, self.pool.making());
         let generation = self.pool.generation();
         tokio::task::spawn_local(async move {

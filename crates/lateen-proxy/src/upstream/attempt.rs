@@ -235,8 +235,8 @@ async fn once(
         return http1::send(state, &pool, connection, &cluster, outgoing).await;
     }
     if kept && cluster.protocol != UpstreamProtocol::Alpn {
-        let destination = Destination { worker, state, host, cluster: &cluster, names: outgoing.names };
-        let connection = Box::pin(acquire(destination, &pool)).await?;
+        let destination = Destination { worker, state, host, names: outgoing.names };
+        let connection = Box::pin(acquire(destination, &pool, limits(&cluster))).await?;
         return http1::send(state, &pool, connection, &cluster, outgoing).await;
     }
     let generation = pool.generation();

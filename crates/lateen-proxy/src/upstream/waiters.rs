@@ -109,3 +109,65 @@ impl Drop for Making {
         self.0.making.set(self.0.making.get() - 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicBool);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    impl Bell {
+        fn has_rung(&self) -> bool {
+            self.0.swap(false, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn who_came_first_is_woken_first_and_passes_on_what_it_does_not_take() {
+        let waiters = Waiters::default();
+        let bells: [Arc<Bell>; 3] = Default::default();
+        let mut waiting = bells.each_ref().map(|bell| {
+            let waiting = waiters.join();
+            waiting.wakes(&Arc::clone(bell).into());
+            Some(waiting)
+        });
+        let rung = || bells.each_ref().map(|bell| bell.has_rung());
+        waiters.wake_first();
+        assert_eq!(rung(), [true, false, false]);
+        waiters.wake_first();
+        assert_eq!(rung(), [false, true, false]);
+        waiting[0] = None;
+        assert_eq!(rung(), [false, false, true], "it left without a word");
+        waiting[2] = None;
+        assert_eq!(rung(), [false; 3], "the second was told already");
+        waiting[1].as_ref().expect("it waits").wakes(&Arc::clone(&bells[1]).into());
+        waiters.wake_all();
+        assert_eq!(rung(), [false, true, false]);
+    }
+
+    #[test]
+    fn no_more_are_made_than_wait() {
+        let waiters = Waiters::default();
+        let first = waiters.join();
+        assert!(first.too_few_are_made());
+        let making = waiters.making();
+        assert!(!first.too_few_are_made());
+        let second = waiters.join();
+        assert!(second.too_few_are_made());
+        drop(first);
+        assert!(!second.too_few_are_made());
+        drop(making);
+        assert!(second.too_few_are_made());
+    }
+}

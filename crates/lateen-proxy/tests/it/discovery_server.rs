@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::google::protobuf::Any;
 use lateen_testing::eventually::eventually;
 use lateen_xds::Resource;
@@ -72,6 +73,10 @@ impl World {
     pub(crate) fn table(self, name: &str, route: &str) -> Self {
         let table = format!("{{name: {name}, virtual_hosts: [{{name: all, domains: ['*'], routes: [{{{route}}}]}}]}}");
         self.with::<RouteConfiguration>(name, &table)
+    }
+
+    pub(crate) fn secret(self, name: &str, secret: &str) -> Self {
+        self.with::<Secret>(name, secret)
     }
 
     /// A listener on a port of the kernel's choice.

@@ -40,9 +40,15 @@ pub(crate) enum Connection<'a> {
     Upgrade(&'a str),
 }
 
-/// Writes a response's head.
-pub(crate) fn response(out: &mut BytesMut, head: &ResponseHead, framing: Framing, connection: Connection<'_>) {
-    out.reserve(head.headers.byte_len() + head.headers.len() * 4 + 64);
+/// Writes a response's head, with room for so much of the body behind it.
+pub(crate) fn response(
+    out: &mut BytesMut,
+    head: &ResponseHead,
+    framing: Framing,
+    connection: Connection<'_>,
+    body: usize,
+) {
+    out.reserve(head.headers.byte_len() + head.headers.len() * 4 + body + 80);
     status_line(out, head.status);
     fields(out, &head.headers);
     if framing == Framing::Chunked {
