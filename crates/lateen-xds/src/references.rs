@@ -133,18 +133,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::json::Descriptors;
+    use crate::json::from_json;
 
     fn packed(type_url: &str, resource: &Value) -> Any {
-        let full_name = type_url.rsplit('/').next().expect("it has a name");
-        let descriptors = Descriptors::new();
         let value = match type_url {
-            type_url::CLUSTER => descriptors
-                .from_json::<envoy_types::pb::envoy::config::cluster::v3::Cluster>(full_name, resource)
+            type_url::CLUSTER => from_json::<envoy_types::pb::envoy::config::cluster::v3::Cluster>(resource)
                 .expect("valid")
                 .encode_to_vec(),
-            _ => descriptors
-                .from_json::<envoy_types::pb::envoy::config::listener::v3::Listener>(full_name, resource)
+            _ => from_json::<envoy_types::pb::envoy::config::listener::v3::Listener>(resource)
                 .expect("valid")
                 .encode_to_vec(),
         };

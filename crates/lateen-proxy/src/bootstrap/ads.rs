@@ -151,7 +151,6 @@ fn target(service: &GrpcService, snapshot: &Snapshot, complaints: &mut Complaint
 #[cfg(test)]
 mod tests {
     use lateen_engine::config::Resources;
-    use lateen_xds::json::Descriptors;
 
     use super::*;
 
@@ -162,8 +161,7 @@ mod tests {
 
     fn read(node: &str, dynamic: &str) -> Result<Option<Ads>, Vec<String>> {
         let text = format!("{{{node} dynamic_resources: {{{dynamic}}}, static_resources: {{clusters: [{CLUSTER}]}}}}");
-        let bootstrap: Bootstrap =
-            Descriptors::new().from_yaml("envoy.config.bootstrap.v3.Bootstrap", &text).expect("it is a bootstrap");
+        let bootstrap: Bootstrap = lateen_xds::json::from_yaml(&text).expect("it is a bootstrap");
         let mut resources = Resources::default();
         resources.load_static(&bootstrap).expect("the cluster is good");
         Ads::from_xds(&bootstrap, &resources.link(&Snapshot::default()))

@@ -13,7 +13,6 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::{Candidate, Resources, Snapshot};
-use lateen_xds::json::Descriptors;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -48,9 +47,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn run_bootstrap(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
-    let mut bootstrap: Bootstrap = Descriptors::new()
-        .from_yaml("envoy.config.bootstrap.v3.Bootstrap", &text)
-        .map_err(|error| anyhow!("{shown}: {error}"))?;
+    let mut bootstrap: Bootstrap = lateen_xds::json::from_yaml(&text).map_err(|error| anyhow!("{shown}: {error}"))?;
     if let Some(node) = &mut bootstrap.node {
         node.user_agent_name = super::USER_AGENT.to_owned();
         node.user_agent_version_type = Some(super::user_agent_version());

@@ -3,7 +3,6 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use envoy_types::pb::google::protobuf::Any;
-use lateen_xds::json::Descriptors;
 use prost::Message as _;
 
 use super::*;
@@ -36,7 +35,7 @@ fn listener(port: u16) -> Update {
          stat_prefix: s, cluster: c}}}}]}}]}}"
     );
     let listener: envoy_types::pb::envoy::config::listener::v3::Listener =
-        Descriptors::new().from_yaml("envoy.config.listener.v3.Listener", &text).expect("it is a listener");
+        lateen_xds::json::from_yaml(&text).expect("it is a listener");
     let body = Any { type_url: LISTENER.to_owned(), value: listener.encode_to_vec() };
     let upsert = Upsert { name: "one".to_owned(), version: port.to_string(), body };
     Update { type_url: LISTENER.to_owned(), upserts: vec![upsert], ..Update::default() }

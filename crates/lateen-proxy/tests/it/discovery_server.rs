@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
@@ -13,7 +13,6 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::google::protobuf::Any;
 use lateen_testing::eventually::eventually;
 use lateen_xds::Resource;
-use lateen_xds::json::Descriptors;
 use lateen_xds::node::NodeInfo;
 use lateen_xds::server::{Discovery, Limits, Live, Peer, Progress, Selection, Service, View};
 use prost::{Message, Name};
@@ -24,8 +23,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 
 use crate::proxy::Proxy;
-
-static DESCRIPTORS: LazyLock<Descriptors> = LazyLock::new(Descriptors::new);
 
 pub(crate) const ADS: &str = "{ads: {}, resource_api_version: V3}";
 
@@ -38,7 +35,7 @@ pub(crate) struct World {
 
 impl World {
     fn with<M: Message + Name + Default>(mut self, name: &str, yaml: &str) -> Self {
-        let message: M = DESCRIPTORS.from_yaml(&M::full_name(), yaml).unwrap_or_else(|error| panic!("{error}: {yaml}"));
+        let message: M = lateen_xds::json::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}: {yaml}"));
         let any = Any { type_url: M::type_url(), value: message.encode_to_vec() };
         self.resources.insert((any.type_url.clone(), name.to_owned()), any);
         self

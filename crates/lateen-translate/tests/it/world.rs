@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use lateen_api::Object;
 use lateen_mesh::{Mesh, MeshConfig, assume};
 use lateen_translate::{Cache, Named, ProxyView, resources, type_url};
-use lateen_xds::json::Descriptors;
 use serde_json::Value;
-
-/// Decoded once: it takes tens of milliseconds.
-pub(crate) static DESCRIPTORS: LazyLock<Descriptors> = LazyLock::new(Descriptors::new);
 
 /// Short names of the resource types, in the order in which a proxy needs them.
 pub(crate) const TYPES: [(&str, &str); 4] = [
@@ -75,8 +71,7 @@ pub(crate) fn objects(texts: &[(&str, &str)]) -> Vec<Object> {
 
 /// The JSON form of a resource.
 pub(crate) fn json(named: &Named) -> Value {
-    DESCRIPTORS
-        .any_to_json(&named.resource.type_url, &named.resource.value)
+    lateen_xds::json::any_to_json(&named.resource.type_url, &named.resource.value)
         .unwrap_or_else(|error| panic!("{}: {error}", named.name))
 }
 

@@ -8,7 +8,6 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
-use lateen_xds::json::Descriptors;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -143,7 +142,7 @@ fn whole_body(answer: &str) -> Option<String> {
 }
 
 /// A cluster with its endpoint, a listener and its route table.
-fn world(descriptors: &Descriptors, revision: u64, cluster: &str, port: u16, body: &str) -> World {
+fn world(revision: u64, cluster: &str, port: u16, body: &str) -> World {
     let source = json!({"resource_api_version": "V3", "ads": {}});
     let eds =
         json!({"name": cluster, "type": "EDS", "connect_timeout": "1s", "eds_cluster_config": {"eds_config": source}});
@@ -154,10 +153,10 @@ fn world(descriptors: &Descriptors, revision: u64, cluster: &str, port: u16, bod
         {"match": {"prefix": "/"}, "route": {"cluster": cluster}},
     ]}]});
     World::new(revision)
-        .with_json::<Cluster>(descriptors, cluster, eds)
-        .with_json::<ClusterLoadAssignment>(descriptors, cluster, endpoints)
-        .with_json::<RouteConfiguration>(descriptors, "table", routes)
-        .with_json::<Listener>(descriptors, "main", listener("main", "envoy.filters.http.router"))
+        .with_json::<Cluster>(cluster, &eds)
+        .with_json::<ClusterLoadAssignment>(cluster, &endpoints)
+        .with_json::<RouteConfiguration>("table", &routes)
+        .with_json::<Listener>("main", &listener("main", "envoy.filters.http.router"))
 }
 
 fn listener(name: &str, filter: &str) -> Value {
@@ -179,8 +178,7 @@ async fn follow(api_type: &str) {
         eprintln!("left out: ENVOY_BIN is not set");
         return;
     };
-    let descriptors = Descriptors::new();
-    let server = Server::start(world(&descriptors, 1, "first", 1001, "one"), None).await;
+    let server = Server::start(world(1, "first", 1001, "one"), None).await;
     let envoy = Envoy::start(Path::new(&binary), server.address, api_type).await;
     server.live(1).await;
     envoy.eventually_answers("main", "one").await;
@@ -193,14 +191,14 @@ async fn follow(api_type: &str) {
     envoy.assert_satisfied().await;
 
     // Another cluster, and a route table that names it instead.
-    server.set(world(&descriptors, 2, "second", 1002, "two"));
+    server.set(world(2, "second", 1002, "two"));
     server.live(2).await;
     envoy.eventually_answers("main", "two").await;
     let clusters = envoy.admin("/clusters").await.expect("it answers");
     assert!(clusters.contains("second::127.0.0.1:1002::") && !clusters.contains("first::"), "{clusters}");
 
     // Only the endpoint moves.
-    server.set(world(&descriptors, 3, "second", 1003, "two"));
+    server.set(world(3, "second", 1003, "two"));
     server.live(3).await;
     let clusters = envoy.admin("/clusters").await.expect("it answers");
     assert!(clusters.contains("second::127.0.0.1:1003::") && !clusters.contains("1002"), "{clusters}");
@@ -210,7 +208,7 @@ async fn follow(api_type: &str) {
     let mut broken = listener("broken", "x");
     broken["filter_chains"][0]["filters"][0]["name"] = json!("");
     broken["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"] = json!([]);
-    server.set(world(&descriptors, 4, "second", 1003, "two").with_json::<Listener>(&descriptors, "broken", broken));
+    server.set(world(4, "second", 1003, "two").with_json::<Listener>("broken", &broken));
     let rejections = eventually("the refusal is known", async || {
         let progress = server.seen.progress.lock().expect("no panics").clone();
         if progress.rejections.is_empty() { Err(format!("{progress:?}")) } else { Ok(progress.rejections) }
@@ -219,7 +217,7 @@ async fn follow(api_type: &str) {
     let names: Vec<_> = rejections.iter().map(|rejection| &*rejection.resource).collect();
     assert_eq!(names, ["broken"], "{rejections:?}");
     envoy.eventually_answers("main", "two").await;
-    let mut rest = world(&descriptors, 5, "second", 1003, "three");
+    let mut rest = world(5, "second", 1003, "three");
     server.set(rest.clone());
     server.live(5).await;
     envoy.eventually_answers("main", "three").await;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
 use lateen_xds::Resource;
-use lateen_xds::json::Descriptors;
 use lateen_xds::node::NodeInfo;
 use lateen_xds::server::{Discovery, Limits, Peer, Progress, Proxy, Selection, Service, View};
 use prost::{Message, Name};
@@ -38,13 +37,8 @@ impl World {
     }
 
     /// The same from JSON.
-    pub(crate) fn with_json<M: Message + Name + Default>(
-        self,
-        descriptors: &Descriptors,
-        name: &str,
-        json: Value,
-    ) -> Self {
-        let message: M = descriptors.from_json(&M::full_name(), &json).expect("the test's JSON is valid");
+    pub(crate) fn with_json<M: Message + Name + Default>(self, name: &str, json: &Value) -> Self {
+        let message: M = lateen_xds::json::from_json(json).expect("the test's JSON is valid");
         self.with(name, &message)
     }
 }

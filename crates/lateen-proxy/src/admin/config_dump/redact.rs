@@ -1,6 +1,6 @@
 //! What is secret does not leave the process: fields that Envoy's messages mark as sensitive, in whatever they stand.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Fields with `udpa.annotations.sensitive`, and what holds keys of providers.
 const SENSITIVE: [&str; 7] =
@@ -17,6 +17,7 @@ pub(super) fn redacted(mut value: Value) -> Value {
 
 fn redact(value: &mut Value, secret: bool) {
     match value {
+        Value::Object(fields) if is_opaque(fields) => fields["value"] = REDACTED_BYTES.into(),
         Value::Object(fields) => {
             for (name, value) in fields {
                 match value {
@@ -31,6 +32,12 @@ fn redact(value: &mut Value, secret: bool) {
         scalar if secret => *scalar = Value::String(REDACTED.to_owned()),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// A packed message of a type that is not known here: nobody can say what its bytes hold.
+fn is_opaque(fields: &Map<String, Value>) -> bool {
+    let text = |name| fields.get(name).and_then(Value::as_str);
+    fields.len() == 2 && text("value").is_some() && text("@type").is_some_and(|of| !of.contains("google.protobuf."))
 }
 
 #[cfg(test)]
@@ -52,5 +59,17 @@ mod tests {
             "password": {"inline_string": "[redacted]"},
         }], "session_ticket_keys": {"keys": [{"filename": "[redacted]"}]}});
         assert_eq!(redacted(certificate), expected);
+    }
+    #[test]
+    fn what_cannot_be_opened_is_redacted() {
+        let packed = json!({"a": [
+            {"@type": "x/no.such.Type", "value": "c2VjcmV0"},
+            {"@type": "x/google.protobuf.StringValue", "value": "shown"},
+        ]});
+        let expected = json!({"a": [
+            {"@type": "x/no.such.Type", "value": "W3JlZGFjdGVkXQ=="},
+            {"@type": "x/google.protobuf.StringValue", "value": "shown"},
+        ]});
+        assert_eq!(redacted(packed), expected);
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lateen_engine::config::endpoint::{Endpoint, Locality};
 use lateen_engine::config::resources::{CLUSTER, LISTENER, ROUTES, SECRET};
-use lateen_xds::json::{Descriptors, Error};
+use lateen_xds::json::{Error, any_to_json, to_json};
 use serde_json::{Map, Value, json};
 
 use super::super::hosts::{self, WithHosts};
@@ -33,9 +33,8 @@ pub(super) struct Section {
 
 /// In Envoy's order.
 pub(super) fn sections(origin: &Origin, endpoints: bool) -> Result<Vec<Section>, Error> {
-    let writer = Writer(Descriptors::new());
     let since = time(origin.since);
-    let bootstrap = writer.0.to_json("envoy.config.bootstrap.v3.Bootstrap", &origin.bootstrap).map(redacted)?;
+    let bootstrap = to_json("envoy.config.bootstrap.v3.Bootstrap", &origin.bootstrap).map(redacted)?;
     let fixed = |list: &str, field: &str, type_url: &str| -> Vec<Value> {
         let mut resources: Vec<&Value> = bootstrap["static_resources"][list].as_array().into_iter().flatten().collect();
         resources.sort_by_key(|it| it["name"].as_str());
@@ -45,7 +44,7 @@ pub(super) fn sections(origin: &Origin, endpoints: bool) -> Result<Vec<Section>,
     let static_listeners = fixed("listeners", "listener", LISTENER);
     let (clusters, listeners) = (origin.shared.received.of(CLUSTER), origin.shared.received.of(LISTENER));
     let dynamic_listeners: Vec<Value> =
-        listeners.resources.iter().map(|(name, it)| writer.listener(name, it)).collect();
+        listeners.resources.iter().map(|(name, it)| dynamic_listener(name, it)).collect();
     let active = dynamic_listeners.iter().map(|it| &it["active_state"]);
     let static_routes = inline_routes(static_listeners.iter().chain(active));
     let secrets = secrets(&origin.shared);
@@ -57,8 +56,8 @@ pub(super) fn sections(origin: &Origin, endpoints: bool) -> Result<Vec<Section>,
             [
                 ("version_info", json!(clusters.version)),
                 ("static_clusters", json!(static_clusters)),
-                ("dynamic_active_clusters", writer.clusters(clusters.resources.values(), true)),
-                ("dynamic_warming_clusters", writer.clusters(clusters.resources.values(), false)),
+                ("dynamic_active_clusters", dynamic_clusters(clusters.resources.values(), true)),
+                ("dynamic_warming_clusters", dynamic_clusters(clusters.resources.values(), false)),
             ],
         ),
     ];
@@ -75,7 +74,7 @@ pub(super) fn sections(origin: &Origin, endpoints: bool) -> Result<Vec<Section>,
     ));
     sections.push(section("ScopedRoutesConfigDump", []));
     let routes = origin.shared.received.of(ROUTES);
-    let dynamic: Vec<Value> = routes.resources.values().filter_map(|it| writer.route_config(it)).collect();
+    let dynamic: Vec<Value> = routes.resources.values().filter_map(dynamic_route_config).collect();
     sections.push(section(
         "RoutesConfigDump",
         [("static_route_configs", json!(static_routes)), ("dynamic_route_configs", json!(dynamic))],
@@ -102,73 +101,68 @@ fn tagged(type_url: &str, message: &Value) -> Value {
     Value::Object(object)
 }
 
-/// Writes received resources.
-struct Writer(Descriptors);
+/// Bytes that are no message (a refused resource may be anything) show no more than what they should have been.
+fn resource_fields(type_url: &str, body: &[u8]) -> Value {
+    any_to_json(type_url, body).map_or_else(|_| json!({ "@type": type_url }), redacted)
+}
 
-impl Writer {
-    /// Bytes that are no message (a refused resource may be anything) show no more than what they should have been.
-    fn resource(&self, type_url: &str, body: &[u8]) -> Value {
-        self.0.any_to_json(type_url, body).map_or_else(|_| json!({ "@type": type_url }), redacted)
-    }
+/// The fields that all dumped resources have.
+fn version_fields(type_url: &str, field: &str, of: &Version) -> Value {
+    json!({
+        "version_info": of.version,
+        field: resource_fields(type_url, &of.body),
+        "last_updated": time(of.at),
+    })
+}
 
-    /// The fields that all dumped resources have.
-    fn version(&self, type_url: &str, field: &str, of: &Version) -> Value {
-        json!({
-            "version_info": of.version,
-            field: self.resource(type_url, &of.body),
-            "last_updated": time(of.at),
-        })
-    }
+/// `UpdateFailureState`.
+fn failure_fields(type_url: &str, of: &Failure) -> Value {
+    json!({
+        "failed_configuration": resource_fields(type_url, &of.attempt.body),
+        "last_update_attempt": time(of.attempt.at),
+        "details": of.reason,
+        "version_info": of.attempt.version,
+    })
+}
 
-    /// `UpdateFailureState`.
-    fn failure(&self, type_url: &str, of: &Failure) -> Value {
-        json!({
-            "failed_configuration": self.resource(type_url, &of.attempt.body),
-            "last_update_attempt": time(of.attempt.at),
-            "details": of.reason,
-            "version_info": of.attempt.version,
-        })
-    }
-
-    /// `ClustersConfigDump.DynamicCluster`s: those in force, or those that wait. A cluster of which no version was ever
-    /// taken is among the latter.
-    fn clusters<'a>(&self, resources: impl Iterator<Item = &'a Resource>, active: bool) -> Value {
-        let of = |resource: &Resource| {
-            let version = if active { &resource.active } else { &resource.warming };
-            let mut fields = version.as_ref().map(|version| self.version(CLUSTER, "cluster", version));
-            if let Some(failure) = resource.failed.as_ref().filter(|_| resource.active.is_some() == active) {
-                fields.get_or_insert_with(|| json!({}))["error_state"] = self.failure(CLUSTER, failure);
-            }
-            fields
-        };
-        Value::Array(resources.filter_map(of).collect())
-    }
-
-    /// `ListenersConfigDump.DynamicListener`.
-    fn listener(&self, name: &str, resource: &Resource) -> Value {
-        let mut fields = json!({ "name": name });
-        for (field, version) in [("active_state", &resource.active), ("warming_state", &resource.warming)] {
-            if let Some(version) = version {
-                fields[field] = self.version(LISTENER, "listener", version);
-            }
-        }
-        if let Some(failure) = &resource.failed {
-            fields["error_state"] = self.failure(LISTENER, failure);
+/// `ClustersConfigDump.DynamicCluster`s: those in force, or those that wait. A cluster of which no version was ever
+/// taken is among the latter.
+fn dynamic_clusters<'a>(resources: impl Iterator<Item = &'a Resource>, active: bool) -> Value {
+    let of = |resource: &Resource| {
+        let version = if active { &resource.active } else { &resource.warming };
+        let mut fields = version.as_ref().map(|version| version_fields(CLUSTER, "cluster", version));
+        if let Some(failure) = resource.failed.as_ref().filter(|_| resource.active.is_some() == active) {
+            fields.get_or_insert_with(|| json!({}))["error_state"] = failure_fields(CLUSTER, failure);
         }
         fields
-    }
+    };
+    Value::Array(resources.filter_map(of).collect())
+}
 
-    /// `RoutesConfigDump.DynamicRouteConfig`.
-    fn route_config(&self, resource: &Resource) -> Option<Value> {
-        let mut fields = match &resource.active {
-            Some(version) => self.version(ROUTES, "route_config", version),
-            None => json!({}),
-        };
-        if let Some(failure) = &resource.failed {
-            fields["error_state"] = self.failure(ROUTES, failure);
+/// `ListenersConfigDump.DynamicListener`.
+fn dynamic_listener(name: &str, resource: &Resource) -> Value {
+    let mut fields = json!({ "name": name });
+    for (field, version) in [("active_state", &resource.active), ("warming_state", &resource.warming)] {
+        if let Some(version) = version {
+            fields[field] = version_fields(LISTENER, "listener", version);
         }
-        fields.as_object().is_some_and(|fields| !fields.is_empty()).then_some(fields)
     }
+    if let Some(failure) = &resource.failed {
+        fields["error_state"] = failure_fields(LISTENER, failure);
+    }
+    fields
+}
+
+/// `RoutesConfigDump.DynamicRouteConfig`.
+fn dynamic_route_config(resource: &Resource) -> Option<Value> {
+    let mut fields = match &resource.active {
+        Some(version) => version_fields(ROUTES, "route_config", version),
+        None => json!({}),
+    };
+    if let Some(failure) = &resource.failed {
+        fields["error_state"] = failure_fields(ROUTES, failure);
+    }
+    fields.as_object().is_some_and(|fields| !fields.is_empty()).then_some(fields)
 }
 
 /// Route tables that stand in their listeners.

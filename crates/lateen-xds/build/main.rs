@@ -1,5 +1,7 @@
 //! Cuts the descriptor set that the `envoy-types` package carries (but does not export) down to the files whose messages
-//! may stand in a configuration, for the JSON form of xDS messages.
+//! may stand in a configuration, and writes their fields down as tables, for the JSON form of xDS messages.
+
+mod tables;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -46,14 +48,18 @@ const ROOTS: &[&str] = &[
     "xds/type/",
 ];
 
+#[expect(clippy::print_stdout, reason = "cargo reads it")]
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
     let source = envoy_types().join("src/generated/types.bin");
     println!("cargo:rerun-if-changed={}", source.display());
     let bytes = std::fs::read(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     let set = FileDescriptorSet::decode(bytes.as_slice()).expect("envoy-types carries a descriptor set");
-    let target = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("descriptors.bin");
-    std::fs::write(target, cut(set).encode_to_vec()).expect("OUT_DIR can be written");
+    let set = cut(set);
+    let target = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    std::fs::write(target.join("tables.rs"), tables::of(&set)).expect("OUT_DIR can be written");
+    // The tests compare with a library that reads these.
+    std::fs::write(target.join("descriptors.bin"), set.encode_to_vec()).expect("OUT_DIR can be written");
 }
 
 /// The folder of the `envoy-types` package that this build uses.
