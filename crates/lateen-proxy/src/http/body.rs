@@ -66,7 +66,7 @@ impl Reader {
 pub(crate) enum Body {
     Empty,
     H1(H1Body),
-    H2(codec::Incoming),
+    H2(codec::RecvStream),
     /// Of a request that is mirrored.
     Copy(CopyBody),
 }

@@ -21,13 +21,11 @@ use super::state::ManagerState;
 use crate::alarm::Alarm;
 use crate::codec::h1::request::Rules;
 use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
-use crate::codec::h2 as codec;
+use crate::codec::h2::{self as codec, PREFACE};
 use crate::listener::connection::ConnectionInfo;
 use crate::listener::drain::{Drain, Phase};
-use crate::stream::{Rewound, Shared as SharedStream, Stream};
+use crate::stream::{Shared as SharedStream, Stream};
 use crate::worker::Worker;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What all requests of a connection share.
 pub(super) struct Context {
@@ -54,7 +52,7 @@ pub(crate) async fn serve(
     let context = Rc::new(Context { worker, manager, connection, state });
     if http2 {
         let Some(stream) = shared.into_stream() else { return };
-        Box::pin(serve_http2(Rewound { prefix, stream }, context, drain)).await;
+        Box::pin(serve_http2(stream, prefix, context, drain)).await;
     } else {
         serve_http1(shared, prefix, context, drain).await;
     }
@@ -300,75 +298,51 @@ async fn linger(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
     let _ = tokio::time::timeout(PATIENCE, drained).await;
 }
 
-async fn serve_http2(stream: Rewound, context: Rc<Context>, mut drain: Drain) {
-    let manager = Arc::clone(&context.manager);
-    let shaking = codec::server(&manager.http2, manager.max_request_headers_bytes).handshake::<_, Bytes>(stream);
-    let shaken = match manager.timeouts.idle {
-        Some(idle) => {
-            tokio::time::timeout(idle, shaking).await.unwrap_or_else(|_| Err(h2::Reason::SETTINGS_TIMEOUT.into()))
-        }
-        None => shaking.await,
-    };
-    let Ok(mut http2) = shaken else {
-        context.state.stats.cx_protocol_error.inc();
-        return;
-    };
-    let active = Rc::new(Cell::new(0usize));
-    let mut draining = false;
+async fn serve_http2(stream: Stream, prefix: BytesMut, context: Rc<Context>, mut drain: Drain) {
+    let manager = &context.manager;
+    let fields = usize::try_from(manager.max_headers_count).unwrap_or(usize::MAX);
+    let settings = codec::Settings::new(&manager.http2, manager.max_request_headers_bytes, fields);
+    let role = codec::Role::Server(scheme(&context.connection));
+    let mut driver = codec::Driver::new(stream, prefix, role, settings, context.worker.alarms.alarm());
     let mut alarm = context.worker.alarms.alarm();
-    // When the last stream ended.
-    let since = Rc::new(Cell::new(Instant::now()));
-    loop {
-        let idle = std::future::poll_fn(|cx| match manager.timeouts.idle {
-            Some(idle) if active.get() == 0 => alarm.poll(Instant::now(), since.get() + idle, cx),
-            _ => Poll::Pending,
-        });
-        let accepted = tokio::select! {
-            accepted = http2.accept() => accepted,
-            () = drain.reached(Phase::Draining), if !draining => {
-                draining = true;
-                http2.graceful_shutdown();
-                continue;
-            }
-            () = idle => {
-                http2.graceful_shutdown();
-                since.set(Instant::now());
-                continue;
-            }
-        };
-        match accepted {
-            None => break,
-            Some(Err(_)) => {
-                context.state.stats.cx_protocol_error.inc();
-                break;
-            }
-            Some(Ok((request, respond))) => {
-                active.set(active.get() + 1);
-                let (context, active, since) = (Rc::clone(&context), Rc::clone(&active), Rc::clone(&since));
-                // In a box at once: starting a task moves its future about.
-                tokio::task::spawn_local(Box::pin(async move {
-                    serve_stream(&context, request, respond).await;
-                    active.set(active.get() - 1);
-                    since.set(Instant::now());
-                }));
-            }
+    // When it was told to end; whoever does not answer is not waited for.
+    let mut warned: Option<Instant> = None;
+    std::future::poll_fn(|cx| {
+        if driver.poll(cx, |accepted| serve_stream(&context, accepted)).is_ready() {
+            return Poll::Ready(());
         }
+        if warned.is_none() && drain.poll_reached(Phase::Draining, cx).is_ready() {
+            driver.warn();
+            warned = Some(Instant::now());
+        }
+        let Some((quiet, idle)) = driver.quiet_since().zip(manager.timeouts.idle) else { return Poll::Pending };
+        let since = warned.into_iter().chain([quiet.into()]).max().unwrap_or_else(Instant::now);
+        if alarm.poll(Instant::now(), since + idle, cx).is_ready() {
+            if warned.replace(Instant::now()).is_none() {
+                driver.warn();
+            } else {
+                driver.leave();
+            }
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    })
+    .await;
+    if driver.has_failed() {
+        context.state.stats.cx_protocol_error.inc();
     }
+    driver.finish().await;
 }
 
-async fn serve_stream(
-    context: &Rc<Context>,
-    request: http::Request<h2::RecvStream>,
-    mut respond: h2::server::SendResponse<Bytes>,
-) {
-    let (parts, body) = request.into_parts();
-    let length = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let Ok(head) = codec::request_head(parts, scheme(&context.connection)) else {
-        respond.send_reset(h2::Reason::PROTOCOL_ERROR);
-        return;
-    };
-    let body = if body.is_end_stream() { Body::Empty } else { Body::H2(codec::Incoming::new(body)) };
-    let mut alarm = context.worker.alarms.alarm();
-    let incoming = request::Incoming { head, body, length, upgrade: None, reader: None, alarm: &mut alarm };
-    request::serve(context, incoming, Responder::H2(respond)).await;
+/// Begins to serve a request, in a task of its own.
+fn serve_stream(context: &Rc<Context>, accepted: codec::Accepted) {
+    let context = Rc::clone(context);
+    // In a box at once: starting a task moves its future about.
+    tokio::task::spawn_local(Box::pin(async move {
+        let codec::Accepted { head, length, body, answer } = accepted;
+        let body = body.map_or(Body::Empty, Body::H2);
+        let mut alarm = context.worker.alarms.alarm();
+        let incoming = request::Incoming { head, body, length, upgrade: None, reader: None, alarm: &mut alarm };
+        request::serve(&context, incoming, Responder::H2(answer)).await;
+    }));
 }

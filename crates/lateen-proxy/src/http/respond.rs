@@ -25,7 +25,7 @@ pub(super) struct Gone;
 /// Where a response goes. It is sent once.
 pub(super) enum Responder {
     H1(H1Responder),
-    H2(h2::server::SendResponse<Bytes>),
+    H2(codec::SendStream),
 }
 
 pub(super) struct H1Responder {
@@ -62,7 +62,7 @@ pub(super) enum Sink {
         trailers: bool,
         mute: bool,
     },
-    H2(h2::SendStream<Bytes>),
+    H2(codec::SendStream),
     /// Everything was sent with the head.
     Done,
 }
@@ -79,17 +79,15 @@ impl Responder {
     pub(super) async fn send(self, head: &mut ResponseHead, start: Start) -> Result<Sink, Gone> {
         match self {
             Self::H1(responder) => responder.send(head, start).await,
-            Self::H2(mut responder) => {
-                head.version = Version::Http2;
-                let end = matches!(start, Start::Nothing);
-                let mut stream = responder.send_response(codec::to_response(head), end).map_err(|_| Gone)?;
+            Self::H2(mut stream) => {
+                stream.send_head(head, matches!(start, Start::Nothing)).map_err(|_| Gone)?;
                 match start {
                     Start::Nothing => return Ok(Sink::Done),
                     Start::Whole(data) => {
-                        codec::send_data(&mut stream, data, true).await.map_err(|_| Gone)?;
+                        stream.send_data(data, true).await.map_err(|_| Gone)?;
                         return Ok(Sink::Done);
                     }
-                    Start::Part(data) => codec::send_data(&mut stream, data, false).await.map_err(|_| Gone)?,
+                    Start::Part(data) => stream.send_data(data, false).await.map_err(|_| Gone)?,
                     Start::Later => {}
                 }
                 Ok(Sink::H2(stream))
@@ -106,7 +104,7 @@ impl Responder {
             // RFC 9110 section 15.2: HTTP/1.0 has none.
             Self::H1(responder) if responder.version == Version::Http10 => {}
             Self::H1(responder) => encode::interim(&mut responder.interim, head.status, &head.headers),
-            Self::H2(responder) => responder.send_informational(codec::to_response(head)).map_err(|_| Gone)?,
+            Self::H2(stream) => stream.send_head(head, false).map_err(|_| Gone)?,
         }
         Ok(())
     }
@@ -139,7 +137,7 @@ impl Responder {
         }
         match self {
             Self::H1(_) => Poll::Pending,
-            Self::H2(responder) => responder.poll_reset(cx).map(|_| ()),
+            Self::H2(stream) => stream.poll_gone(cx),
         }
     }
 }
@@ -201,7 +199,7 @@ impl Sink {
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::H1 { .. } | Self::Done => Poll::Pending,
-            Self::H2(stream) => stream.poll_reset(cx).map(|_| ()),
+            Self::H2(stream) => stream.poll_gone(cx),
         }
     }
 
@@ -230,10 +228,10 @@ impl Sink {
                 encode::last_chunk(&mut out, Some(&headers).filter(|_| trailers));
                 stream.write_message(&mut [&mut out]).await.map_err(|_| Gone)
             }
-            (Self::H2(stream), Frame::Data(data)) => codec::send_data(stream, data, false).await.map_err(|_| Gone),
+            (Self::H2(stream), Frame::Data(data)) => stream.send_data(data, false).await.map_err(|_| Gone),
             (sink @ Self::H2(_), Frame::Trailers(headers)) => {
                 let Self::H2(mut stream) = std::mem::replace(sink, Self::Done) else { return Ok(()) };
-                codec::send_trailers(&mut stream, &headers).map_err(|_| Gone)
+                stream.send_trailers(&headers).map_err(|_| Gone)
             }
         }
     }
@@ -245,7 +243,7 @@ impl Sink {
                 encode::last_chunk(&mut out, None);
                 stream.write_message(&mut [&mut out]).await.map_err(|_| Gone)
             }
-            Self::H2(mut stream) => codec::send_data(&mut stream, Bytes::new(), true).await.map_err(|_| Gone),
+            Self::H2(mut stream) => stream.send_data(Bytes::new(), true).await.map_err(|_| Gone),
             Self::H1 { .. } | Self::Done => Ok(()),
         }
     }
@@ -253,7 +251,7 @@ impl Sink {
     /// The upstream's body broke off: the client must not take what it got for the whole.
     pub(super) fn abort(self) {
         if let Self::H2(mut stream) = self {
-            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+            stream.reset(codec::Reason::INTERNAL_ERROR);
         }
     }
 }

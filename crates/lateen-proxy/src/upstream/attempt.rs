@@ -12,7 +12,6 @@
 //! **An HTTP/2 connection that goes away.** A GOAWAY names the last stream that is processed (RFC 9113 section 6.8); a
 //! request behind it is sent again on another connection, at most twice like the above.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -58,7 +57,20 @@ pub(crate) struct Answer {
     pub(super) connection: Connection,
 }
 
-pub(super) type Pump = Pin<Box<dyn Future<Output = Result<(), Failure>>>>;
+/// The rest of a request on its way.
+pub(super) enum Pump {
+    H1(Pin<Box<dyn Future<Output = Result<(), Failure>>>>),
+    H2(http2::Pump),
+}
+
+impl Pump {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        match self {
+            Self::H1(pump) => pump.as_mut().poll(cx),
+            Self::H2(pump) => pump.poll(cx),
+        }
+    }
+}
 
 /// How far the request has got when the answer's head is there.
 pub(super) enum WayUp {
@@ -70,24 +82,14 @@ pub(super) enum WayUp {
 }
 
 pub(super) enum Connection {
-    H1 { connection: H1, keep_alive: bool, pool: Pool, limits: Limits },
-    H2(#[expect(dead_code, reason = "counts the stream while it lives")] StreamCount),
-}
-
-/// One open stream of an HTTP/2 connection.
-pub(super) struct StreamCount(Rc<Cell<u32>>);
-
-impl StreamCount {
-    pub(super) fn new(open: Rc<Cell<u32>>) -> Self {
-        open.set(open.get() + 1);
-        Self(open)
-    }
-}
-
-impl Drop for StreamCount {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
+    H1 {
+        connection: H1,
+        keep_alive: bool,
+        pool: Pool,
+        limits: Limits,
+    },
+    /// A stream ends by itself.
+    H2,
 }
 
 /// Which side broke off an exchange whose answer had begun.
@@ -104,7 +106,7 @@ impl WayUp {
     /// The client broke off its body. An upstream that reads no more may still have answered, so that is none.
     fn poll(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
         let Self::Open(pump) = self else { return Ok(()) };
-        match pump.as_mut().poll(cx) {
+        match pump.poll(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(Ok(())) => {
                 *self = Self::Whole;
@@ -243,7 +245,7 @@ async fn once(
     // Most requests find a connection, and need no room for making one.
     let (connected, slot, held) = Box::pin(open(worker, state, host, &cluster, outgoing.names)).await?;
     if cluster.protocol == UpstreamProtocol::Alpn && connected.alpn.as_deref() == Some(b"h2") {
-        http2::begin(connected, &cluster, &pool, generation, (slot, held)).await?;
+        http2::begin(worker, connected, &cluster, &pool, generation, (slot, held));
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
     let connection = H1::new(connected, generation, slot, held);

@@ -56,7 +56,10 @@ pub(super) async fn send(
     state.stats.cx_tx_bytes.add(out.len() as u64);
     let mut sending = match framing {
         Framing::None => Sending::Head(out),
-        _ => Sending::Body(Box::pin(pump(connection.stream.clone(), out.freeze(), Rc::clone(&outgoing.body), framing))),
+        _ => {
+            let pump = pump(connection.stream.clone(), out.freeze(), Rc::clone(&outgoing.body), framing);
+            Sending::Body(Pump::H1(Box::pin(pump)))
+        }
     };
     let received = std::future::poll_fn(|cx| {
         // A peer that stopped reading may still have answered; only the client's own failure ends it here.
@@ -122,7 +125,7 @@ impl Sending {
     fn poll(&mut self, stream: &SharedStream, cx: &mut Context<'_>) -> Result<(), Failure> {
         let sent = match self {
             Self::Head(head) => stream.poll_write_flush(cx, head).map_err(broken),
-            Self::Body(pump) => pump.as_mut().poll(cx),
+            Self::Body(pump) => pump.poll(cx),
             Self::Whole | Self::Broken => return Ok(()),
         };
         match sent {

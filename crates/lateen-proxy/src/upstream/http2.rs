@@ -1,21 +1,25 @@
 //! A request over a stream of an HTTP/2 connection, which it shares with others.
 
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use lateen_engine::config::cluster::{Cluster, ServerNames};
 
-use super::attempt::{Answer, Connection, Outgoing, Pump, StreamCount, Unanswered, WayUp, downstream, limits, open};
+use super::attempt::{self, Answer, Connection, Outgoing, Unanswered, WayUp, downstream, limits, open};
 use super::connect::Connected;
 use super::pool::{H2, Pool};
 use super::replay::Replay;
 use crate::cluster::{ClusterState, Host, Slot};
-use crate::codec::h2 as codec;
+use crate::codec::h2::{Driver, Ended, Reason, Role, SendStream, Settings};
 use crate::http::body::{Body, Frame};
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::Held;
 use crate::worker::Worker;
+
+/// The largest head of an answer, in bytes and in fields: as for HTTP/1.1.
+const MAX_HEADER_LIST: usize = 60 << 10;
+const MAX_FIELDS: usize = 100;
 
 /// How many new connections a request waits for whose every stream others were quicker to take.
 const ROUNDS: u32 = 64;
@@ -58,62 +62,45 @@ async fn dial(
     let cluster = state.config();
     let generation = pool.generation();
     let (connected, slot, held) = open(worker, state, host, &cluster, names).await?;
-    begin(connected, &cluster, pool, generation, (slot, held)).await
+    begin(worker, connected, &cluster, pool, generation, (slot, held));
+    Ok(())
 }
 
 /// Begins HTTP/2 on a new connection, and adds it to the pool.
-///
-/// # Errors
-/// The connection broke at once.
-pub(super) async fn begin(
+pub(super) fn begin(
+    worker: &Worker,
     connected: Connected,
     cluster: &Cluster,
     pool: &Pool,
     generation: u64,
     held: (Slot, Held),
-) -> Result<(), Failure> {
-    let shaken = codec::client(&cluster.http2).handshake::<_, Bytes>(connected.stream).await;
-    let (sender, driver) = shaken.map_err(|error| Failure::with(FailureKind::Connect, error))?;
-    let connection = H2 {
-        sender,
-        local: connected.local,
-        streams: Rc::default(),
-        total: Rc::default(),
-        closed: Rc::default(),
-        created: std::time::Instant::now(),
-    };
-    let closed = Rc::clone(&connection.closed);
+) {
+    let settings = Settings::new(&cluster.http2, MAX_HEADER_LIST, MAX_FIELDS);
+    let alarm = worker.alarms.alarm();
+    let mut driver = Driver::new(connected.stream, BytesMut::new(), Role::Client, settings, alarm);
+    let opener = driver.opener();
     tokio::task::spawn_local(async move {
         // How it ended, each of its streams is told itself.
-        let _ = driver.await;
-        closed.set(true);
+        std::future::poll_fn(|cx| driver.poll(cx, drop)).await;
+        driver.finish().await;
         drop(held);
     });
-    pool.add_h2(connection, generation);
-    Ok(())
+    pool.add_h2(H2 { opener, local: connected.local, created: std::time::Instant::now() }, generation);
 }
 
 async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswered> {
-    let H2 { sender, local, streams, total, closed, .. } = connection;
-    total.set(total.get() + 1);
-    let count = StreamCount::new(streams);
-    let unsent = |error: &h2::Error| {
-        closed.set(true);
-        Unanswered { failure: failed(error, false), unprocessed: true }
+    let H2 { opener, local, .. } = connection;
+    let (mut answer, stream) = opener
+        .open(outgoing.head, outgoing.body.is_empty())
+        .map_err(|_| Unanswered { failure: Failure::new(FailureKind::Refused), unprocessed: true })?;
+    drop(opener);
+    let mut way_up = match stream {
+        None => WayUp::Whole,
+        Some(stream) => WayUp::Open(attempt::Pump::H2(Pump::new(stream, Rc::clone(&outgoing.body)))),
     };
-    let mut sender = sender.ready().await.map_err(|error| unsent(&error))?;
-    let request = codec::to_request(outgoing.head).map_err(|_| Unanswered {
-        failure: Failure::with(FailureKind::Protocol, "the head has no HTTP/2 form"),
-        unprocessed: false,
-    })?;
-    let empty = outgoing.body.is_empty();
-    let (response, stream) = sender.send_request(request, empty).map_err(|error| unsent(&error))?;
-    let mut way_up =
-        if empty { WayUp::Whole } else { WayUp::Open(Box::pin(pump(stream, Rc::clone(&outgoing.body))) as Pump) };
-    let mut response = std::pin::pin!(response);
-    let received = std::future::poll_fn(|cx| {
+    let head = std::future::poll_fn(|cx| {
         if let WayUp::Open(pump) = &mut way_up
-            && let Poll::Ready(done) = pump.as_mut().poll(cx)
+            && let Poll::Ready(done) = pump.poll(cx)
         {
             way_up = if done.is_ok() { WayUp::Whole } else { WayUp::Broken };
             if let Err(failure) = done
@@ -122,61 +109,65 @@ async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswe
                 return Poll::Ready(Err(Unanswered { failure, unprocessed: false }));
             }
         }
-        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            if let Ok(head) = codec::response_head(interim.into_parts().0) {
-                outgoing.interims.push(head);
+        let sent = !matches!(way_up, WayUp::Open(_));
+        answer
+            .poll_response(cx, |interim| outgoing.interims.push(interim))
+            .map_err(|ended| Unanswered { failure: failed(ended, sent), unprocessed: ended == Ended::Unprocessed })
+    })
+    .await?;
+    let body = if answer.is_end() { Body::Empty } else { Body::H2(answer) };
+    Ok(Answer { head, body, way_up, connection: Connection::H2, upgraded: None, local })
+}
+
+/// The rest of a request on its way.
+pub(super) struct Pump {
+    stream: SendStream,
+    body: Rc<Replay>,
+    cursor: usize,
+    /// What is to be sent next, and whether it is the last.
+    data: Bytes,
+    last: bool,
+}
+
+impl Pump {
+    fn new(stream: SendStream, body: Rc<Replay>) -> Self {
+        Self { stream, body, cursor: 0, data: Bytes::new(), last: false }
+    }
+
+    /// Ready when the request is whole, or broke off.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        loop {
+            if !self.data.is_empty() || self.last {
+                ready!(self.stream.poll_data(&mut self.data, self.last, cx)).map_err(|ended| failed(ended, false))?;
+                if self.last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            match ready!(self.body.poll_frame(&mut self.cursor, cx)) {
+                Some(Ok(Frame::Data(data))) => {
+                    self.data = data;
+                    // The end goes with the last piece, where it is known.
+                    self.last = self.body.is_read(self.cursor, cx);
+                }
+                Some(Ok(Frame::Trailers(trailers))) => {
+                    return Poll::Ready(self.stream.send_trailers(&trailers).map_err(|ended| failed(ended, false)));
+                }
+                Some(Err(error)) => {
+                    self.stream.reset(Reason::CANCEL);
+                    return Poll::Ready(Err(downstream(error)));
+                }
+                None => self.last = true,
             }
         }
-        let sent = !matches!(way_up, WayUp::Open(_));
-        response.as_mut().poll(cx).map_err(|error| {
-            let failure = failed(&error, sent);
-            if error.is_go_away() || matches!(failure.kind, FailureKind::Terminated { .. }) {
-                closed.set(true);
-            }
-            Unanswered { failure, unprocessed: is_behind_the_last(&error) }
-        })
-    })
-    .await;
-    let (parts, body) = received?.into_parts();
-    let head = codec::response_head(parts)
-        .map_err(|_| Unanswered { failure: Failure::new(FailureKind::Protocol), unprocessed: false })?;
-    let body = if body.is_end_stream() { Body::Empty } else { Body::H2(codec::Incoming::new(body)) };
-    Ok(Answer { head, body, way_up, connection: Connection::H2(count), upgraded: None, local })
-}
-
-/// A GOAWAY without an error ends only streams behind the last that it names.
-fn is_behind_the_last(error: &h2::Error) -> bool {
-    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
-}
-
-async fn pump(mut stream: h2::SendStream<Bytes>, body: Rc<Replay>) -> Result<(), Failure> {
-    let mut cursor = 0;
-    loop {
-        let frame = std::future::poll_fn(|cx| body.poll_frame(&mut cursor, cx)).await;
-        let sent = match frame {
-            Some(Ok(Frame::Data(data))) => codec::send_data(&mut stream, data, false).await,
-            Some(Ok(Frame::Trailers(trailers))) => {
-                return codec::send_trailers(&mut stream, &trailers).map_err(|error| failed(&error, false));
-            }
-            Some(Err(error)) => {
-                stream.send_reset(h2::Reason::CANCEL);
-                return Err(downstream(error));
-            }
-            None => {
-                return codec::send_data(&mut stream, Bytes::new(), true).await.map_err(|error| failed(&error, false));
-            }
-        };
-        sent.map_err(|error| failed(&error, false))?;
     }
 }
 
-fn failed(error: &h2::Error, sent: bool) -> Failure {
-    match error.reason() {
-        Some(h2::Reason::REFUSED_STREAM) => Failure::new(FailureKind::Refused),
+fn failed(ended: Ended, sent: bool) -> Failure {
+    Failure::new(match ended {
         // A GOAWAY that leaves the stream out says that it was not processed.
-        Some(h2::Reason::NO_ERROR) if error.is_go_away() => Failure::new(FailureKind::Refused),
-        _ if error.is_io() || error.is_go_away() => Failure::new(FailureKind::Terminated { sent }),
-        Some(h2::Reason::PROTOCOL_ERROR) if !error.is_remote() => Failure::new(FailureKind::Protocol),
-        _ => Failure::new(FailureKind::Reset { sent }),
-    }
+        Ended::Reset(Reason::REFUSED_STREAM) | Ended::Unprocessed => FailureKind::Refused,
+        Ended::Reset(_) => FailureKind::Reset { sent },
+        Ended::Wrong => FailureKind::Protocol,
+        Ended::Closed => FailureKind::Terminated { sent },
+    })
 }

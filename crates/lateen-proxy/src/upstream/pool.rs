@@ -10,8 +10,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use h2::client::SendRequest;
+use bytes::BytesMut;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
@@ -19,6 +18,7 @@ use super::connect::Connected;
 use super::tcp_info::bytes_acknowledged;
 use super::waiters::{Making, Waiters, Waiting};
 use crate::cluster::Slot;
+use crate::codec::h2::Opener;
 use crate::http::body::Reader;
 use crate::stream::Shared as SharedStream;
 use crate::telemetry::failure::Failure;
@@ -75,23 +75,9 @@ impl H1 {
 /// An HTTP/2 connection.
 #[derive(Clone, Debug)]
 pub(crate) struct H2 {
-    pub sender: SendRequest<Bytes>,
+    pub opener: Opener,
     pub local: Option<SocketAddr>,
-    /// Streams open, and all that were.
-    pub streams: Rc<Cell<u32>>,
-    pub total: Rc<Cell<u32>>,
-    /// Ended, or told by GOAWAY to take no more.
-    pub closed: Rc<Cell<bool>>,
     pub created: Instant,
-}
-
-impl H2 {
-    /// How many more streams it takes: by our own limit, and by what the peer allows.
-    fn room(&self, limits: &Limits) -> usize {
-        let most =
-            usize::try_from(limits.max_streams).unwrap_or(usize::MAX).min(self.sender.current_max_send_streams());
-        most.saturating_sub(usize::try_from(self.streams.get()).unwrap_or(usize::MAX))
-    }
 }
 
 /// How long and how often connections are used.
@@ -239,11 +225,11 @@ impl Pool {
         let now = Instant::now();
         let mut connections = self.0.h2.borrow_mut();
         connections.retain(|connection| {
-            let spent = limits.max_requests.is_some_and(|max| connection.total.get() >= max);
+            let spent = limits.max_requests.is_some_and(|max| connection.opener.opened() >= max);
             let old = limits.max_duration.is_some_and(|max| now.duration_since(connection.created) >= max);
-            !connection.closed.get() && !spent && !old
+            connection.opener.is_open() && !spent && !old
         });
-        connections.iter().find(|connection| connection.room(limits) > 0).cloned()
+        connections.iter().find(|connection| connection.opener.room(limits.max_streams) > 0).cloned()
     }
 
     pub(crate) fn add_h2(&self, connection: H2, generation: u64) {

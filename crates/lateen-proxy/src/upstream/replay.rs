@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, ready};
 
+use smallvec::SmallVec;
+
 use crate::http::body::{Body, BodyError, Frame};
 use crate::http::mirror::Copies;
 use crate::telemetry::grpc_stats::Messages;
@@ -13,7 +15,7 @@ const BOUND: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Replay {
     source: RefCell<Body>,
-    kept: RefCell<Vec<Frame>>,
+    kept: RefCell<SmallVec<[Frame; 1]>>,
     size: Cell<usize>,
     /// Nothing was lost: everything read so far is in `kept`.
     complete: Cell<bool>,
@@ -106,6 +108,13 @@ impl Replay {
             }
         }
         Poll::Ready(frame)
+    }
+
+    /// The end is known to come behind what `cursor` has passed; it is taken note of then.
+    pub(crate) fn is_read(&self, mut cursor: usize, cx: &mut Context<'_>) -> bool {
+        let kept = self.kept.borrow().len() > cursor;
+        let ended = !kept && (self.ended.get() == Some(Ok(())) || self.source.borrow().is_end());
+        ended && matches!(self.poll_frame(&mut cursor, cx), Poll::Ready(None))
     }
 
     fn keep(&self, frame: &Frame, size: usize, cursor: &mut usize) {

@@ -8,6 +8,7 @@ use lateen_testing::eventually::within;
 use lateen_testing::http2::{self, Stream};
 use lateen_testing::peer::Peer;
 use lateen_testing::upstream::Upstream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::proxy::{Proxy, Setup};
 
@@ -373,4 +374,23 @@ async fn a_client_that_floods_with_resets_is_cut_off() {
         }
     };
     assert_eq!(tokio::join!(get(&proxy, "/others"), serving).0.0, StatusCode::OK, "others are served");
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_no_pings_is_given_up() {
+    let manager = "http2_protocol_options: {connection_keepalive: {interval: 0.02s, timeout: 0.5s}}";
+    let proxy = Setup { manager, ..Setup::default() }.start(&[]).await;
+    let mut client = proxy.connect().await.into_stream();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("it is open");
+    let (mut read, mut asked) = (Vec::new(), 0);
+    while within("it is asked, or given up", client.read_buf(&mut read)).await.is_ok_and(|read| read > 0) {
+        if let Some(at) = read.windows(8).position(|payload| payload == b"uthere?\0") {
+            read.drain(..at + 8);
+            asked += 1;
+            if asked <= 5 {
+                client.write_all(b"\0\0\x08\x06\x01\0\0\0\0uthere?\0").await.expect("it is open");
+            }
+        }
+    }
+    assert_eq!(asked, 6, "it answered five times");
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use lateen_testing::eventually::eventually;
@@ -46,7 +47,15 @@ impl Drop for Proxy {
 impl Setup {
     /// Starts a proxy in front of `upstreams`.
     pub(crate) async fn start(&self, upstreams: &[SocketAddr]) -> Proxy {
-        let mut proxy = Proxy::run(|log| self.bootstrap(upstreams, log)).await;
+        self.listening(Proxy::run(|log| self.bootstrap(upstreams, log)).await).await
+    }
+
+    /// The same with a real Envoy.
+    pub(crate) async fn start_as(&self, envoy: &Path, upstreams: &[SocketAddr]) -> Proxy {
+        self.listening(Proxy::run_as(Some(envoy), |log| self.bootstrap(upstreams, log)).await).await
+    }
+
+    async fn listening(&self, mut proxy: Proxy) -> Proxy {
         proxy.address = proxy.listener("main").await.expect("there is one listener");
         proxy
     }
@@ -94,25 +103,28 @@ static_resources:
 impl Proxy {
     /// Starts a proxy with a bootstrap, which is told where the access log may be.
     pub(crate) async fn run(bootstrap: impl FnOnce(&str) -> String) -> Self {
+        Self::run_as(std::env::var_os("UNDER_TEST").map(PathBuf::from).as_deref(), bootstrap).await
+    }
+
+    async fn run_as(envoy: Option<&Path>, bootstrap: impl FnOnce(&str) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let file = folder.path().join("bootstrap.yaml");
         let log = folder.path().join("access.log");
         std::fs::write(&file, bootstrap(&log.display().to_string())).expect("it can be written");
         let admin_file = folder.path().join("admin");
-        let process =
-            Command::new(std::env::var("UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lateen-proxy").into()))
-                .args(if std::env::var("UNDER_TEST").is_ok() {
-                    &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
-                } else {
-                    &[]
-                })
-                .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
-                .arg(&file)
-                .arg("--admin-address-path")
-                .arg(&admin_file)
-                .stdin(Stdio::null())
-                .spawn()
-                .expect("the proxy can be run");
+        let process = Command::new(envoy.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_lateen-proxy"))))
+            .args(if envoy.is_some() {
+                &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
+            } else {
+                &[]
+            })
+            .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
+            .arg(&file)
+            .arg("--admin-address-path")
+            .arg(&admin_file)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the proxy can be run");
         let mut proxy = Self { process, address: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), folder };
         proxy.admin = eventually("the proxy listens", async || {
             let status = proxy.process.try_wait().expect("a child can be waited for");
