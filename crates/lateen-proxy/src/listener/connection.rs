@@ -1,5 +1,6 @@
 //! What is known of an accepted connection.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,12 +21,30 @@ pub(crate) struct ConnectionInfo {
     pub sni: Option<String>,
     pub chain: Arc<str>,
     pub hostname: Option<Arc<str>>,
+    pub written: Written,
+}
+
+/// What does not change over a connection and is written for each request, if it is: made when it is first asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    local: OnceCell<Box<str>>,
+    remote: OnceCell<Box<str>>,
 }
 
 impl ConnectionInfo {
     /// A variable of the proxy's environment, for formats.
     pub(crate) fn environment(&self, name: &str) -> Option<String> {
         crate::bootstrap::env::variable(name)
+    }
+
+    /// `local` as text.
+    pub(crate) fn local_text(&self) -> &str {
+        self.written.local.get_or_init(|| self.local.to_string().into())
+    }
+
+    /// `remote` as text.
+    pub(crate) fn remote_text(&self) -> &str {
+        self.written.remote.get_or_init(|| self.remote.to_string().into())
     }
 
     pub(crate) fn peer(&self) -> Option<&PeerNames> {

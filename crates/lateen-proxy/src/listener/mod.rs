@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use crate::stream::Stream;
 use crate::telemetry::stats::{Counter, Scope};
 use crate::worker::Worker;
-use connection::ConnectionInfo;
+use connection::{ConnectionInfo, Written};
 use drain::{Drain, DrainControl, Phase};
 pub(crate) use inspect::ServerFirst;
 
@@ -254,6 +254,7 @@ async fn admit(
         sni: seen.sni,
         chain: Arc::clone(&chain.name),
         hostname: worker.shared.hostname.clone(),
+        written: Written::default(),
     };
     // 4. TLS.
     let (stream, prefix) = match &chain.tls {
