@@ -2,8 +2,8 @@
 //! made meanwhile.
 //!
 //! A connection that is being made is finished even if the request that asked for it was served by another one, and goes to
-//! whoever waits then. So no more are made than requests wait at one time: where handshakes take long, a request begins none
-//! for which there would be no use.
+//! whoever waits then. [`super::waiters`] says how many are made at one time: where handshakes take long, a burst of requests
+//! begins none for which there would be no use.
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -52,6 +52,7 @@ impl Acquiring<'_> {
                 && let Poll::Ready(outcome) = std::pin::Pin::new(made).poll(cx)
             {
                 self.made = None;
+                self.waiting.has_own(false);
                 // Without an outcome the host was retired meanwhile, and is connected to in another way.
                 if let Ok(outcome) = outcome {
                     return Poll::Ready(outcome);
@@ -60,11 +61,15 @@ impl Acquiring<'_> {
             if let Some(connection) = self.pool.take_h1(&self.limits) {
                 return Poll::Ready(Ok(connection));
             }
+            if let Some(failure) = self.waiting.failure() {
+                return Poll::Ready(Err(failure));
+            }
             self.waiting.wakes(cx.waker());
-            if self.made.is_some() || !self.waiting.too_few_are_made() {
+            if self.made.is_some() || !self.waiting.may_make() {
                 return Poll::Pending;
             }
             self.made = Some(self.make());
+            self.waiting.has_own(true);
         }
     }
 
@@ -81,14 +86,19 @@ impl Acquiring<'_> {
             let opened = Box::pin(open(&worker, &state, &host, &cluster, names.as_ref())).await;
             drop(making);
             if generation != pool.generation() {
-                // Dropping `tell` has its request look again.
-                return;
+                // Has its request look again.
+                drop(tell);
+                return pool.made_none();
             }
-            let outcome = opened.map(|(connected, slot, held)| H1::new(connected, generation, slot, held));
-            if let Err(made) = tell.send(outcome) {
+            let outcome = opened.map(|(connected, slot, held)| H1::new(connected, &pool, generation, slot, held));
+            if let Err(failure) = &outcome {
+                pool.failed(failure, !tell.is_closed());
+            }
+            if let Err(Ok(connection)) = tell.send(outcome) {
                 // Its request was served by another connection, or is gone.
-                pool.give_made(made.ok(), &limits);
+                pool.give_h1(connection, &limits);
             }
+            pool.made_none();
         });
         made
     }
@@ -98,8 +108,8 @@ impl Drop for Acquiring<'_> {
     fn drop(&mut self) {
         let Some(made) = &mut self.made else { return };
         made.close();
-        if let Ok(outcome) = made.try_recv() {
-            self.pool.give_made(outcome.ok(), &self.limits);
+        if let Ok(Ok(connection)) = made.try_recv() {
+            self.pool.give_h1(connection, &self.limits);
         }
     }
 }

@@ -248,7 +248,7 @@ async fn once(
         http2::begin(worker, connected, &cluster, &pool, generation, (slot, held));
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
-    let connection = H1::new(connected, generation, slot, held);
+    let connection = H1::new(connected, &pool, generation, slot, held);
     http1::send(state, &pool, connection, &cluster, outgoing).await
 }
 

@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use super::connect::Connected;
 use super::tcp_info::bytes_acknowledged;
-use super::waiters::{Making, Waiters, Waiting};
+use super::waiters::{Made, Making, Waiters, Waiting};
 use crate::cluster::Slot;
 use crate::codec::h2::Opener;
 use crate::http::body::Reader;
@@ -36,12 +36,13 @@ pub(crate) struct H1 {
     pub peer_idle: Option<Duration>,
     /// Of the pool when it was made.
     generation: u64,
+    _made: Made,
     _slot: Slot,
     _held: Held,
 }
 
 impl H1 {
-    pub(crate) fn new(connected: Connected, generation: u64, slot: Slot, held: Held) -> Self {
+    pub(crate) fn new(connected: Connected, pool: &Pool, generation: u64, slot: Slot, held: Held) -> Self {
         let Connected { stream, local, .. } = connected;
         let stream = SharedStream::new(stream);
         let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), BytesMut::new())));
@@ -53,6 +54,7 @@ impl H1 {
             created: Instant::now(),
             peer_idle: None,
             generation,
+            _made: pool.0.waiters.made(),
             _slot: slot,
             _held: held,
         }
@@ -178,23 +180,25 @@ impl Pool {
         self.0.waiters.making()
     }
 
-    /// A connection was made, or was not, and the request that it was made for is gone.
-    pub(super) fn give_made(&self, made: Option<H1>, limits: &Limits) {
-        let given = made.is_some_and(|connection| self.give_h1(connection, limits));
-        if !given {
-            self.0.waiters.wake_all();
-        }
+    /// One connection less is being made: another may be begun.
+    pub(super) fn made_none(&self) {
+        self.0.waiters.wake_to_make();
     }
 
-    /// Gives a connection back whose response was read to its end; false if it cannot be used again.
-    pub(crate) fn give_h1(&self, connection: H1, limits: &Limits) -> bool {
+    /// A connection could not be made, for a request that still waits or is gone.
+    pub(super) fn failed(&self, failure: &Failure, still_waits: bool) {
+        self.0.waiters.fail(failure, still_waits);
+    }
+
+    /// Gives a connection back whose response was read to its end, or on which nothing was sent.
+    pub(crate) fn give_h1(&self, connection: H1, limits: &Limits) {
         let spent = limits.max_requests.is_some_and(|max| connection.requests >= max);
         if spent || connection.generation != self.0.generation.get() {
-            return false;
+            return;
         }
         let waker = self.0.watcher.borrow().clone();
         if !connection.is_quiet(waker.as_ref().unwrap_or(Waker::noop())) {
-            return false;
+            return;
         }
         // A little before the peer would close, so that the two do not cross on the wire.
         let peer = connection.peer_idle.map(|peer| peer.saturating_sub(Duration::from_millis(50)));
@@ -217,7 +221,6 @@ impl Pool {
                 }
             }
         }
-        true
     }
 
     /// A connection with room for one more stream.

@@ -1,10 +1,18 @@
 //! Requests that wait for a connection to one host, in the order in which they came, and the connections that are made for
-//! them.
+//! them: no more at one time than wait, and no more than there are already, or a few. So their number may double with each
+//! round trip if requests go on waiting, while those that are there serve them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
+
+use smallvec::SmallVec;
+
+use crate::telemetry::failure::Failure;
+
+/// So many connections may be made at one time in any case.
+const FEW: usize = 8;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waiters(Rc<Inside>);
@@ -12,8 +20,9 @@ pub(super) struct Waiters(Rc<Inside>);
 #[derive(Debug, Default)]
 struct Inside {
     queue: RefCell<VecDeque<Waiter>>,
-    /// Connections that are being made.
+    /// Connections that are being made, and those that there are.
     making: Cell<usize>,
+    made: Cell<usize>,
     next: Cell<u64>,
 }
 
@@ -22,6 +31,10 @@ struct Waiter {
     number: u64,
     /// None once it was woken, until it waits again.
     waker: Option<Waker>,
+    /// A connection is being made for it; else it counts on those that are made for others, and on those that come back.
+    has_own: bool,
+    /// Why one that it counted on could not be made.
+    failure: Option<Failure>,
 }
 
 /// A place in the queue, until it is dropped.
@@ -35,11 +48,15 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Making(Rc<Inside>);
 
+/// Counts a connection that was made.
+#[derive(Debug)]
+pub(super) struct Made(Rc<Inside>);
+
 impl Waiters {
     pub(super) fn join(&self) -> Waiting {
         let number = self.0.next.get();
         self.0.next.set(number + 1);
-        self.0.queue.borrow_mut().push_back(Waiter { number, waker: None });
+        self.0.queue.borrow_mut().push_back(Waiter { number, waker: None, has_own: false, failure: None });
         Waiting { inside: Rc::clone(&self.0), number }
     }
 
@@ -48,24 +65,43 @@ impl Waiters {
         Making(Rc::clone(&self.0))
     }
 
-    /// Wakes the first that was not woken yet: there is a connection.
-    pub(super) fn wake_first(&self) {
-        self.0.wake_first();
+    /// One more connection is there.
+    pub(super) fn made(&self) -> Made {
+        self.0.made.set(self.0.made.get() + 1);
+        Made(Rc::clone(&self.0))
     }
 
-    /// Wakes all: a connection was made for nobody, and one of them may have counted on it.
-    pub(super) fn wake_all(&self) {
-        let woken: Vec<Waker> = self.0.queue.borrow_mut().iter_mut().filter_map(|waiter| waiter.waker.take()).collect();
-        woken.into_iter().for_each(Waker::wake);
+    /// Wakes the first that was not woken yet: there is a connection that it may have.
+    pub(super) fn wake_first(&self) {
+        self.0.wake(1, |_| true);
+    }
+
+    /// Has those begin a connection that may now: one is made no more, and perhaps one more is there.
+    pub(super) fn wake_to_make(&self) {
+        self.0.wake(2, |waiter| !waiter.has_own);
+    }
+
+    /// A connection could not be made: those fail that count on others, as in Envoy, if more wait than are still made. The
+    /// one that it was made for fails by itself, if it still waits.
+    pub(super) fn fail(&self, failure: &Failure, still_waits: bool) {
+        let left = self.0.queue.borrow().len().saturating_sub(usize::from(still_waits));
+        if self.0.making.get() >= left {
+            return;
+        }
+        for waiter in self.0.queue.borrow_mut().iter_mut().filter(|waiter| !waiter.has_own) {
+            waiter.failure = Some(failure.clone());
+        }
+        self.0.wake(usize::MAX, |waiter| waiter.failure.is_some());
     }
 }
 
 impl Inside {
-    fn wake_first(&self) {
-        let waker = self.queue.borrow_mut().iter_mut().find_map(|waiter| waiter.waker.take());
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    fn wake(&self, most: usize, whom: impl Fn(&Waiter) -> bool) {
+        let mut queue = self.queue.borrow_mut();
+        let of_interest = queue.iter_mut().filter(|waiter| whom(waiter));
+        let woken: SmallVec<[Waker; 2]> = of_interest.filter_map(|waiter| waiter.waker.take()).take(most).collect();
+        drop(queue);
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -85,9 +121,24 @@ impl Waiting {
         }
     }
 
-    /// More wait than there are connections being made.
-    pub(super) fn too_few_are_made(&self) -> bool {
-        self.inside.making.get() < self.inside.queue.borrow().len()
+    /// Whether a connection is made for this one.
+    pub(super) fn has_own(&self, has_own: bool) {
+        let mut queue = self.inside.queue.borrow_mut();
+        if let Some(waiter) = self.place(&queue).and_then(|place| queue.get_mut(place)) {
+            waiter.has_own = has_own;
+        }
+    }
+
+    /// Why a connection that this one counted on could not be made.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let mut queue = self.inside.queue.borrow_mut();
+        self.place(&queue).and_then(|place| queue.get_mut(place)?.failure.take())
+    }
+
+    /// One more connection may be made.
+    pub(super) fn may_make(&self) -> bool {
+        let Inside { queue, making, made, .. } = &*self.inside;
+        making.get() < queue.borrow().len().min(made.get().max(FEW))
     }
 }
 
@@ -98,8 +149,9 @@ impl Drop for Waiting {
         let woken = queue.remove(place).is_some_and(|waiter| waiter.waker.is_none());
         drop(queue);
         if woken {
-            // Perhaps for a connection that it did not take.
-            self.inside.wake_first();
+            // Perhaps for a connection that it did not take, or did not make.
+            self.inside.wake(1, |_| true);
+            self.inside.wake(1, |waiter| !waiter.has_own);
         }
     }
 }
@@ -107,6 +159,12 @@ impl Drop for Waiting {
 impl Drop for Making {
     fn drop(&mut self) {
         self.0.making.set(self.0.making.get() - 1);
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        self.0.made.set(self.0.made.get() - 1);
     }
 }
 
@@ -149,25 +207,50 @@ mod tests {
         assert_eq!(rung(), [false, true, false]);
         waiting[0] = None;
         assert_eq!(rung(), [false, false, true], "it left without a word");
+        let made: Vec<Made> = (0..3).map(|_| waiters.made()).collect();
+        assert_eq!(waiters.0.made.get(), 3);
+        drop(made);
         waiting[2] = None;
         assert_eq!(rung(), [false; 3], "the second was told already");
         waiting[1].as_ref().expect("it waits").wakes(&Arc::clone(&bells[1]).into());
-        waiters.wake_all();
+        waiters.wake_to_make();
         assert_eq!(rung(), [false, true, false]);
     }
 
     #[test]
-    fn no_more_are_made_than_wait() {
+    fn no_more_are_made_than_wait_or_there_are() {
         let waiters = Waiters::default();
         let first = waiters.join();
-        assert!(first.too_few_are_made());
+        assert!(first.may_make());
         let making = waiters.making();
-        assert!(!first.too_few_are_made());
-        let second = waiters.join();
-        assert!(second.too_few_are_made());
-        drop(first);
-        assert!(!second.too_few_are_made());
+        assert!(!first.may_make(), "one is enough for one");
+        let more: Vec<Waiting> = (0..50).map(|_| waiters.join()).collect();
+        assert!(first.may_make());
+        let others: Vec<Making> = (1..FEW).map(|_| waiters.making()).collect();
+        assert!(!first.may_make(), "those will do for now");
+        let made: Vec<Made> = (0..=FEW).map(|_| waiters.made()).collect();
+        assert!(first.may_make(), "as many again as there are");
+        drop((others, made));
+        assert!(first.may_make());
+        drop(more);
+        assert!(!first.may_make());
         drop(making);
-        assert!(second.too_few_are_made());
+        assert!(first.may_make());
+    }
+
+    #[test]
+    fn a_failure_is_that_of_those_who_counted_on_others_and_have_nothing_left_to_count_on() {
+        let waiters = Waiters::default();
+        let (own, other) = (waiters.join(), waiters.join());
+        own.has_own(true);
+        let failure = Failure::new(crate::telemetry::failure::FailureKind::Connect);
+        let making = waiters.making();
+        waiters.fail(&failure, true);
+        assert_eq!((own.failure(), other.failure()), (None, None), "one is still made");
+        waiters.fail(&failure, false);
+        assert_eq!((own.failure(), other.failure()), (None, Some(failure.clone())), "and the first will have it");
+        drop(making);
+        waiters.fail(&failure, true);
+        assert_eq!((own.failure(), other.failure()), (None, Some(failure)));
     }
 }
