@@ -33,6 +33,12 @@ impl Lifecycle {
         *self.0.borrow()
     }
 
+    /// Waits until it is that far.
+    pub(crate) async fn reached(&self, state: State) {
+        // The sender is ours, so it is there.
+        let _ = self.0.subscribe().wait_for(|current| *current >= state).await;
+    }
+
     pub(crate) fn reach(&self, state: State) {
         self.0.send_if_modified(|current| {
             let further = state > *current;

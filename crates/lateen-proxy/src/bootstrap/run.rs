@@ -20,6 +20,7 @@ use super::ads::Ads;
 use super::arguments::{Arguments, Mode, Role};
 use super::env;
 use super::mesh::Membership;
+use super::pages;
 use super::workers::{Running, tell};
 use crate::admin::{self, ports};
 use crate::cluster::dns::Resolving;
@@ -207,6 +208,7 @@ fn serve(
         }
         let applier = Applier::new(Arc::clone(shared), resources, running.orders.clone(), changed.clone());
         source.start(applier).await?;
+        tokio::spawn(give_back_pages(Arc::clone(shared), changed.subscribe()));
         oversee(shared, (asked, changes, &changed), &running.orders, arguments.drain_time_s).await
     };
     let result = control.block_on(overseeing);
@@ -244,6 +246,26 @@ fn admin_listener(
     };
     let listener = control.block_on(tokio::net::TcpListener::bind(address));
     listener.map(Some).with_context(|| format!("admin port: cannot listen on {address}"))
+}
+
+/// When nothing has changed for so long, all threads have done what belongs to it.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// What changes later than this after the proxy was live first is work like any other: what is needed for it is kept.
+const STARTING: Duration = Duration::from_secs(60);
+
+/// Keeps no pages for what is hardly done again: once the configuration is there, be it from a file or, piece by piece, from
+/// a control plane.
+async fn give_back_pages(shared: Arc<Shared>, mut changes: watch::Receiver<u64>) {
+    shared.lifecycle.reached(State::Live).await;
+    let live = tokio::time::Instant::now();
+    while live.elapsed() < STARTING {
+        while let Ok(Ok(())) = tokio::time::timeout(SETTLED, changes.changed()).await {}
+        pages::give_back();
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Told by the admin port, and by whoever changes the snapshot or the resolved hosts.

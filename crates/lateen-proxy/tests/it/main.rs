@@ -14,6 +14,7 @@ mod http_stale;
 mod http_upgrade;
 mod http_versions;
 mod http_waiting;
+mod memory;
 mod mirror;
 mod proxy;
 mod server_names;
