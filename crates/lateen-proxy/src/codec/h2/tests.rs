@@ -392,3 +392,101 @@ fn a_queue_that_is_not_written_takes_no_more_data() {
     assert!(poll(|cx| accepted.answer.poll_data(&mut body, true, cx)).is_pending());
     assert!(server.0.state().out.len() < 100 << 10);
 }
+
+/// A stream of numbers below a bound, the same for each seed.
+fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from((state >> 11) % below as u64).expect("it is small")
+    }
+}
+
+/// A frame that may be right, or nearly.
+fn any_frame(number: &mut impl FnMut(usize) -> usize) -> Vec<u8> {
+    let kind = [0, 0, 0, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 8, 9, 10][number(17)];
+    let flags = [0, 1, 4, 5, 5, 4, 8, 0x2d][number(8)];
+    let stream = [0, 1, 1, 3, 3, 5, 7, 2, 101][number(9)];
+    let payload = match (kind, number(8)) {
+        (_, 0) => (0..number(40)).map(|_| number(256) as u8).collect(),
+        (kind::HEADERS | kind::CONTINUATION, 1) => vec![0x88],
+        (kind::HEADERS | kind::CONTINUATION, 2) => vec![0, 1, b'a', 1, b'b'],
+        (kind::HEADERS | kind::CONTINUATION, 3) => block(&[("content-length", ["0", "5", "200"][number(3)])]),
+        (kind::HEADERS | kind::CONTINUATION, _) => block(&[]),
+        (kind::DATA, _) => vec![0; number(200)],
+        (kind::PRIORITY, _) => vec![0; 5],
+        (kind::RST_STREAM, _) => vec![0, 0, 0, number(12) as u8],
+        (kind::SETTINGS, _) if flags & flag::ACK != 0 => vec![],
+        (kind::SETTINGS, _) => vec![0, number(7) as u8, 0, number(2) as u8, 0, number(256) as u8],
+        (kind::PING | kind::GOAWAY, _) => vec![0, 0, 0, number(6) as u8, 0, 0, 0, 0],
+        _ => vec![0, 0, number(100) as u8, 1],
+    };
+    frame(kind, flags, stream, &payload)
+}
+
+/// Streams in whatever state, used and dropped in whatever order.
+#[derive(Default)]
+struct Held(Vec<(Option<super::RecvStream>, Option<super::SendStream>)>);
+
+impl Held {
+    fn use_one(&mut self, number: &mut impl FnMut(usize) -> usize) {
+        if self.0.is_empty() {
+            return;
+        }
+        let place = number(self.0.len());
+        let (receive, send) = &mut self.0[place];
+        match (number(8), receive, send) {
+            (0, receive, _) => drop(receive.take()),
+            (1, _, send) => drop(send.take()),
+            (2, Some(receive), _) => drop(poll(|cx| receive.poll_frame(cx))),
+            (3, Some(receive), _) => drop(poll(|cx| receive.poll_response(cx, drop))),
+            (4, _, Some(send)) => {
+                let _ = send.send_head(&ok(), number(2) == 0);
+            }
+            (5, _, Some(send)) => {
+                let mut data = Bytes::from(vec![0; number(100_000)]);
+                let _ = poll(|cx| send.poll_data(&mut data, number(2) == 0, cx));
+            }
+            (6, _, Some(send)) => {
+                let _ = send.send_trailers(&Headers::default());
+            }
+            (7, _, Some(send)) => send.reset(Reason::CANCEL),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn whatever_a_peer_sends_counts_stay_right() {
+    for seed in 1..2_000 {
+        let mut number = numbers(seed);
+        let is_client = number(2) == 0;
+        let end = if is_client { client(&Http2Options::default()).0 } else { End::server() };
+        let opener = is_client.then(|| Opener(Rc::clone(&end.0)));
+        let mut held = Held::default();
+        for _ in 0..number(150) {
+            match number(4) {
+                0 => held.use_one(&mut number),
+                1 => match &opener {
+                    Some(opener) => {
+                        let opened = opener.open(&head(Method::POST), number(2) == 0);
+                        held.0.extend(opened.ok().map(|(receive, send)| (Some(receive), send)));
+                    }
+                    None => held.0.extend(end.accept().map(|accepted| (accepted.body, Some(accepted.answer)))),
+                },
+                _ => end.feed(&any_frame(&mut number)),
+            }
+            let state = end.0.state();
+            let open = state.streams.values().filter(|stream| !stream.is_over()).count();
+            assert_eq!(state.open, open, "seed {seed}");
+        }
+        while let Some(accepted) = end.accept() {
+            drop(accepted);
+        }
+        drop(held);
+        let state = end.0.state();
+        assert_eq!((state.open, state.streams.len()), (0, 0), "seed {seed}");
+    }
+}
