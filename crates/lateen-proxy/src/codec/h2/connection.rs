@@ -11,7 +11,7 @@ use http::Method;
 use lateen_engine::config::cluster::Http2Options;
 use lateen_engine::message::{RequestHead, Scheme};
 
-use super::flood::Patience;
+use super::flood::{Deed, Patience};
 use super::frame::{DEFAULT_WINDOW, MAX_ID, MAX_WINDOW, PREFACE, Reason, flag, kind, setting};
 use super::heads::{self, Bounds};
 use super::out::Out;
@@ -312,6 +312,7 @@ impl State {
             stream_mut(&mut self.streams, id)?.send_window -= length;
             self.send_window -= length;
             self.out.data(id, part, last);
+            let _ = self.patience.take(Deed::Taken, self.now);
             if last {
                 self.sent(id);
             }

@@ -12,8 +12,10 @@ const EACH_SECOND: u32 = 200;
 /// What a peer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Deed {
-    /// A message began, or data went either way.
+    /// A message began, or data came.
     Work,
+    /// Data was taken by it; which it answers by opening windows, in steps of its own choice.
+    Taken,
     /// A frame that moves nothing: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, an unknown type, DATA without data.
     Idle,
     /// A request was taken back before its answer was whole: it may have gone far by then.
@@ -43,14 +45,17 @@ impl Patience {
         self.begun += 1;
     }
 
+    fn earn(&mut self, more: u32) -> bool {
+        self.left = (self.left + more).min(MOST);
+        true
+    }
+
     /// False: that was too much.
     #[must_use]
     pub(super) fn take(&mut self, deed: Deed, now: Instant) -> bool {
         let price = match deed {
-            Deed::Work => {
-                self.left = (self.left + 4).min(MOST);
-                return true;
-            }
+            Deed::Work => return self.earn(4),
+            Deed::Taken => return self.earn(20),
             Deed::Idle => 1,
             Deed::Cancelled => {
                 self.cancelled += 1;

@@ -393,6 +393,23 @@ fn a_queue_that_is_not_written_takes_no_more_data() {
     assert!(server.0.state().out.len() < 100 << 10);
 }
 
+/// Go's server and client open both windows with every four KiB.
+#[test]
+fn windows_that_open_in_small_steps_are_no_flood() {
+    let server = End::server();
+    server.feed(&get(1));
+    let mut accepted = server.accept().expect("it came");
+    accepted.answer.send_head(&ok(), false).expect("it is open");
+    for _ in 0..5_000 {
+        let mut piece = Bytes::from_static(&[0; 16_384]);
+        assert_eq!(poll(|cx| accepted.answer.poll_data(&mut piece, false, cx)), Poll::Ready(Ok(())));
+        server.frames();
+        let steps = [0, 1].map(|stream| frame(kind::WINDOW_UPDATE, 0, stream, &[0, 0, 16, 0]).repeat(4));
+        server.feed(&steps.concat());
+    }
+    assert_eq!(server.failure(), None);
+}
+
 /// A stream of numbers below a bound, the same for each seed.
 fn numbers(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
