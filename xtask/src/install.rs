@@ -88,3 +88,28 @@ fn find(venv: &Path) -> anyhow::Result<PathBuf> {
     }
     bail!("{ENVOY} holds no program named envoy (looked below {})", venv.display())
 }
+
+/// A program that comes as a package of the distribution: where it is, installed by apt if we may. `None`, having said so,
+/// where it is missing and we may not.
+pub(crate) fn from_archive(program: &str, packages: &[&str]) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(found) = on_path(program) {
+        return Ok(Some(found));
+    }
+    let command = format!("apt-get install {}", packages.join(" "));
+    if !nix::unistd::geteuid().is_root() || on_path("apt-get").is_none() {
+        eprintln!("xtask: LEFT OUT: {program} is not installed, and only root can install it (`{command}`, on Debian)");
+        return Ok(None);
+    }
+    eprintln!("xtask: {command}");
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
+    run(apt.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    on_path(program).map(Some).with_context(|| format!("{program} is installed and not to be found"))
+}
+
+/// Servers are often where only root's PATH leads.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
+}

@@ -1,4 +1,4 @@
-//! The project's chores, as `cargo xtask COMMAND`: run the demo, run the tests, check the tree.
+//! The project's chores, as `cargo xtask COMMAND`: run the demo, run the tests, check the tree, measure.
 
 mod bench;
 mod demo;
@@ -19,8 +19,7 @@ cargo xtask COMMAND
                 each ARG goes to `lateen up` (for instance --detach, or --publish 9090:8080)
   test [ARG…]   install what the tests need, build everything and run all tests;
                 each ARG goes to `cargo test` (for instance a test's name)
-  bench WHAT    measure, and write the table into docs/performance.md; WHAT is control-plane
-                (--services N,N… --proxies N --changes N)
+  bench WHAT    measure; `cargo xtask bench` says what there is
   ci            what a change must pass: formatting, lints, dependencies, tests
 ";
 

@@ -42,7 +42,7 @@ const LONG_FILES: &[(&str, &str)] = &[];
 fn rust_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["crates", "samples", "tests", "xtask"].iter().map(|name| root().join(name)).collect();
+        ["benches", "crates", "samples", "tests", "xtask"].iter().map(|name| root().join(name)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("the folder is part of the tree") {
             let path = entry.expect("the folder can be listed").path();

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use crate::root;
 
 /// Puts a text in place of what stood between `<!-- begin: PART -->` and `<!-- end: PART -->`.
-pub(super) fn replace(part: &str, text: &str) -> anyhow::Result<()> {
+pub(crate) fn replace(part: &str, text: &str) -> anyhow::Result<()> {
     let path = root().join("docs/performance.md");
     let document = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let document = with_part(&document, part, text)?;

@@ -1,0 +1,202 @@
+//! The results as people read them: what Lateen costs where Envoy costs 1, then everything else.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::chart;
+use super::results::Results;
+use super::scenario::{SCENARIOS, Scenario};
+use crate::bench::document;
+use crate::root;
+
+/// Scenarios that are not about requests, in the order of the tables.
+pub(crate) const OTHER: [(&str, &str); 5] = [
+    ("start", "a trivial configuration"),
+    ("memory", "idle HTTP/1.1 clients"),
+    ("memory-pair", "idle HTTP/1.1 clients, two proxies, mutual TLS between them"),
+    ("memory-tcp", "idle TCP clients"),
+    ("memory-tcppair", "idle TCP clients, two proxies, mutual TLS between them"),
+];
+
+pub(crate) fn write(results: &Results) -> anyhow::Result<()> {
+    document::replace("proxy", &markdown(results))?;
+    Ok(std::fs::write(root().join("docs/performance.svg"), chart::svg(results))?)
+}
+
+fn markdown(results: &Results) -> String {
+    let machine = results.machine();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut out = format!(
+        "Machine: {} processors, {}, Linux {}. {}\n\n",
+        machine["processors"],
+        text(&machine["model"]),
+        text(&machine["kernel"]),
+        versions(results)
+    );
+    out += "![CPU per request, Envoy being 1](performance.svg)\n\n";
+    ratios(&mut out, results);
+    missed(&mut out, results);
+    other(&mut out, results);
+    absolute(&mut out, results);
+    out
+}
+
+/// Each peer with the versions that were measured.
+fn versions(results: &Results) -> String {
+    let mut found: Vec<String> = Vec::new();
+    for name in results.names() {
+        let peers = results.scenario(name).and_then(|scenario| scenario["peers"].as_object());
+        for (peer, row) in peers.into_iter().flatten() {
+            let version = row["version"].as_str().unwrap_or_default();
+            let named = format!("{} {version}", title(peer));
+            if !version.is_empty() && !found.contains(&named) {
+                found.push(named);
+            }
+        }
+    }
+    format!("Measured: {}.", found.join(", "))
+}
+
+pub(crate) fn title(peer: &str) -> &str {
+    match peer {
+        "lateen" => "Lateen",
+        "envoy" => "Envoy",
+        "haproxy" => "HAProxy",
+        other => other,
+    }
+}
+
+/// A peer's figure divided by Envoy's of the same run.
+pub(crate) fn ratio(results: &Results, scenario: &str, peer: &str, key: &str) -> Option<f64> {
+    let peers = &results.scenario(scenario)?["peers"];
+    let (own, envoy) = (peers[peer][key].as_f64()?, peers["envoy"][key].as_f64()?);
+    (envoy > 0.0).then_some(own / envoy)
+}
+
+fn cell(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"))
+}
+
+fn measured(results: &Results) -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().filter(|scenario| results.scenario(scenario.name).is_some())
+}
+
+fn ratios(out: &mut String, results: &Results) {
+    *out += "Ratios to Envoy, which is 1 in every column. Lower is better, but for throughput. Columns without a name are \
+             Lateen's.\n\n\
+             | scenario | CPU per request | target | nginx | HAProxy | CPU at a low rate | p50 | p99 | throughput | peak memory |\n\
+             | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n";
+    for scenario in measured(results) {
+        let of = |peer, key| cell(ratio(results, scenario.name, peer, key));
+        let cpu = ratio(results, scenario.name, "lateen", "cpu_us_best");
+        let _ = writeln!(
+            out,
+            "| `{}`: {} | **{}** | {:.2} | {} | {} | {} | {} | {} | {} | {} |",
+            scenario.name,
+            scenario.what,
+            cell(cpu),
+            scenario.target,
+            of("nginx", "cpu_us_best"),
+            of("haproxy", "cpu_us_best"),
+            of("lateen", "paced_cpu_us"),
+            of("lateen", "p50_us"),
+            of("lateen", "p99_us"),
+            of("lateen", "per_second"),
+            of("lateen", "peak_bytes"),
+        );
+    }
+    *out += "\n";
+}
+
+/// Said as plainly as what went well.
+fn missed(out: &mut String, results: &Results) {
+    let missed: Vec<String> = measured(results)
+        .filter_map(|scenario| {
+            let cpu = ratio(results, scenario.name, "lateen", "cpu_us_best")?;
+            (cpu > scenario.target)
+                .then(|| format!("`{}` costs {cpu:.2} (target {:.2})", scenario.name, scenario.target))
+        })
+        .collect();
+    if missed.is_empty() {
+        *out += "No target is missed.\n\n";
+    } else {
+        let _ = write!(out, "**Missed targets**: {}.\n\n", missed.join(", "));
+    }
+}
+
+fn other(out: &mut String, results: &Results) {
+    if OTHER.iter().all(|(name, _)| results.scenario(name).is_none()) {
+        return;
+    }
+    *out += "Start-up is from the start of the program until it listens. Memory is what is resident, of all processes: before \
+             anybody connects, and for each client that has had one answer and keeps its connection.\n\n\
+             | scenario | peer | start, ms | resident, MB | per 1,000 clients, MB | wrong |\n| --- | --- | --: | --: | --: | --: |\n";
+    for (name, what) in OTHER {
+        let peers = results.scenario(name).and_then(|scenario| scenario["peers"].as_object());
+        for (peer, row) in peers.into_iter().flatten() {
+            let figure = |key: &str, scale: f64| {
+                row[key].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{:.1}", value * scale))
+            };
+            let _ = writeln!(
+                out,
+                "| `{name}`: {what} | {} | {} | {} | {} | {} |",
+                title(peer),
+                figure("start_ms", 1.0),
+                figure("idle_bytes", 1e-6),
+                figure("bytes_per_connection", 1e-3),
+                wrong(row),
+            );
+        }
+    }
+    *out += "\n";
+}
+
+fn wrong(row: &Value) -> String {
+    match row["bad"].as_f64() {
+        Some(bad) if bad > 0.0 => format!("**{bad}**: {}", row["why"].as_str().unwrap_or("?")),
+        _ => "0".to_owned(),
+    }
+}
+
+fn absolute(out: &mut String, results: &Results) {
+    *out += "<details><summary>All figures, of this machine only</summary>\n\n\
+             CPU in µs per request (of a pair: of both proxies), for bulk per megabyte; latencies in µs at the scenario's fixed \
+             rate. `direct` has no proxy: the limit of the client and the upstream.\n\n";
+    for scenario in measured(results) {
+        let Some(known) = results.scenario(scenario.name) else { continue };
+        let unit = if scenario.protocol == "bulk" { "MB/s" } else { "requests/s" };
+        let rate = scenario.rate.map_or_else(|| "none".to_owned(), |rate| format!("{rate}/s"));
+        let _ = write!(
+            out,
+            "**`{}`**, {}, {} rounds of {} s, fixed rate {rate}\n\n\
+             | peer | {unit} | ± % | CPU | lowest | at the rate | p50 | p90 | p99 | p99.9 | idle MB | peak MB | wrong |\n\
+             | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n",
+            scenario.name,
+            known["date"].as_str().unwrap_or_default(),
+            known["rounds"],
+            known["seconds"],
+        );
+        for (peer, row) in known["peers"].as_object().into_iter().flatten() {
+            let figure = |key: &str, scale: f64, digits: usize| {
+                row[key].as_f64().map_or_else(|| "–".to_owned(), |value| format!("{:.digits$}", value * scale))
+            };
+            let figures = [
+                figure("per_second", 1.0, 0),
+                figure("per_second_spread", 100.0, 0),
+                figure("cpu_us", 1.0, 1),
+                figure("cpu_us_best", 1.0, 1),
+                figure("paced_cpu_us", 1.0, 1),
+                figure("p50_us", 1.0, 0),
+                figure("p90_us", 1.0, 0),
+                figure("p99_us", 1.0, 0),
+                figure("p999_us", 1.0, 0),
+                figure("idle_bytes", 1e-6, 1),
+                figure("peak_bytes", 1e-6, 1),
+            ];
+            let _ = writeln!(out, "| {} | {} | {} |", title(peer), figures.join(" | "), wrong(row));
+        }
+        *out += "\n";
+    }
+    *out += "</details>\n";
+}
