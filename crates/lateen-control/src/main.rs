@@ -11,6 +11,16 @@ use lateen_control::serve::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Memory that is free goes back to the kernel within a moment, by a thread of its own: reading a big mesh, and proxies that
+/// all come at once, take several times what serving them does.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+#[expect(unsafe_code, reason = "SAFETY: jemalloc reads its options from a pointer of this name to a C string")]
+pub static MALLOC_CONF: &[u8; 84] =
+    b"background_thread:true,max_background_threads:1,dirty_decay_ms:500,muzzy_decay_ms:0\0";
+
 /// The control plane of a Lateen mesh.
 #[derive(Debug, Parser)]
 #[command(name = "lateend", version)]

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use lateen_identity::rotation::Schedule;
 use lateen_identity::tls::{ClientAuth, ExpectedPeer, mesh_server};
 use lateen_identity::token::PodTokens;
@@ -43,8 +42,6 @@ const DNS_NAMES: [&str; 5] = [
 ];
 /// How long answers that are being given may take when it is time to stop.
 const GRACE: Duration = Duration::from_secs(1);
-/// A request on a discovery stream is never longer: names of resources, and a node.
-const REQUEST_BYTES: usize = 64 << 20;
 
 /// What to serve, and where.
 #[derive(Debug, Clone)]
@@ -294,8 +291,7 @@ impl Grpc {
             self.authenticator.clone(),
             Arc::clone(&self.cache),
         );
-        let discovery = AggregatedDiscoveryServiceServer::new(Service::new(discovery, Limits::default()))
-            .max_decoding_message_size(REQUEST_BYTES);
+        let discovery = Service::new(discovery, Limits::default()).into_server();
         let certificates = self.certificates.clone();
         async move {
             // Dead peers are noticed within a minute.

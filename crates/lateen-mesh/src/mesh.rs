@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::build::looks_the_same;
 use crate::config::MeshConfig;
 use crate::endpoints::{ServiceEndpoints, target_port};
 use crate::host;
@@ -228,6 +229,11 @@ impl Mesh {
             let changed = own.iter().filter(|(host, now)| old.get(*host).is_none_or(|old| !Arc::ptr_eq(old, now)));
             changed.map(|(host, _)| (&**namespace, &**host))
         })
+    }
+
+    /// Whether clusters and listeners tell of a service what they told in that mesh: what [`Standing`] is for all services.
+    pub fn stands_as_in(&self, before: &Self, service: &Service) -> bool {
+        looks_the_same(service, before.endpoints(service), self.endpoints(service))
     }
 
     /// See [`Standing`].

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use lateen_mesh::{Mesh, ProxyKind, Scope, VirtualService};
+use lateen_mesh::{Mesh, ProxyKind, Scope, Service, VirtualService};
 
 use crate::view::{ProxyView, View};
 use crate::{cluster, type_url};
@@ -69,16 +69,23 @@ impl Case<'_> {
         if !self.sees_same_services() {
             return Changes::Anything;
         }
-        let mut names = Vec::new();
-        for (namespace, host) in self.view.mesh.endpoints_changed_since(self.before) {
-            let seen = self.view.scope.service(host).filter(|service| *service.namespace == *namespace);
-            names.extend(seen.into_iter().flat_map(|service| cluster::names_of(self.view, service)));
-        }
+        let names: Vec<_> = self.changed_services().flat_map(|service| cluster::names_of(self.view, service)).collect();
         if names.is_empty() { Changes::Nothing } else { Changes::Named(names) }
     }
 
+    /// The services whose endpoints have changed, as far as they are seen.
+    fn changed_services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let changed = self.view.mesh.endpoints_changed_since(self.before);
+        changed.filter_map(|(namespace, host)| {
+            self.view.scope.service(host).filter(|service| *service.namespace == *namespace)
+        })
+    }
+
     fn sees_same_clusters(&self) -> bool {
-        self.sees_same_services() && Arc::ptr_eq(self.view.mesh.standing(), self.before.standing())
+        let (mesh, before) = (self.view.mesh, self.before);
+        self.sees_same_services()
+            && (Arc::ptr_eq(mesh.standing(), before.standing())
+                || self.changed_services().all(|service| mesh.stands_as_in(before, service)))
     }
 
     /// The services behind which the proxy's own application stands; of a gateway, anything that it may serve.

@@ -283,3 +283,29 @@ fn a_change_of_a_pod_is_told_by_name_and_only_to_those_who_see_it() {
         assert_eq!(told("a", "db-0", url), Changes::Nothing, "{url}");
     }
 }
+
+#[test]
+fn what_a_proxy_does_not_see_changes_nothing_for_it() {
+    let hidden = "apiVersion: v1\nkind: Service\nmetadata: {name: more, namespace: b, annotations: {networking.istio.io/exportTo: '.'}}\n\
+                  spec: {selector: {app: web}, clusterIP: 10.96.9.9, ports: [{name: http, port: 80}]}\n";
+    let mut present: BTreeMap<ObjectKey, Object> = BTreeMap::new();
+    let own = |text: &str| lateen_api::parse_documents("test.yaml", text, "default").objects.remove(0);
+    let texts = [
+        services("a", "web", &["ports: [{name: http, port: 80}]"]),
+        vec![hidden.to_owned()],
+        pods("a", "web-0", "web"),
+        pods("b", "web-0", "web"),
+    ];
+    present.extend(texts.iter().map(|forms| own(&forms[0])).map(|object| (object.key(), object)));
+    let before = InForce::new(present.values(), &Arc::new(MeshConfig::default()), None);
+    // The only pod of the hidden service, not ready any more; and with another account.
+    for form in [1, 3] {
+        let pod = own(&pods("b", "web-0", "web")[form]);
+        let after = before.after([(&pod.key(), Some(&pod))]).expect("pods are easy");
+        let view = |mesh: &Mesh, namespace: &str| ProxyView::of(mesh, namespace, "web-0").expect("it is there");
+        for url in ALL_TYPES {
+            let told = changes((&before.mesh, &view(&before.mesh, "a")), (&after.mesh, &view(&after.mesh, "a")), url);
+            assert_eq!(told, Changes::Nothing, "{url}");
+        }
+    }
+}

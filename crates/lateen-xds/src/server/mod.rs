@@ -6,6 +6,7 @@
 //! "this revision is live there" is a plain fact: its wave has ended.
 
 mod blame;
+mod grpc;
 mod message;
 mod progress;
 mod service;
@@ -13,6 +14,7 @@ mod session;
 mod subscription;
 mod view;
 
+pub use grpc::Server;
 pub use message::{Request, Response};
 pub use progress::{Live, Progress, Rejection, TypeProgress};
 pub use service::{Discovery, Limits, Peer, Proxy, Service};

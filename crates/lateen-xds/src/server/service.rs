@@ -1,20 +1,17 @@
-//! The gRPC service: streams in, sessions driven, responses out.
+//! Streams in, sessions driven, responses out.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3 as xds;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status, Streaming};
-use xds::aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer};
 
-use super::session::{Error, Next, Session, TYPES};
-use super::{Progress, Request, Response, Variant, View};
+use super::grpc::{Server, Wire};
+use super::session::{Error, Next, Session};
+use super::{Progress, Response, View};
 use crate::node::NodeInfo;
 
 /// Where the service gets what it serves.
@@ -79,16 +76,13 @@ impl Default for Limits {
     }
 }
 
-/// A request may be this big: a proxy that comes back names all that it holds.
-const REQUEST_BYTES: usize = 32 << 20;
-
 /// The aggregated discovery service, both variants. A server that runs it should have HTTP/2 keepalive on: a proxy that is
 /// gone without a word, and has nothing to answer, is noticed by nothing else.
 pub struct Service<D> {
-    shared: Arc<Shared<D>>,
+    pub(super) shared: Arc<Shared<D>>,
 }
 
-struct Shared<D> {
+pub(super) struct Shared<D> {
     discovery: D,
     limits: Limits,
     pushes: Semaphore,
@@ -102,99 +96,21 @@ impl<D: Discovery> Service<D> {
     }
 
     /// For a tonic server's `add_service`.
-    pub fn into_server(self) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(self).max_decoding_message_size(REQUEST_BYTES)
-    }
-
-    fn open<W: Wire>(
-        &self,
-        request: tonic::Request<Streaming<W::Request>>,
-    ) -> ReceiverStream<Result<W::Response, Status>> {
-        let address = request.remote_addr();
-        let (metadata, extensions, requests) = request.into_parts();
-        let peer = Peer { address, metadata, extensions };
-        let shared = Arc::clone(&self.shared);
-        // At most one response of each type waits, and the end of the stream.
-        let (responses, stream) = mpsc::channel(TYPES + 1);
-        tokio::spawn(async move {
-            if let Err(status) = shared.serve::<W>(peer, requests, &responses).await {
-                tracing::debug!(?address, code = ?status.code(), reason = status.message(), "stream ends");
-                // Full or closed: nobody is there to read it.
-                let _ = responses.try_send(Err(status));
-            }
-        });
-        ReceiverStream::new(stream)
+    pub fn into_server(self) -> Server<D> {
+        Server(self.shared)
     }
 }
 
-#[tonic::async_trait]
-impl<D: Discovery> AggregatedDiscoveryService for Service<D> {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<xds::DiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: tonic::Request<Streaming<xds::DiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Ok(tonic::Response::new(self.open::<StateOfTheWorld>(request)))
-    }
-
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<xds::DeltaDiscoveryResponse, Status>>;
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: tonic::Request<Streaming<xds::DeltaDiscoveryRequest>>,
-    ) -> Result<tonic::Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Ok(tonic::Response::new(self.open::<Delta>(request)))
-    }
-}
-
-/// What differs between the variants on the wire.
-trait Wire: 'static {
-    const VARIANT: Variant;
-    type Request: Into<Request> + Send + 'static;
-    type Response: Send + 'static;
-    fn take_node(request: &mut Self::Request) -> Option<Node>;
-    fn response(response: &Response) -> Self::Response;
-}
-
-struct Delta;
-
-impl Wire for Delta {
-    const VARIANT: Variant = Variant::Delta;
-    type Request = xds::DeltaDiscoveryRequest;
-    type Response = xds::DeltaDiscoveryResponse;
-
-    fn take_node(request: &mut Self::Request) -> Option<Node> {
-        request.node.take()
-    }
-
-    fn response(response: &Response) -> Self::Response {
-        response.to_delta()
-    }
-}
-
-struct StateOfTheWorld;
-
-impl Wire for StateOfTheWorld {
-    const VARIANT: Variant = Variant::StateOfTheWorld;
-    type Request = xds::DiscoveryRequest;
-    type Response = xds::DiscoveryResponse;
-
-    fn take_node(request: &mut Self::Request) -> Option<Node> {
-        request.node.take()
-    }
-
-    fn response(response: &Response) -> Self::Response {
-        response.to_state_of_the_world()
-    }
-}
+/// What takes a response to its proxy, and the end of the stream.
+pub(super) type Responses = mpsc::Sender<Result<Response, Status>>;
 
 impl<D: Discovery> Shared<D> {
-    async fn serve<W: Wire>(
+    /// Follows one stream to its end.
+    pub(super) async fn serve<W: Wire>(
         &self,
         peer: Peer,
         mut requests: Streaming<W::Request>,
-        responses: &mpsc::Sender<Result<W::Response, Status>>,
+        responses: &Responses,
     ) -> Result<(), Status> {
         let first = tokio::time::timeout(self.limits.first_request, requests.message()).await;
         let Some(mut first) = first.map_err(|_| Status::deadline_exceeded("no request on the stream"))?? else {
@@ -210,7 +126,7 @@ impl<D: Discovery> Shared<D> {
         let mut reported = Progress::default();
         let mut turn = Turn::Waits;
         loop {
-            session = self.push::<W>(session, responses, &mut turn).await?;
+            session = self.push(session, responses, &mut turn).await?;
             let progress = session.progress();
             if progress != reported {
                 proxy.report(&progress);
@@ -239,15 +155,15 @@ impl<D: Discovery> Shared<D> {
     }
 
     /// Sends what is to be sent now.
-    async fn push<'a, W: Wire>(
+    async fn push<'a>(
         &'a self,
         mut session: Session,
-        responses: &mpsc::Sender<Result<W::Response, Status>>,
+        responses: &Responses,
         turn: &mut Turn<'a>,
     ) -> Result<Session, Status> {
         loop {
             match session.poll_light(Instant::now()) {
-                Next::Send(response) => send(responses, W::response(&response))?,
+                Next::Send(response) => send(responses, response)?,
                 Next::Nothing => return Ok(session),
                 Next::Work => {
                     if matches!(turn, Turn::Waits) {
@@ -257,24 +173,17 @@ impl<D: Discovery> Shared<D> {
                         };
                         *turn = Turn::Has { _permit: permit, end: Instant::now() + self.limits.joining_within };
                     }
-                    return self.work::<W>(session, responses).await;
+                    return self.work(session, responses).await;
                 }
             }
         }
     }
 
     /// The same, where much is to be looked at: off the async workers, for a few proxies at a time.
-    async fn work<W: Wire>(
-        &self,
-        mut session: Session,
-        responses: &mpsc::Sender<Result<W::Response, Status>>,
-    ) -> Result<Session, Status> {
+    async fn work(&self, mut session: Session, responses: &Responses) -> Result<Session, Status> {
         let _permit = self.pushes.acquire().await.expect("the semaphore is never closed");
         let pushed = tokio::task::spawn_blocking(move || {
-            let mut messages = Vec::new();
-            while let Some(response) = session.poll(Instant::now()) {
-                messages.push(W::response(&response));
-            }
+            let messages: Vec<_> = std::iter::from_fn(|| session.poll(Instant::now())).collect();
             (session, messages)
         });
         let (session, messages) = pushed.await.map_err(|_| Status::internal("putting resources together failed"))?;
@@ -300,7 +209,7 @@ impl Turn<'_> {
     }
 }
 
-fn send<T>(responses: &mpsc::Sender<Result<T, Status>>, message: T) -> Result<(), Status> {
+fn send(responses: &Responses, message: Response) -> Result<(), Status> {
     responses.try_send(Ok(message)).map_err(|_| Status::cancelled("the stream is gone"))
 }
 

@@ -391,6 +391,10 @@ impl Subscription {
             bytes += resource.any().encoded_len();
             resources.push(resource);
         }
+        if self.plan.upserts.is_empty() {
+            // The place of a first configuration is not needed again.
+            self.plan.upserts = VecDeque::new();
+        }
         Batch { news: resources.clone(), resources, removed }
     }
 
