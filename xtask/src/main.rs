@@ -20,7 +20,7 @@ cargo xtask COMMAND
   test [ARG…]   install what the tests need, build everything and run all tests;
                 each ARG goes to `cargo test` (for instance a test's name)
   bench WHAT    measure; `cargo xtask bench` says what there is
-  ci            what a change must pass: formatting, lints, dependencies, tests
+  ci            what a change must pass: formatting, lints, dependencies, tests, instructions per request
 ";
 
 fn main() -> ExitCode {
@@ -53,7 +53,8 @@ fn ci() -> anyhow::Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     check_dependencies()?;
-    test::run(&[])
+    test::run(&[])?;
+    bench::instructions()
 }
 
 /// With cargo-deny, where it is installed; its advisories would need the network, and change from day to day.

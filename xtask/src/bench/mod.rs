@@ -30,3 +30,8 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         other => bail!("there is no benchmark `{other}`\n\n{HELP}"),
     }
 }
+
+/// What `cargo xtask ci` asks: that no request costs more instructions than is recorded.
+pub(crate) fn instructions() -> anyhow::Result<()> {
+    proxy::instructions::run(&[])
+}

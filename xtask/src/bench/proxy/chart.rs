@@ -21,6 +21,7 @@ const TOP: f64 = 74.0;
 
 pub(crate) fn svg(results: &Results) -> String {
     let mut bars = String::new();
+    let mut seen = Vec::new();
     let mut y = TOP;
     for scenario in SCENARIOS {
         let rows: Vec<(&str, &str, f64)> = BARS
@@ -33,6 +34,9 @@ pub(crate) fn svg(results: &Results) -> String {
         let middle = y + BAR * rows.len() as f64 / 2.0 + 4.0;
         let _ = writeln!(bars, r#"<text x="{}" y="{middle}" text-anchor="end">{}</text>"#, LEFT - 10.0, scenario.name);
         for (peer, colour, value) in rows {
+            if !seen.contains(&peer) {
+                seen.push(peer);
+            }
             let length = value.min(LONGEST) * ONE;
             let _ = writeln!(
                 bars,
@@ -50,11 +54,11 @@ pub(crate) fn svg(results: &Results) -> String {
         }
         y += GAP;
     }
-    frame(&bars, y)
+    frame(&bars, &seen, y)
 }
 
 /// Title, legend and the line at 1, around the bars; the ground is white in a dark page as well.
-fn frame(bars: &str, bottom: f64) -> String {
+fn frame(bars: &str, seen: &[&str], bottom: f64) -> String {
     let height = bottom + 26.0;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
@@ -64,7 +68,7 @@ fn frame(bars: &str, bottom: f64) -> String {
          <text x=\"20\" y=\"28\" font-size=\"17\" font-weight=\"bold\">CPU per request, Envoy = 1 (shorter is better)</text>\n"
     );
     let mut x = LEFT;
-    for (peer, colour) in BARS {
+    for (peer, colour) in BARS.into_iter().filter(|(peer, _)| seen.contains(peer)) {
         let _ = write!(
             out,
             "<rect x=\"{x}\" y=\"42\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\n\

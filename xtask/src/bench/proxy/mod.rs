@@ -12,7 +12,7 @@ mod results;
 mod scenario;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -180,11 +180,15 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> anyhow::Result<Self> {
-        let path = target().join("bench").join(name);
-        // What an earlier run left that was ended from outside.
-        if path.exists() {
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot empty {}", path.display()))?;
+        let parent = target().join("bench").join(name);
+        // What an earlier run left that was ended from outside. The folder of one that goes on is left alone.
+        for entry in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+            if !Path::new("/proc").join(entry.file_name()).exists() {
+                std::fs::remove_dir_all(entry.path())
+                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+            }
         }
+        let path = parent.join(std::process::id().to_string());
         std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
