@@ -11,7 +11,7 @@ use table::{Accepted, Row, Table};
 use upstream::Upstream;
 
 /// The tables, each named as its config. Together they hold at least [`MIN_ROWS`] requests.
-const TABLES: [&str; 5] = ["routing", "rewriting", "policy", "resilience", "framing"];
+const TABLES: [&str; 6] = ["routing", "rewriting", "policy", "resilience", "framing", "limits"];
 const MIN_ROWS: usize = 60;
 
 fn compare(name: &str) {
@@ -91,4 +91,9 @@ fn resilience() {
 #[test]
 fn framing() {
     compare("framing");
+}
+
+#[test]
+fn limits() {
+    compare("limits");
 }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
+use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
 
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
@@ -18,7 +19,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::tcp::ProxyState;
 use crate::telemetry::log_file::LogFiles;
-use crate::telemetry::stats::{Registry, RouteStats, Scope};
+use crate::telemetry::stats::{LimitStats, Registry, RouteStats, Scope};
 use crate::tls::TlsStore;
 
 /// What all workers and the control thread share.
@@ -72,6 +73,7 @@ pub(crate) struct Worker {
     clusters: RefCell<foldhash::HashMap<Arc<str>, Rc<ClusterState>>>,
     managers: States<HttpConnectionManager, ManagerState>,
     proxies: States<TcpProxy, ProxyState>,
+    limits: States<LocalRateLimit, LimitStats>,
     pub alarms: Alarms,
     random: Cell<u64>,
     /// Bytes that copies of requests hold back.
@@ -91,6 +93,7 @@ impl Worker {
             clusters: RefCell::default(),
             managers: States::default(),
             proxies: States::default(),
+            limits: States::default(),
             alarms: Alarms::default(),
             random: Cell::new(seed | 1),
             mirrored: Cell::default(),
@@ -123,6 +126,7 @@ impl Worker {
         *self.snapshot.borrow_mut() = snapshot;
         self.managers.prune();
         self.proxies.prune();
+        self.limits.prune();
     }
 
     /// The runtime state of a connection manager.
@@ -133,6 +137,11 @@ impl Worker {
     /// The runtime state of a TCP proxy.
     pub(crate) fn proxy(&self, proxy: &Arc<TcpProxy>) -> Rc<ProxyState> {
         self.proxies.of(proxy, || ProxyState::new(proxy, &self.shared))
+    }
+
+    /// The counters of a rate limit.
+    pub(crate) fn limit(&self, limit: &Arc<LocalRateLimit>) -> Rc<LimitStats> {
+        self.limits.of(limit, || LimitStats::new(&self.shared.stats, &limit.stat_prefix))
     }
 
     /// The runtime state of a cluster, made when it is first used.

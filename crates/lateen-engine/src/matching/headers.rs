@@ -20,7 +20,7 @@ pub struct HeaderMatcher {
 
 /// A header, or one of the pseudo headers.
 #[derive(Clone, Debug)]
-enum Field {
+pub(crate) enum Field {
     Name(HeaderName),
     Method,
     Path,
@@ -38,23 +38,41 @@ enum Condition {
     Present(bool),
 }
 
-impl HeaderMatcher {
-    pub fn from_xds(matcher: &proto::HeaderMatcher, at: &At) -> Option<Self> {
-        let field = match matcher.name.as_str() {
-            ":method" => Field::Method,
-            ":path" => Field::Path,
-            ":authority" => Field::Authority,
-            ":scheme" => Field::Scheme,
-            ":status" => Field::Status,
-            name if name.eq_ignore_ascii_case("host") => Field::Authority,
+impl Field {
+    pub(crate) fn named(name: &str, at: &At) -> Option<Self> {
+        Some(match name {
+            ":method" => Self::Method,
+            ":path" => Self::Path,
+            ":authority" => Self::Authority,
+            ":scheme" => Self::Scheme,
+            ":status" => Self::Status,
+            name if name.eq_ignore_ascii_case("host") => Self::Authority,
             name => match HeaderName::try_from(name) {
-                Ok(name) => Field::Name(name),
+                Ok(name) => Self::Name(name),
                 Err(_) => {
-                    at.field("name").error(format!("`{name}` is no header name"));
+                    at.error(format!("`{name}` is no header name"));
                     return None;
                 }
             },
-        };
+        })
+    }
+
+    /// The first value in a request.
+    pub(crate) fn first<'a>(&self, head: &'a RequestHead) -> Option<Cow<'a, str>> {
+        Some(match self {
+            Self::Method => head.method.as_str().into(),
+            Self::Path => head.target().into(),
+            Self::Authority => head.host().into(),
+            Self::Scheme => head.scheme.as_str().into(),
+            Self::Name(name) => String::from_utf8_lossy(head.headers.get(name)?.as_bytes()),
+            Self::Status => return None,
+        })
+    }
+}
+
+impl HeaderMatcher {
+    pub fn from_xds(matcher: &proto::HeaderMatcher, at: &At) -> Option<Self> {
+        let field = Field::named(&matcher.name, &at.field("name"))?;
         if let Some(
             HeaderMatchSpecifier::PrefixMatch(text)
             | HeaderMatchSpecifier::SuffixMatch(text)
@@ -88,12 +106,8 @@ impl HeaderMatcher {
 
     pub fn matches(&self, head: &RequestHead) -> bool {
         match &self.field {
-            Field::Method => self.decide(Some(Cow::Borrowed(head.method.as_str()))),
-            Field::Path => self.decide(Some(Cow::Borrowed(head.target()))),
-            Field::Authority => self.decide(Some(Cow::Borrowed(head.host()))),
-            Field::Scheme => self.decide(Some(Cow::Borrowed(head.scheme.as_str()))),
             Field::Name(name) => self.matches_headers(name, &head.headers),
-            Field::Status => self.decide(None),
+            pseudo => self.decide(pseudo.first(head)),
         }
     }
 

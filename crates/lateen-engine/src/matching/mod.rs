@@ -5,6 +5,7 @@ pub mod headers;
 pub mod paths;
 pub mod strings;
 
+pub(crate) use headers::Field;
 pub use headers::HeaderMatcher;
 pub use strings::StringMatcher;
 

@@ -77,7 +77,8 @@ pub struct WeightedCluster {
     pub weight: u32,
     pub request_headers: Mutations,
     pub response_headers: Mutations,
-    pub per_filter: PerFilter,
+    /// What is said to filters for this cluster; none: what the route says.
+    pub per_filter: Option<PerFilter>,
     pub host: Option<Bytes>,
 }
 
@@ -133,10 +134,10 @@ pub struct Chosen<'a> {
 }
 
 impl Action {
-    pub(super) fn from_xds(route: &proto::Route, max_body: usize, at: &At) -> Option<Self> {
+    pub(super) fn from_xds(route: &proto::Route, outer: &PerFilter, max_body: usize, at: &At) -> Option<Self> {
         match route.action.as_ref() {
             Some(proto::route::Action::Route(forward)) => {
-                Forward::from_xds(forward, &at.field("route")).map(|forward| Self::Forward(Box::new(forward)))
+                Forward::from_xds(forward, outer, &at.field("route")).map(|forward| Self::Forward(Box::new(forward)))
             }
             Some(proto::route::Action::Redirect(redirect)) => {
                 Redirect::from_xds(redirect, &at.field("redirect")).map(Self::Redirect)
@@ -187,9 +188,9 @@ fn body(source: &DataSource, at: &At) -> Option<Bytes> {
 }
 
 impl Forward {
-    fn from_xds(route: &proto::RouteAction, at: &At) -> Option<Self> {
+    fn from_xds(route: &proto::RouteAction, outer: &PerFilter, at: &At) -> Option<Self> {
         refuse!(at, route;
-            metadata_match, retry_policy_typed_config, rate_limits, hedge_policy, internal_redirect_policy,
+            metadata_match, retry_policy_typed_config, hedge_policy, internal_redirect_policy,
             internal_redirect_action, max_internal_redirects, max_stream_duration, early_data_policy, path_rewrite_policy, path_rewrite, cors, flush_timeout);
         let refused = route.regex_rewrite.is_some() && !route.prefix_rewrite.is_empty();
         if refused {
@@ -207,7 +208,7 @@ impl Forward {
             None => None,
         };
         Some(Self {
-            target: target(route, at)?,
+            target: target(route, outer, at)?,
             not_found_status: match route.cluster_not_found_response_code {
                 1 => StatusCode::NOT_FOUND,
                 2 => StatusCode::INTERNAL_SERVER_ERROR,
@@ -246,6 +247,14 @@ impl Forward {
                 })?;
                 Some(Chosen { cluster: Cow::Borrowed(&drawn.name), weighted: Some(drawn) })
             }
+        }
+    }
+
+    /// What is said to filters for the cluster that a request which drew `random` goes to, where that has its own word.
+    pub fn per_filter(&self, head: &RequestHead, random: u64) -> Option<&PerFilter> {
+        match &self.target {
+            ClusterTarget::Weighted { .. } => self.choose(head, random)?.weighted?.per_filter.as_ref(),
+            ClusterTarget::Single(_) | ClusterTarget::Header(_) => None,
         }
     }
 
@@ -294,7 +303,7 @@ fn upgrades(configs: &[proto::route_action::UpgradeConfig], at: &At) -> Vec<(Str
     configs.iter().enumerate().map(read).collect()
 }
 
-fn target(route: &proto::RouteAction, at: &At) -> Option<ClusterTarget> {
+fn target(route: &proto::RouteAction, outer: &PerFilter, at: &At) -> Option<ClusterTarget> {
     match route.cluster_specifier.as_ref() {
         Some(ClusterSpecifier::Cluster(name)) => Some(ClusterTarget::Single(name.as_str().into())),
         Some(ClusterSpecifier::ClusterHeader(name)) => match HeaderName::try_from(name.as_str()) {
@@ -305,7 +314,7 @@ fn target(route: &proto::RouteAction, at: &At) -> Option<ClusterTarget> {
             }
         },
         Some(ClusterSpecifier::WeightedClusters(weighted)) => {
-            weighted_clusters(weighted, &at.field("weighted_clusters"))
+            weighted_clusters(weighted, outer, &at.field("weighted_clusters"))
         }
         Some(ClusterSpecifier::ClusterSpecifierPlugin(_) | ClusterSpecifier::InlineClusterSpecifierPlugin(_)) => {
             at.refuse_if("cluster_specifier_plugin", true);
@@ -318,7 +327,7 @@ fn target(route: &proto::RouteAction, at: &At) -> Option<ClusterTarget> {
     }
 }
 
-fn weighted_clusters(weighted: &proto::WeightedCluster, at: &At) -> Option<ClusterTarget> {
+fn weighted_clusters(weighted: &proto::WeightedCluster, outer: &PerFilter, at: &At) -> Option<ClusterTarget> {
     refuse!(at, weighted; runtime_key_prefix, random_value_specifier);
     let mut clusters = Vec::with_capacity(weighted.clusters.len());
     for (index, cluster) in weighted.clusters.iter().enumerate() {
@@ -342,7 +351,12 @@ fn weighted_clusters(weighted: &proto::WeightedCluster, at: &At) -> Option<Clust
                 &cluster.response_headers_to_remove,
                 &at,
             ),
-            per_filter: PerFilter::from_xds(&cluster.typed_per_filter_config, &at.field("typed_per_filter_config")),
+            per_filter: Some(PerFilter::from_xds(
+                &cluster.typed_per_filter_config,
+                &at.field("typed_per_filter_config"),
+            ))
+            .filter(|own| !own.is_empty())
+            .map(|own| own.over(outer)),
             host,
         });
     }

@@ -4,6 +4,7 @@ pub mod action;
 pub mod format;
 pub mod mirror;
 pub mod mutation;
+pub(crate) mod query;
 pub mod redirect;
 pub mod retry_policy;
 mod virtual_host;
@@ -23,6 +24,7 @@ use crate::config::metadata::Origin;
 use crate::config::scalar::u32_or;
 use crate::filters::http::PerFilter;
 use crate::message::RequestHead;
+use crate::rate_limit::descriptor::{Described, Descriptor, Policy};
 pub(crate) use virtual_host::without_port;
 use virtual_host::{HostIndex, RouteMatcher};
 
@@ -45,12 +47,57 @@ pub struct Route {
     pub request_headers: Mutations,
     pub response_headers: Mutations,
     pub per_filter: PerFilter,
+    /// How requests are described to rate limits.
+    pub rate_limits: RateLimits,
     /// Upstreams are told which attempt it is: `x-envoy-attempt-count`.
     pub tells_attempts: bool,
     pub virtual_host: Arc<str>,
     /// Statistics of its own, under this name.
     pub stat_prefix: Option<Arc<str>>,
     pub origin: Origin,
+}
+
+/// The `rate_limits` of a route and of its virtual host.
+#[derive(Debug)]
+pub struct RateLimits {
+    own: Policy,
+    host: Policy,
+    /// The host's count whatever a filter says (`include_vh_rate_limits`).
+    include_host: bool,
+}
+
+/// Whether the virtual host's descriptions are made beside the route's (Envoy's `VhRateLimitsOptions`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OfHost {
+    /// Where the route has none of its own.
+    #[default]
+    Otherwise,
+    Include,
+    Ignore,
+}
+
+impl RateLimits {
+    fn of(route: &proto::Route, host: &Policy, at: &At) -> Self {
+        // What does not forward is not described.
+        let Some(proto::route::Action::Route(forward)) = &route.action else {
+            return Self { own: Policy::default(), host: Policy::default(), include_host: false };
+        };
+        Self {
+            own: Policy::from_xds(&forward.rate_limits, "rate_limits", &at.field("route")),
+            host: host.clone(),
+            include_host: forward.include_vh_rate_limits.is_some_and(|include| include.value),
+        }
+    }
+
+    /// The descriptors of a request.
+    pub fn describe(&self, stage: u32, of_host: OfHost, request: &Described<'_>) -> Vec<Descriptor> {
+        let mut out = Vec::new();
+        self.own.describe(stage, request, &mut out);
+        if self.include_host || of_host == OfHost::Include || of_host == OfHost::Otherwise && self.own.is_empty() {
+            self.host.describe(stage, request, &mut out);
+        }
+        out
+    }
 }
 
 /// What a request's route is.

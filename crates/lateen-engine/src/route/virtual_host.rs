@@ -9,13 +9,15 @@ use proto::route_match::PathSpecifier;
 use regex::Regex;
 
 use super::action::Action;
-use super::{Mutations, Route};
+use super::query::{self, QueryMatcher};
+use super::{Mutations, RateLimits, Route};
 use crate::config::error::{At, refuse};
 use crate::config::metadata::Origin;
 use crate::config::scalar::bool_or;
 use crate::filters::http::PerFilter;
-use crate::matching::{HeaderMatcher, StringMatcher, strings};
+use crate::matching::{HeaderMatcher, strings};
 use crate::message::{RequestHead, Scheme};
+use crate::rate_limit::descriptor::Policy;
 
 /// What a route may ask besides the request's head.
 #[derive(Clone, Copy, Debug)]
@@ -62,11 +64,12 @@ impl VirtualHost {
 
     pub(super) fn from_xds(host: &proto::VirtualHost, inherited: &Inherited<'_>, at: &At) -> Option<Self> {
         refuse!(at, host;
-            matcher, cors, request_body_buffer_limit, route_specifiers, virtual_clusters, rate_limits, include_attempt_count_in_response,
+            matcher, cors, request_body_buffer_limit, route_specifiers, virtual_clusters, include_attempt_count_in_response,
             retry_policy, retry_policy_typed_config, hedge_policy, include_is_timeout_retry_header, request_mirror_policies);
         let request = Mutations::of_request(&host.request_headers_to_add, &host.request_headers_to_remove, at);
         let response = Mutations::of_response(&host.response_headers_to_add, &host.response_headers_to_remove, at);
         let per_filter = PerFilter::from_xds(&host.typed_per_filter_config, &at.field("typed_per_filter_config"));
+        let limits = Policy::from_xds(&host.rate_limits, "rate_limits", at);
         let name: Arc<str> = host.name.as_str().into();
         let mut routes = Vec::with_capacity(host.routes.len());
         for (index, route) in host.routes.iter().enumerate() {
@@ -82,7 +85,8 @@ impl VirtualHost {
             let own_response =
                 Mutations::of_response(&route.response_headers_to_add, &route.response_headers_to_remove, &at);
             let own_filters = PerFilter::from_xds(&route.typed_per_filter_config, &at.field("typed_per_filter_config"));
-            let action = Action::from_xds(route, inherited.max_body, &at);
+            let own_filters = own_filters.over(&per_filter);
+            let action = Action::from_xds(route, &own_filters, inherited.max_body, &at);
             let (Some(matcher), Some(action)) = (matcher, action) else { continue };
             let order = |own: Mutations, host: &Mutations, table: &Mutations| {
                 if inherited.specific_wins {
@@ -97,7 +101,8 @@ impl VirtualHost {
                 action,
                 request_headers: order(own_request, &request, inherited.request),
                 response_headers: order(own_response, &response, inherited.response),
-                per_filter: own_filters.over(&per_filter),
+                per_filter: own_filters,
+                rate_limits: RateLimits::of(route, &limits, &at),
                 tells_attempts: host.include_request_attempt_count,
                 virtual_host: Arc::clone(&name),
                 stat_prefix: Some(route.stat_prefix.as_str()).filter(|prefix| !prefix.is_empty()).map(Arc::from),
@@ -226,13 +231,6 @@ struct Fraction {
     denominator: u64,
 }
 
-#[derive(Debug)]
-struct QueryMatcher {
-    name: String,
-    /// None: it must be there.
-    value: Option<StringMatcher>,
-}
-
 impl RouteMatcher {
     fn from_xds(on: &proto::RouteMatch, at: &At) -> Option<Self> {
         refuse!(at, on; tls_context, dynamic_metadata, filter_state, cookies);
@@ -289,36 +287,7 @@ impl RouteMatcher {
             && self.fraction.as_ref().is_none_or(|fraction| facts.random % fraction.denominator < fraction.numerator)
             && (!self.grpc || head.is_grpc())
             && self.headers.iter().all(|matcher| matcher.matches(head))
-            && (self.query.is_empty() || self.matches_query(head.query().unwrap_or_default()))
-    }
-
-    fn matches_query(&self, query: &str) -> bool {
-        self.query.iter().all(|matcher| {
-            // As in Envoy: the first of several parameters of one name counts, and nothing is decoded.
-            let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-            match (pairs.find(|(name, _)| *name == matcher.name), &matcher.value) {
-                (None, _) => false,
-                (Some(_), None) => true,
-                (Some((_, value)), Some(wanted)) => wanted.matches(value),
-            }
-        })
-    }
-}
-
-impl QueryMatcher {
-    fn from_xds(matcher: &proto::QueryParameterMatcher, at: &At) -> Option<Self> {
-        use proto::query_parameter_matcher::QueryParameterMatchSpecifier;
-        let value = match matcher.query_parameter_match_specifier.as_ref() {
-            Some(QueryParameterMatchSpecifier::StringMatch(text)) => {
-                Some(StringMatcher::from_xds(text, &at.field("string_match"))?)
-            }
-            Some(QueryParameterMatchSpecifier::PresentMatch(false)) => {
-                at.field("present_match").error("must be true");
-                None
-            }
-            Some(QueryParameterMatchSpecifier::PresentMatch(true)) | None => None,
-        };
-        Some(Self { name: matcher.name.clone(), value })
+            && (self.query.is_empty() || query::all_match(&self.query, head.query().unwrap_or_default()))
     }
 }
 

@@ -182,9 +182,7 @@ impl Back<'_> {
             weighted.response_headers.apply(&mut head.headers, None, value);
         }
         self.route.response_headers.apply(&mut head.headers, None, value);
-        for filter in exchange.context.manager.filters.iter().rev() {
-            filter.on_response(head, self.route.per_filter.get(&filter.name), exchange.cors_origin.as_ref());
-        }
+        exchange.filter_answer(&mut head.headers);
         exchange.count_grpc_status(&head.headers);
         respond::finish_head(head, &exchange.context.manager, date(exchange.info.start_time + since_start));
     }

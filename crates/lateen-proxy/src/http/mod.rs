@@ -9,6 +9,7 @@ mod forward;
 mod headers;
 pub(crate) mod interim;
 pub(crate) mod mirror;
+mod rate_limit;
 mod request;
 mod respond;
 pub(crate) mod state;

@@ -8,13 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
+use lateen_engine::filters::http::cors::CorsPolicy;
 use lateen_engine::filters::http::grpc_stats::GrpcStats;
+use lateen_engine::filters::http::local_rate_limit::Quota;
 use lateen_engine::filters::http::{FilterFacts, Kind, Override, RouterOptions, Step};
 use lateen_engine::filters::rbac::Subject;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::matching::paths::Normalized;
 use lateen_engine::message::{Headers, RequestHead};
-use lateen_engine::route::{Action, Found, Route, RouteFacts};
+use lateen_engine::route::{Action, Found, Mutations, Route, RouteFacts};
 
 use super::body::{Body, Reader};
 use super::connection::Context;
@@ -62,18 +64,26 @@ pub(super) struct Exchange<'a> {
     pub(super) context: &'a Rc<Context>,
     pub(super) head: RequestHead,
     pub(super) info: StreamInfo,
-    /// What the client's `Origin` was, for CORS.
-    pub(super) cors_origin: Option<HeaderValue>,
+    /// What is said of the answer to the client's origin, once the filter was passed.
+    cors: Option<Cors>,
     pub(super) grpc: bool,
     /// Where a gRPC call is counted that a filter counts.
     pub(super) grpc_stats: Option<Rc<MethodStats>>,
     pub(super) method: Method,
     pub(super) remote: std::net::IpAddr,
     pub(super) random: u64,
+    /// What a rate limit tells the client.
+    pub(super) quota: Option<Quota>,
     /// The client asks for an upgrade.
     upgrade: bool,
     pub(super) router: RouterOptions,
     pub(super) snapshot: Arc<lateen_engine::config::Snapshot>,
+}
+
+/// A cross-origin request that the filter let pass.
+struct Cors {
+    policy: Arc<CorsPolicy>,
+    origin: HeaderValue,
 }
 
 /// Serves one request.
@@ -142,12 +152,13 @@ impl<'a> Exchange<'a> {
         info.protocol = Some(head.version);
         Self {
             context,
-            cors_origin: None,
+            cors: None,
             grpc: false,
             grpc_stats: None,
             method: head.method.clone(),
             remote: context.connection.remote.ip(),
             random: context.worker.random(),
+            quota: None,
             upgrade: false,
             router: RouterOptions::default(),
             snapshot: context.worker.snapshot(),
@@ -163,7 +174,6 @@ impl<'a> Exchange<'a> {
         let mut exchange = Self::bare(context, head);
         exchange.remote = remote;
         exchange.grpc = exchange.head.is_grpc();
-        exchange.cors_origin = exchange.head.headers.get(&http::header::ORIGIN).cloned();
         exchange.info.method = Some(exchange.head.method.clone());
         exchange.info.authority = exchange.head.authority.clone();
         exchange.info.path = exchange.head.path.clone();
@@ -231,7 +241,7 @@ impl<'a> Exchange<'a> {
                 if let Ok(location) = HeaderValue::try_from(redirect.location(&route, &self.head)) {
                     answer.headers.push((http::header::LOCATION, location));
                 }
-                Flow::Reply(Box::new(self.with_route_headers(answer, &route)))
+                Flow::Reply(Box::new(self.with_headers(answer, &route.response_headers)))
             }
             Action::Direct(direct) => {
                 let mut answer = LocalReply::new(direct.status, direct.body.clone(), "direct_response");
@@ -240,7 +250,7 @@ impl<'a> Exchange<'a> {
                     let here = format!("{}://{}{}", self.head.scheme.as_str(), self.head.host(), self.head.target());
                     answer.headers.extend(HeaderValue::try_from(here).ok().map(|here| (http::header::LOCATION, here)));
                 }
-                Flow::Reply(Box::new(self.with_route_headers(answer, &route)))
+                Flow::Reply(Box::new(self.with_headers(answer, &route.response_headers)))
             }
             Action::NonForwarding => Flow::Reply(Box::new(reply(StatusCode::NOT_FOUND, "route_not_found"))),
         }
@@ -275,17 +285,30 @@ impl<'a> Exchange<'a> {
         filters: &[lateen_engine::filters::http::HttpFilter],
         route: Option<&Route>,
     ) -> Option<Box<LocalReply>> {
+        let forward = route.and_then(|route| match &route.action {
+            Action::Forward(action) => Some(action),
+            _ => None,
+        });
+        let per_filter = (forward.and_then(|action| action.per_filter(&self.head, self.random)))
+            .or_else(|| route.map(|route| &route.per_filter));
         for filter in filters {
-            let said = route.and_then(|route| route.per_filter.get(&filter.name));
+            let said = per_filter.and_then(|said| said.get(&filter.name));
+            // As in Envoy, rules about other origins are for what goes to a cluster.
+            let said = said.filter(|said| forward.is_some() || !matches!(said, Override::Cors(_)));
             match &filter.kind {
                 Kind::Router(options) => self.router = *options,
                 Kind::GrpcStats(stats) if self.grpc && !matches!(said, Some(Override::Disabled)) => {
                     self.grpc_stats = route.and_then(|route| self.find_grpc_stats(stats, route));
                 }
+                Kind::LocalRateLimit(limit) => {
+                    if let Some(answer) = self.limit_rate(limit, said, route) {
+                        return Some(answer);
+                    }
+                }
                 _ => {}
             }
             match filter.on_request(&self.head, said, &self.facts()) {
-                Step::Continue => {}
+                Step::Continue => self.note_cors(said),
                 Step::Reply(answer) => return Some(answer),
                 Step::Delay(time, then) => {
                     self.info.flag(ResponseFlag::DelayInjected);
@@ -297,6 +320,14 @@ impl<'a> Exchange<'a> {
             }
         }
         None
+    }
+
+    fn note_cors(&mut self, said: Option<&Override>) {
+        if let Some(Override::Cors(policy)) = said
+            && let Some(origin) = self.head.headers.get(&http::header::ORIGIN)
+        {
+            self.cors = Some(Cors { policy: Arc::clone(policy), origin: origin.clone() });
+        }
     }
 
     /// Where this call is counted, if it goes to a cluster and its path is that of a call.
@@ -331,18 +362,29 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn with_route_headers(&mut self, mut answer: LocalReply, route: &Route) -> LocalReply {
+    pub(super) fn with_headers(&mut self, mut answer: LocalReply, mutations: &Mutations) -> LocalReply {
         let mut headers = Headers::default();
         for (name, value) in answer.headers.drain(..) {
             headers.append(name, value);
         }
         self.info.status = answer.status.as_u16();
+        // What operators stand for is read from the record.
+        std::mem::swap(&mut self.info.request_headers, &mut self.head.headers);
         let info = &self.info;
-        route.response_headers.apply(&mut headers, None, |operator, line| {
+        mutations.apply(&mut headers, None, |operator, line| {
             operators::append(operator, info, line);
         });
+        std::mem::swap(&mut self.info.request_headers, &mut self.head.headers);
         answer.headers.extend(headers);
         answer
+    }
+
+    /// What filters add to every answer, whoever gives it.
+    pub(super) fn filter_answer(&self, headers: &mut Headers) {
+        if let Some(Cors { policy, origin }) = &self.cors {
+            policy.on_response(headers, origin);
+        }
+        self.tell_quota(headers);
     }
 
     /// Sends an answer of our own.
@@ -356,6 +398,7 @@ impl<'a> Exchange<'a> {
             }
         }
         let (mut head, whole) = respond::local(&answer, self.grpc, &self.method);
+        self.filter_answer(&mut head.headers);
         respond::finish_head(&mut head, &self.context.manager, date(SystemTime::now()));
         self.count_grpc_status(&head.headers);
         self.info.sent = whole.len() as u64;

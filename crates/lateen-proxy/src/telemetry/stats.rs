@@ -118,6 +118,8 @@ pub(crate) enum Scope {
     Route(Arc<str>, Arc<str>),
     /// A cluster's gRPC calls. Service and method are part of the name: what reads the same is one metric.
     Grpc(Arc<str>),
+    /// Of limits that share their name.
+    LocalRateLimit(Arc<str>),
 }
 
 impl Scope {
@@ -130,6 +132,7 @@ impl Scope {
             Self::Listener(_) => "listener",
             Self::Route(..) => "vhost_route",
             Self::Grpc(_) => "cluster_grpc",
+            Self::LocalRateLimit(_) => "http_local_rate_limit",
         }
     }
 
@@ -142,6 +145,7 @@ impl Scope {
             }
             Self::Route(virtual_host, route) => format!("vhost.{virtual_host}.route.{route}"),
             Self::Grpc(cluster) => format!("cluster.{cluster}.grpc"),
+            Self::LocalRateLimit(name) => format!("{name}.{}", self.family()),
         }
     }
 
@@ -170,6 +174,7 @@ impl Scope {
             Self::Http(prefix) => tag("envoy_http_conn_manager_prefix", prefix),
             Self::Tcp(prefix) => tag("envoy_tcp_prefix", prefix),
             Self::Listener(address) => tag("envoy_listener_address", address),
+            Self::LocalRateLimit(name) => tag("envoy_local_http_ratelimit_prefix", name),
             Self::Route(virtual_host, route) => {
                 format!("{},{}", tag("envoy_virtual_host", virtual_host), tag("envoy_route", route))
             }
@@ -206,6 +211,28 @@ impl RouteStats {
             self.completed.inc();
             class.inc();
             self.time.record(milliseconds);
+        }
+    }
+}
+
+/// Of limits that share their name.
+#[derive(Debug)]
+pub(crate) struct LimitStats {
+    pub enabled: Counter,
+    pub ok: Counter,
+    pub rate_limited: Counter,
+    pub enforced: Counter,
+}
+
+impl LimitStats {
+    pub(crate) fn new(registry: &Registry, name: &Arc<str>) -> Self {
+        let scope = Scope::LocalRateLimit(Arc::clone(name));
+        let counter = |name| registry.counter(&scope, name);
+        Self {
+            enabled: counter("enabled"),
+            ok: counter("ok"),
+            rate_limited: counter("rate_limited"),
+            enforced: counter("enforced"),
         }
     }
 }

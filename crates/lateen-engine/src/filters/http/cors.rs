@@ -7,7 +7,7 @@ use super::{Step, fraction};
 use crate::config::error::{At, refuse};
 use crate::flags::LocalReply;
 use crate::matching::StringMatcher;
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::{Headers, RequestHead};
 
 /// What is not set (None, or an empty list) is left to a less specific policy: the route's before the virtual host's.
 #[derive(Clone, Debug)]
@@ -106,13 +106,14 @@ impl CorsPolicy {
         self.credentials.unwrap_or(false).then(|| HeaderValue::from_static("true"))
     }
 
-    pub(super) fn on_response(&self, head: &mut ResponseHead, origin: &HeaderValue) {
+    /// To every answer behind the filter, also those of the proxy's own.
+    pub fn on_response(&self, headers: &mut Headers, origin: &HeaderValue) {
         if !self.enabled || origin.is_empty() || !self.allows(origin) {
             return;
         }
         let mut set = |name: HeaderName, value: Option<HeaderValue>| {
             if let Some(value) = value {
-                head.headers.set(name, value);
+                headers.set(name, value);
             }
         };
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, Some(origin.clone()));

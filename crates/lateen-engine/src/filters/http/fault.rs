@@ -35,7 +35,7 @@ impl Fault {
             abort_percent_runtime, delay_duration_runtime, abort_http_status_runtime, abort_grpc_status_runtime,
             max_active_faults_runtime, response_rate_limit_percent_runtime, filter_metadata);
         let matcher = |(index, matcher)| HeaderMatcher::from_xds(matcher, &at.index("headers", index));
-        let share = |percent: Option<&_>| percent.map_or(Share { numerator: 0, of: 100 }, fraction);
+        let share = |percent: Option<&_>| percent.map_or(Share::NONE, fraction);
         let delay = match &config.delay {
             None => None,
             Some(delay) => {

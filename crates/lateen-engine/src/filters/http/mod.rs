@@ -1,9 +1,10 @@
 //! HTTP filters: a file each, one enum for all. A filter sees the head of a request before it is routed and may answer it
-//! itself; some see the answer's head too.
+//! itself. What they add to the answer is said beside: `cors::CorsPolicy::on_response`, `local_rate_limit::Quota`.
 
 pub mod cors;
 pub mod fault;
 pub mod grpc_stats;
+pub mod local_rate_limit;
 pub mod rbac;
 
 use std::collections::HashMap;
@@ -14,17 +15,20 @@ use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats_proto;
+use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as limit_proto;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_proto;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf::Any;
 use hcm::http_filter::ConfigType;
 
+use local_rate_limit::LocalRateLimit;
+
 use super::rbac::Subject;
 use crate::config::error::{At, refuse};
 use crate::config::scalar::{is, open, type_name};
 use crate::flags::LocalReply;
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::RequestHead;
 
 /// A filter of a chain, in its place.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub enum Kind {
     Cors,
     /// Answers nothing: who forwards counts as it says.
     GrpcStats(Arc<grpc_stats::GrpcStats>),
+    /// Asked and counted by who forwards.
+    LocalRateLimit(Arc<LocalRateLimit>),
     Router(RouterOptions),
 }
 
@@ -76,6 +82,7 @@ pub enum Override {
     Rbac(Option<Arc<rbac::Rbac>>),
     Fault(Arc<fault::Fault>),
     Cors(Arc<cors::CorsPolicy>),
+    LocalRateLimit(Arc<LocalRateLimit>),
 }
 
 impl PerFilter {
@@ -99,6 +106,10 @@ impl PerFilter {
             }
         }
         self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What is said to the filter of that name.
@@ -131,6 +142,10 @@ fn read_override(any: &Any, at: &At) -> Option<Override> {
     if is::<cors_proto::CorsPolicy>(any) {
         let config: cors_proto::CorsPolicy = open(any, at)?;
         return cors::CorsPolicy::from_xds(&config, at).map(|policy| Override::Cors(Arc::new(policy)));
+    }
+    if is::<limit_proto::LocalRateLimit>(any) {
+        let config: limit_proto::LocalRateLimit = open(any, at)?;
+        return LocalRateLimit::from_xds(&config, true, at).map(|limit| Override::LocalRateLimit(Arc::new(limit)));
     }
     at.error(format!("{} is not supported", type_name(any)));
     None
@@ -187,14 +202,7 @@ impl HttpFilter {
                 Some(Override::Cors(policy)) => policy.on_request(head),
                 _ => Step::Continue,
             },
-            Kind::GrpcStats(_) | Kind::Router(_) => Step::Continue,
-        }
-    }
-
-    /// On the way back. `origin` is the request's `Origin`.
-    pub fn on_response(&self, head: &mut ResponseHead, said: Option<&Override>, origin: Option<&http::HeaderValue>) {
-        if let (Kind::Cors, Some(Override::Cors(policy)), Some(origin)) = (&self.kind, said, origin) {
-            policy.on_response(head, origin);
+            Kind::GrpcStats(_) | Kind::LocalRateLimit(_) | Kind::Router(_) => Step::Continue,
         }
     }
 }
@@ -206,6 +214,7 @@ impl Kind {
             || is::<fault_proto::HttpFault>(any)
             || is::<cors_proto::Cors>(any)
             || is::<grpc_stats_proto::FilterConfig>(any)
+            || is::<limit_proto::LocalRateLimit>(any)
     }
 
     fn from_xds(any: &Any, at: &At) -> Option<Self> {
@@ -231,6 +240,10 @@ impl Kind {
             let config: grpc_stats_proto::FilterConfig = open(any, at)?;
             return Some(Self::GrpcStats(Arc::new(grpc_stats::GrpcStats::from_xds(&config, at))));
         }
+        if is::<limit_proto::LocalRateLimit>(any) {
+            let config: limit_proto::LocalRateLimit = open(any, at)?;
+            return LocalRateLimit::from_xds(&config, false, at).map(|limit| Self::LocalRateLimit(Arc::new(limit)));
+        }
         at.error(format!("HTTP filter {} is not supported", type_name(any)));
         None
     }
@@ -254,6 +267,8 @@ pub struct Share {
 }
 
 impl Share {
+    pub(crate) const NONE: Self = Self { numerator: 0, of: 100 };
+
     pub(super) fn is_never(self) -> bool {
         self.numerator == 0
     }
