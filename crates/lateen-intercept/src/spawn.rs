@@ -230,7 +230,10 @@ impl Plan {
             let mut nothing: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut nothing);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const nothing, std::ptr::null_mut());
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            // What the caller ignores stays ignored across exec, and a shell cannot trap it. It refuses SIGKILL and SIGSTOP.
+            for signal in 1..=libc::SIGRTMAX() {
+                libc::signal(signal, libc::SIG_DFL);
+            }
             if self.new_user && !self.map_user() {
                 return Step::MapUser;
             }

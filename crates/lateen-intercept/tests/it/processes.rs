@@ -8,6 +8,7 @@ use std::path::Path;
 use lateen_intercept::netns::NetNs;
 use lateen_intercept::spawn::{Spawn, Step};
 use nix::sched::CloneFlags;
+use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use crate::isolated::isolated;
@@ -45,6 +46,20 @@ fn a_child_can_start_in_another_network() {
         let theirs = other.run(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
         let (output, _) = shell("readlink /proc/self/ns/net", CloneFlags::empty(), Some(&other));
         assert_eq!(output, theirs.display().to_string());
+    });
+}
+
+/// As who starts `lateen up` in the background of a script does.
+#[test]
+fn a_child_takes_the_signals_that_its_parent_ignores() {
+    isolated("processes::a_child_takes_the_signals_that_its_parent_ignores", || {
+        for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+            #[expect(unsafe_code, reason = "ignoring is no handler, which alone could do harm")]
+            // SAFETY: no handler is installed.
+            unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.unwrap();
+        }
+        let (output, _) = shell("trap 'echo caught' INT QUIT; kill -INT $$; kill -QUIT $$", CloneFlags::empty(), None);
+        assert_eq!(output, "caught\ncaught");
     });
 }
 
