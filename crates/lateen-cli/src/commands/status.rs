@@ -55,6 +55,7 @@ fn as_json(state: &StateDir, running: &Running, pods: &[ThePod], problems: &anyh
             "name": pod.name(),
             "ready": pods::is_ready(pod),
             "status": pods::state(pod),
+            "message": failure(pod),
             "ip": ip,
         })
     };
@@ -81,16 +82,28 @@ fn show(state: &StateDir, running: &Running, pods: &[ThePod], problems: &anyhow:
     let header = ["NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "ADDRESS"];
     let rows: Vec<Vec<String>> = pods.iter().map(row).collect();
     anstream::println!("{}", columns(&header, &rows));
+    let failures = pods.iter().filter_map(|pod| Some((pod, failure(pod)?)));
+    let mut found: Vec<String> = failures.map(|(pod, reason)| could_not_start(pod, reason)).collect();
     match problems {
-        Ok(problems) if problems.is_empty() => anstream::println!("\n{GOOD}no problems{PLAIN}"),
-        Ok(problems) => {
-            let count =
-                if problems.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", problems.len()) };
-            anstream::println!("\n{STRONG}{count}{PLAIN}");
-            problems.iter().for_each(|problem| anstream::println!("{}", told(problem)));
-        }
+        Ok(problems) => found.extend(problems.iter().map(told)),
         Err(error) => anstream::println!("\n{ERROR}the control plane does not answer{PLAIN}: {error:#}"),
     }
+    match found.len() {
+        0 if problems.is_ok() => anstream::println!("\n{GOOD}no problems{PLAIN}"),
+        0 => {}
+        1 => anstream::println!("\n{STRONG}1 problem{PLAIN}"),
+        count => anstream::println!("\n{STRONG}{count} problems{PLAIN}"),
+    }
+    found.iter().for_each(|problem| anstream::println!("{problem}"));
+}
+
+/// Why a pod could not be made.
+fn failure(pod: &ThePod) -> Option<&str> {
+    pod.spec.status.as_ref()?.message.as_deref()
+}
+
+fn could_not_start(pod: &ThePod, reason: &str) -> String {
+    format!("{ERROR}error{PLAIN}: pod {} in {} cannot start: {reason}", pod.name(), pod.namespace())
 }
 
 fn row(pod: &ThePod) -> Vec<String> {

@@ -109,3 +109,26 @@ fn where_namespaces_cannot_be_made_the_setting_to_change_is_named() {
         assert!(text.contains("sudo sysctl -w user.max_user_namespaces=15000"), "{text}");
     });
 }
+
+#[test]
+fn a_pod_that_cannot_be_made_is_a_problem() {
+    let container = json!({
+        "name": "sh",
+        "image": "sh",
+        "args": ["sleep 1000"],
+        "env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "spec.missing"}}}],
+    });
+    let mesh = Mesh::new(&[deployment("broken", 1, container)]);
+    assert_eq!(mesh.lateen(&mesh.up_arguments(&["--detach", "--timeout", "1"])).code, Some(1));
+    let status = eventually("the reason is shown", || {
+        let status = mesh.lateen(&["status"]).ok();
+        status.contains("\n1 problem\nerror: pod broken-").then_some(status)
+    });
+    assert!(
+        status.contains(" in default cannot start: ") && status.contains("`spec.missing` is not a field"),
+        "{status}"
+    );
+    let said = mesh.lateen(&["exec", "deploy/broken", "-c", "sh", "--", "true"]);
+    assert!(said.errors.contains("the pod has no container yet"), "{said:?}");
+    mesh.lateen(&["down"]).ok();
+}

@@ -87,7 +87,10 @@ impl Live {
         match name {
             Some(name) => all.find(|container| container.name == name).with_context(|| {
                 let names: Vec<&str> = self.containers.iter().chain(&self.init).map(|it| it.name.as_str()).collect();
-                format!("there is no container {name}; there are {}", names.join(", "))
+                match names.as_slice() {
+                    [] => "the pod has no container yet".to_owned(),
+                    names => format!("there is no container {name}; there are {}", names.join(", ")),
+                }
             }),
             None => {
                 let first = self.containers.iter().find(|container| !container.is_proxy);
