@@ -119,7 +119,8 @@ async fn forward_head(
     let mut watch = Watch { reader: incoming.reader, body: Rc::clone(&body), clock, answered: 0 };
     let result = watch.over(pin!(attempts.attempts()), |cx| responder.poll_interims(&interims, cx)).await;
     exchange.info.received = body.received();
-    // 5. The way back.
+    // 5. The way back. Nothing reads the head any more but operators, from the record.
+    exchange.info.request_headers = std::mem::take(&mut head.headers);
     state.stats.rq_1xx.add(interims.count().into());
     exchange.count_interims(interims.passed());
     while let Some(head) = interims.pop() {
@@ -252,7 +253,7 @@ fn rewritten_host(head: &RequestHead, action: &Forward, chosen: &Chosen<'_>) -> 
 }
 
 /// Values of operators while the request's headers are not in the record yet.
-fn request_value(
+pub(super) fn request_value(
     operator: &lateen_engine::route::format::Operator,
     info: &crate::telemetry::stream_info::StreamInfo,
     headers: &lateen_engine::message::Headers,

@@ -10,8 +10,8 @@ use lateen_engine::message::Headers;
 use lateen_engine::rate_limit::descriptor::Described;
 use lateen_engine::route::{Action, Route};
 
+use super::forward::request_value;
 use super::request::Exchange;
-use crate::telemetry::operators;
 
 impl Exchange<'_> {
     /// The answer to a request that is over the limit: the filter's own, or what its route says in its place.
@@ -41,13 +41,10 @@ impl Exchange<'_> {
             Outcome::Allowed => stats.ok.inc(),
             Outcome::NotEnforced => {
                 stats.rate_limited.inc();
-                // What operators stand for is read from the record.
-                self.info.request_headers = self.head.headers.clone();
-                let info = &self.info;
-                let authority = Some(&mut self.head.authority);
-                limit.request_headers.apply(&mut self.head.headers, authority, |operator, line| {
-                    operators::append(operator, info, line);
-                });
+                // Operators read the request as it came.
+                let (info, original) = (&self.info, self.head.headers.clone());
+                let value = |operator: &_, line: &mut Vec<u8>| request_value(operator, info, &original, line);
+                limit.request_headers.apply(&mut self.head.headers, Some(&mut self.head.authority), value);
             }
             Outcome::Refused(reply) => {
                 stats.rate_limited.inc();

@@ -308,7 +308,8 @@ impl<'a> Exchange<'a> {
                 _ => {}
             }
             match filter.on_request(&self.head, said, &self.facts()) {
-                Step::Continue => self.note_cors(said),
+                Step::Continue if matches!(filter.kind, Kind::Cors) => self.note_cors(said),
+                Step::Continue => {}
                 Step::Reply(answer) => return Some(answer),
                 Step::Delay(time, then) => {
                     self.info.flag(ResponseFlag::DelayInjected);
@@ -431,7 +432,10 @@ impl<'a> Exchange<'a> {
         stats.rq_time.record(self.info.duration.as_secs_f64() * 1000.0);
         let loggers = &self.context.state.loggers;
         if !loggers.is_empty() {
-            self.info.request_headers = std::mem::take(&mut self.head.headers);
+            // Those of a request that was forwarded are there already.
+            if self.info.request_headers.is_empty() {
+                self.info.request_headers = std::mem::take(&mut self.head.headers);
+            }
             loggers.log(&self.info);
         }
     }
