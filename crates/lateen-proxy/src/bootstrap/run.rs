@@ -251,17 +251,22 @@ fn admin_listener(
 /// When nothing has changed for so long, all threads have done what belongs to it.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// What changes later than this after the proxy was live first is work like any other: what is needed for it is kept.
+/// For so long after the proxy was live first, configuration comes in pieces, from a control plane at least.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// Keeps no pages for what is hardly done again: once the configuration is there, be it from a file or, piece by piece, from
-/// a control plane.
+/// Changes that come later are followed no oftener than this: what the next one needs is kept for it meanwhile.
+const APART: Duration = Duration::from_secs(60);
+
+/// Keeps no pages for what is seldom done: once the configuration is there, and when it has changed.
 async fn give_back_pages(shared: Arc<Shared>, mut changes: watch::Receiver<u64>) {
     shared.lifecycle.reached(State::Live).await;
     let live = tokio::time::Instant::now();
-    while live.elapsed() < STARTING {
+    loop {
         while let Ok(Ok(())) = tokio::time::timeout(SETTLED, changes.changed()).await {}
         pages::give_back();
+        if live.elapsed() >= STARTING {
+            tokio::time::sleep(APART).await;
+        }
         if changes.changed().await.is_err() {
             return;
         }
