@@ -1,6 +1,7 @@
 //! The project's chores, as `cargo xtask COMMAND`: run the demo, run the tests, check the tree, measure.
 
 mod bench;
+mod compatibility;
 mod demo;
 mod install;
 mod test;
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   test [ARG…]   install what the tests need, build everything and run all tests;
                 each ARG goes to `cargo test` (for instance a test's name)
   bench WHAT    measure; `cargo xtask bench` says what there is
+  docs          write the pages of docs/ that are made from tables in the code
   ci            what a change must pass: formatting, lints, dependencies, tests, instructions per request
 ";
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "demo" => demo::run(rest),
         "test" => test::run(rest),
+        "docs" if rest.is_empty() => docs(),
         "ci" if rest.is_empty() => ci(),
         "help" | "--help" | "-h" => {
             eprint!("{HELP}");
@@ -55,6 +58,11 @@ fn ci() -> anyhow::Result<()> {
     check_dependencies()?;
     test::run(&[])?;
     bench::instructions()
+}
+
+fn docs() -> anyhow::Result<()> {
+    let path = compatibility::path();
+    std::fs::write(&path, compatibility::page()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// With cargo-deny, where it is installed; its advisories would need the network, and change from day to day.

@@ -18,7 +18,7 @@ pub mod scalar;
 pub mod security;
 pub mod selector;
 pub mod similar;
-mod support;
+pub mod support;
 pub mod telemetry;
 pub mod validate;
 pub mod yaml;

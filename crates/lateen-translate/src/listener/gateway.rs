@@ -128,6 +128,7 @@ fn ending_chain(
         }
         None => tcp_chain(view, server, authorization)?,
     };
+    chain.name.clone_from(&server.spec.name);
     chain.filter_chain_match = Some(server_name_match(server.host_names()));
     chain.transport_socket = Some(socket);
     Some(chain)
@@ -149,6 +150,7 @@ fn tcp_chain(view: &View<'_>, server: &GatewayServer, authorization: &Authorizat
     let mut filters = authorization.network.clone();
     filters.push(l4::forward(view, &route.route, rule, server.server_port));
     Some(listener::FilterChain {
+        name: server.spec.name.clone(),
         filters,
         metadata: origin::stable([&rule.origin, &server.origin]),
         ..listener::FilterChain::default()
@@ -184,6 +186,7 @@ fn passthrough_chains(
                 let mut filters = authorization.network.clone();
                 filters.push(l4::forward(view, &route.route, &rule, server.server_port));
                 out.push(listener::FilterChain {
+                    name: server.spec.name.clone(),
                     filter_chain_match: Some(server_name_match(names)),
                     filters,
                     metadata: origin::stable([&rule.origin, &server.origin]),

@@ -2,26 +2,23 @@
 
 use lateen_engine::config::Resources;
 
-use crate::world::{TYPES, worlds};
+use crate::world::{TYPES, visit};
 
 #[test]
 fn the_engine_takes_what_we_send() {
     let mut refused = Vec::new();
     let mut taken = 0;
-    for (case, world) in worlds() {
-        for workload in world.mesh.workloads() {
-            let proxy = format!("{}.{}", workload.name, workload.namespace);
-            let mut resources = Resources::default();
-            for (_, url) in TYPES {
-                for named in world.resources(&proxy, url) {
-                    taken += 1;
-                    if let Err(errors) = resources.upsert(url, &named.name, &named.resource, |_| Ok(())) {
-                        refused.extend(errors.iter().map(|error| format!("{case}: {proxy}: {error}")));
-                    }
+    visit(|case, world, proxy| {
+        let mut resources = Resources::default();
+        for (_, url) in TYPES {
+            for named in world.resources(proxy, url) {
+                taken += 1;
+                if let Err(errors) = resources.upsert(url, &named.name, &named.resource, |_| Ok(())) {
+                    refused.extend(errors.iter().map(|error| format!("{case}: {proxy}: {error}")));
                 }
             }
         }
-    }
+    });
     assert!(taken > 500, "only {taken} resources");
     assert!(refused.is_empty(), "{} of {taken} refused:\n{}", refused.len(), refused.join("\n"));
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use lateen_translate::type_url;
 use serde_json::{Value, json};
 
-use crate::world::{World, worlds};
+use crate::world::{World, visit};
 
 /// A bootstrap that holds one proxy's resources: clusters and listeners static, their endpoints and routes inlined.
 fn bootstrap(world: &World, proxy: &str) -> Value {
@@ -98,16 +98,16 @@ fn envoy_accepts_what_we_send() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut refused = Vec::new();
     let mut asked = 0;
-    for (case, world) in worlds().into_iter().filter(|(_, world)| !world.needs_files) {
-        for workload in world.mesh.workloads() {
-            let proxy = format!("{}.{}", workload.name, workload.namespace);
-            asked += 1;
-            let name = format!("{case}-{proxy}");
-            if let Err(reason) = validate(Path::new(&envoy), folder.path(), &name, &bootstrap(&world, &proxy)) {
-                refused.push(reason);
-            }
+    visit(|case, world, proxy| {
+        if world.needs_files {
+            return;
         }
-    }
+        asked += 1;
+        let name = format!("{case}-{proxy}");
+        if let Err(reason) = validate(Path::new(&envoy), folder.path(), &name, &bootstrap(world, proxy)) {
+            refused.push(reason);
+        }
+    });
     assert!(asked > 10, "only {asked} proxies");
     assert!(refused.is_empty(), "{} of {asked} refused:\n{}", refused.len(), refused.join("\n"));
 }

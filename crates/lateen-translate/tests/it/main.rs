@@ -4,6 +4,7 @@ mod bookinfo;
 mod determinism;
 mod engine;
 mod envoy;
+mod fields;
 mod golden;
 mod incremental;
 mod world;

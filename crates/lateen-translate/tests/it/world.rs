@@ -95,8 +95,18 @@ pub(crate) fn istio_samples() -> Option<PathBuf> {
     None
 }
 
-/// Everything that we have input for.
-pub(crate) fn worlds() -> Vec<(String, World)> {
+/// Shows every proxy of every world that we have input for, with the name of the case.
+pub(crate) fn visit(mut see: impl FnMut(&str, &World, &str)) {
+    for (case, world) in worlds() {
+        for workload in world.mesh.workloads() {
+            see(&case, &world, &format!("{}.{}", workload.name, workload.namespace));
+        }
+    }
+    crate::fields::visit(see);
+}
+
+/// The worlds of samples and golden files.
+fn worlds() -> Vec<(String, World)> {
     let logged = || MeshConfig { access_log_file: Some("/dev/stdout".to_owned()), ..MeshConfig::default() };
     let mut out = vec![("shop".to_owned(), World::new(&[("shop.yaml", include_str!("shop.yaml"))], logged()))];
     for kind in std::fs::read_dir(here().join("tests/golden")).expect("the folder exists") {

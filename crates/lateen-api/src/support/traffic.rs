@@ -1,0 +1,69 @@
+//! What happens behind a chosen destination, and what is outside Kubernetes, field by field: `DestinationRule`,
+//! `ServiceEntry`, `WorkloadEntry`, `WorkloadGroup`.
+
+use serde_json::Value;
+
+use super::{Row, has_no_effect, honoured, ignored, ignored_if, refused};
+
+#[rustfmt::skip]
+pub(super) const DESTINATION_RULE: &[Row] = &[
+    honoured("spec.host"),
+    honoured("spec.exportTo[]"),
+    honoured("spec.workloadSelector.matchLabels.*"),
+    honoured("spec.subsets[].{name,labels.*}"),
+    honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.portLevelSettings[].port.number"),
+    honoured("{policy}.loadBalancer.simple"),
+    honoured("{policy}.loadBalancer.consistentHash.{httpHeaderName,useSourceIp,httpQueryParameterName}"),
+    honoured("{policy}.loadBalancer.consistentHash.httpCookie.{name,path,ttl,attributes[].name,attributes[].value}"),
+    honoured("{policy}.loadBalancer.consistentHash.{ringHash.minimumRingSize,maglev.tableSize,minimumRingSize}"),
+    ignored("{policy}.loadBalancer.localityLbSetting", "endpoints are chosen without regard to locality"),
+    ignored("{policy}.loadBalancer.zoneAwareLbSetting", "endpoints are chosen without regard to zone"),
+    ignored("{policy}.loadBalancer.backendUtilization", "load reports are not read"),
+    honoured("{policy}.loadBalancer.{warmup.duration,warmup.minimumPercent,warmup.aggression,warmupDurationSecs}"),
+    honoured("{policy}.connectionPool.tcp.{maxConnections,connectTimeout,maxConnectionDuration,idleTimeout}"),
+    honoured("{policy}.connectionPool.tcp.tcpKeepalive.{probes,time,interval}"),
+    honoured("{policy}.connectionPool.http.{http1MaxPendingRequests,http2MaxRequests,maxRequestsPerConnection,maxRetries}"),
+    honoured("{policy}.connectionPool.http.{idleTimeout,h2UpgradePolicy,useClientProtocol,maxConcurrentStreams}"),
+    honoured("{policy}.connectionPool.http.http2KeepAlive.{interval,timeout}"),
+    honoured("{policy}.outlierDetection.{splitExternalLocalOriginErrors,consecutiveLocalOriginFailures}"),
+    honoured("{policy}.outlierDetection.{consecutiveGatewayErrors,consecutive5xxErrors,outlierDetectionHttpErrorCodes[]}"),
+    honoured("{policy}.outlierDetection.{interval,baseEjectionTime,maxEjectionPercent,minHealthPercent}"),
+    has_no_effect("{policy}.outlierDetection.consecutiveErrors", "nor has it in Istio; use `consecutive5xxErrors`"),
+    honoured("{policy}.tls.{mode,clientCertificate,privateKey,caCertificates,subjectAltNames[],sni,insecureSkipVerify}"),
+    ignored("{policy}.tls.credentialName", "only gateways are given secrets; use certificate files"),
+    refused("{policy}.tls.caCrl", "revoked certificates would be taken"),
+    ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.tunnel", "connections go straight to the destination"),
+    ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.proxyProtocol", "no PROXY header is sent"),
+    honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.retryBudget.{percent,minRetryConcurrency}"),
+    ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.retryBudget.budgetInterval", "the budget is a share of what is in flight"),
+];
+
+#[rustfmt::skip]
+pub(super) const SERVICE_ENTRY: &[Row] = &[
+    honoured("spec.hosts[]"),
+    honoured("spec.addresses[]"),
+    honoured("spec.ports[].{number,protocol,name,targetPort}"),
+    honoured("spec.location"),
+    honoured("spec.resolution"),
+    ignored_if("spec.resolution", "`DYNAMIC_DNS`", is_dynamic, "traffic is that to an unknown host"),
+    honoured("spec.endpoints[].{address,ports.*,labels.*,locality,weight,serviceAccount}"),
+    ignored("spec.endpoints[].network", "all endpoints are reached directly"),
+    honoured("spec.workloadSelector.labels.*"),
+    honoured("spec.exportTo[]"),
+    honoured("spec.subjectAltNames[]"),
+];
+
+#[rustfmt::skip]
+pub(super) const WORKLOAD_ENTRY: &[Row] = &[
+    honoured("spec.{address,ports.*,labels.*,locality,weight,serviceAccount}"),
+    ignored("spec.network", "all workloads are reached directly"),
+];
+
+#[rustfmt::skip]
+pub(super) const WORKLOAD_GROUP: &[Row] = &[
+    ignored("", "workloads cannot register themselves; write WorkloadEntries"),
+];
+
+fn is_dynamic(_: &str, resolution: &Value) -> bool {
+    resolution == "DYNAMIC_DNS"
+}
