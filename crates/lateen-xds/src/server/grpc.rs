@@ -1,8 +1,8 @@
 //! The discovery service as HTTP/2 requests.
 //!
-//! Requests are read by tonic. Responses are written here: each message is put together in a buffer of its own, which is
-//! free when it has been sent. What gRPC libraries do, one buffer for all messages of a stream, keeps as much memory for
-//! each proxy as its biggest message needed, for as long as it is connected.
+//! Requests and responses are framed here: each message is put together in a buffer of its own, which is free when it has
+//! been read or sent. What gRPC libraries do, one buffer for all messages of a stream, keeps as much memory for each proxy
+//! as its biggest message needed, for as long as it is connected.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -17,19 +17,15 @@ use http::{HeaderMap, HeaderValue, header};
 use hyper::body::Frame;
 use prost::Message;
 use tokio::sync::mpsc;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::Codec as _;
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
-use tonic::{Status, Streaming};
-use tonic_prost::ProstCodec;
 
+use super::requests::Requests;
 use super::service::{Discovery, Peer, Shared};
 use super::session::TYPES;
 use super::{Request, Response, Variant};
-
-/// A request may be this big: a proxy that comes back names all that it holds.
-const REQUEST_BYTES: usize = 32 << 20;
 
 /// What a tonic server serves. Cloning shares.
 pub struct Server<D>(pub(super) Arc<Shared<D>>);
@@ -66,8 +62,7 @@ impl<D: Discovery> tonic::codegen::Service<http::Request<Body>> for Server<D> {
 /// Starts following a stream.
 fn open<D: Discovery, W: Wire>(shared: &Arc<Shared<D>>, request: http::Request<Body>) -> http::Response<Body> {
     let (head, body) = request.into_parts();
-    let decoder = ProstCodec::<(), W::Request>::default().decoder();
-    let requests = Streaming::new_request(decoder, body, None, Some(REQUEST_BYTES));
+    let requests = Requests::new(body);
     let request = tonic::Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, ());
     let address = request.remote_addr();
     let (metadata, extensions, ()) = request.into_parts();

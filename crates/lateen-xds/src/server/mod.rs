@@ -7,14 +7,17 @@
 
 mod blame;
 mod grpc;
+mod ledger;
 mod message;
 mod progress;
+mod requests;
 mod service;
 mod session;
 mod subscription;
 mod view;
 
 pub use grpc::Server;
+pub use ledger::Shelf;
 pub use message::{Request, Response};
 pub use progress::{Live, Progress, Rejection, TypeProgress};
 pub use service::{Discovery, Limits, Peer, Proxy, Service};

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tonic::metadata::MetadataMap;
-use tonic::{Extensions, Status, Streaming};
+use tonic::{Extensions, Status};
 
 use super::grpc::{Server, Wire};
+use super::ledger::Shelf;
+use super::requests::Requests;
 use super::session::{Error, Next, Session};
 use super::{Progress, Response, View};
 use crate::node::NodeInfo;
@@ -87,12 +89,13 @@ pub(super) struct Shared<D> {
     limits: Limits,
     pushes: Semaphore,
     joins: Semaphore,
+    shelf: Arc<Shelf>,
 }
 
 impl<D: Discovery> Service<D> {
     pub fn new(discovery: D, limits: Limits) -> Self {
         let (pushes, joins) = (Semaphore::new(limits.pushes.max(1)), Semaphore::new(limits.joining.max(1)));
-        Self { shared: Arc::new(Shared { discovery, limits, pushes, joins }) }
+        Self { shared: Arc::new(Shared { discovery, limits, pushes, joins, shelf: Arc::default() }) }
     }
 
     /// For a tonic server's `add_service`.
@@ -109,7 +112,7 @@ impl<D: Discovery> Shared<D> {
     pub(super) async fn serve<W: Wire>(
         &self,
         peer: Peer,
-        mut requests: Streaming<W::Request>,
+        mut requests: Requests<W::Request>,
         responses: &Responses,
     ) -> Result<(), Status> {
         let first = tokio::time::timeout(self.limits.first_request, requests.message()).await;
@@ -121,7 +124,7 @@ impl<D: Discovery> Shared<D> {
         let mut proxy = self.discovery.admit(peer, NodeInfo::from_xds(node)).await?;
         let mut snapshots = self.discovery.snapshots();
         let snapshot = snapshots.borrow_and_update().clone();
-        let mut session = Session::new(W::VARIANT, proxy.view(&snapshot)?, self.limits.answer);
+        let mut session = Session::new(W::VARIANT, proxy.view(&snapshot)?, self.limits.answer, &self.shelf);
         session.on_request(first.into(), Instant::now()).map_err(refusal)?;
         let mut reported = Progress::default();
         let mut turn = Turn::Waits;

@@ -8,6 +8,7 @@ use prost::Message as _;
 
 use super::Variant;
 use super::blame;
+use super::ledger::{Ledger, Shelf};
 use super::message::{Names, Request, parse_version};
 use super::progress::{Rejection, TypeProgress};
 use super::view::{Changes, Selection, View};
@@ -64,11 +65,11 @@ pub(super) struct Subscription {
     wildcard: bool,
     /// The wildcard was asked for by naming nothing.
     legacy: bool,
-    names: BTreeSet<Arc<str>>,
+    names: Ledger,
     /// Bytes of the names that the client made the server keep.
     names_bytes: usize,
     /// What the proxy has been given and not been told to drop, with versions.
-    given: HashMap<Arc<str>, u64>,
+    given: Ledger,
     /// The same, where a later response has to repeat it.
     repeated: HashMap<Arc<str>, Resource>,
     /// Names to answer even if the proxy already has them.
@@ -129,7 +130,7 @@ pub(super) struct Answer {
 }
 
 impl Subscription {
-    pub(super) fn new(type_url: &str, variant: Variant) -> Self {
+    pub(super) fn new(type_url: &str, variant: Variant, shelf: &Arc<Shelf>) -> Self {
         Self {
             type_url: type_url.into(),
             stage: Stage::of(type_url),
@@ -137,9 +138,9 @@ impl Subscription {
             asked: false,
             wildcard: false,
             legacy: false,
-            names: BTreeSet::new(),
+            names: Ledger::new(shelf),
             names_bytes: 0,
-            given: HashMap::new(),
+            given: Ledger::new(shelf),
             repeated: HashMap::new(),
             owed: BTreeSet::new(),
             stale: false,
@@ -169,12 +170,9 @@ impl Subscription {
                     self.stale = self.wildcard;
                     self.hold(&held, &subscribe);
                 }
-                for name in subscribe {
-                    // The xDS protocol: whatever is subscribed to is answered, also if it was given before. What a new stream
-                    // says to hold is the exception.
-                    let held = first && held.contains_key(&name);
-                    self.subscribe(&name, !held);
-                }
+                // The xDS protocol: whatever is subscribed to is answered, also if it was given before. What a new stream says
+                // to hold is the exception.
+                self.subscribe(subscribe.iter().map(|name| (name.as_str(), !(first && held.contains_key(name)))));
                 answer
             }
             Names::All(names) => {
@@ -193,37 +191,44 @@ impl Subscription {
     fn hold(&mut self, held: &HashMap<String, String>, subscribe: &[String]) {
         let everything = self.wildcard || subscribe.iter().any(|name| name == WILDCARD);
         let wanted: HashSet<&str> = subscribe.iter().map(String::as_str).collect();
-        for (name, version) in held {
-            if everything || wanted.contains(name.as_str()) {
-                // A version that is not ours differs from all of ours: 0 stands for none.
-                let version = parse_version(version).unwrap_or(0);
-                self.given.insert(name.as_str().into(), version);
-                self.names_bytes += name.len() + ENTRY_BYTES;
-                self.stale = true;
-            }
-        }
+        let held = held.iter().filter(|(name, _)| everything || wanted.contains(name.as_str()));
+        let held: Vec<(Arc<str>, u64)> = held
+            // A version that is not ours differs from all of ours: 0 stands for none.
+            .map(|(name, version)| (name.as_str().into(), parse_version(version).unwrap_or(0)))
+            .collect();
+        self.names_bytes += held.iter().map(|(name, _)| name.len() + ENTRY_BYTES).sum::<usize>();
+        self.stale |= !held.is_empty();
+        self.given.extend(held);
     }
 
-    fn subscribe(&mut self, name: &str, owed: bool) {
-        if name == WILDCARD {
-            self.stale |= !self.wildcard;
-            self.wildcard = true;
-            return;
+    /// Names, and whether each is to be answered even if the proxy already has it.
+    fn subscribe<'a>(&mut self, names: impl Iterator<Item = (&'a str, bool)>) {
+        let mut news: BTreeSet<Arc<str>> = BTreeSet::new();
+        for (name, owed) in names {
+            if name == WILDCARD {
+                self.stale |= !self.wildcard;
+                self.wildcard = true;
+                continue;
+            }
+            // One name for all proxies that want it, where it is known.
+            let known = self.names.entry(name).or_else(|| self.given.entry(name)).map(|entry| Arc::clone(&entry.0));
+            let name = known.unwrap_or_else(|| name.into());
+            if owed {
+                self.owed.insert(Arc::clone(&name));
+            }
+            if !self.names.contains(&name) {
+                news.insert(name);
+            }
         }
-        let name: Arc<str> = name.into();
-        if owed {
-            self.owed.insert(Arc::clone(&name));
-        }
-        let bytes = name.len() + ENTRY_BYTES;
-        if self.names.insert(name) {
-            self.names_bytes += bytes;
-        }
+        self.names_bytes += news.iter().map(|name| name.len() + ENTRY_BYTES).sum::<usize>();
+        self.names.extend(news.into_iter().map(|name| (name, 0)));
     }
 
     fn unsubscribe(&mut self, name: &str) {
         if name == WILDCARD {
             self.wildcard = false;
-            let dropped: Vec<_> = self.given.keys().filter(|name| !self.names.contains(*name)).cloned().collect();
+            let given = self.given.iter().map(|entry| &entry.0);
+            let dropped: Vec<_> = given.filter(|name| !self.names.contains(name)).cloned().collect();
             dropped.iter().for_each(|name| self.forget(name));
             // A plan made for everything may hold more than the names.
             self.plan = Plan::default();
@@ -253,16 +258,12 @@ impl Subscription {
         if self.wildcard && !wildcard {
             self.unsubscribe(WILDCARD);
         }
-        let dropped: Vec<_> = self.names.iter().filter(|name| !wanted.contains(&***name)).cloned().collect();
+        let names = self.names.iter().map(|entry| &entry.0);
+        let dropped: Vec<_> = names.filter(|name| !wanted.contains(&***name)).cloned().collect();
         dropped.iter().for_each(|name| self.unsubscribe(name));
-        if wildcard {
-            self.subscribe(WILDCARD, true);
-        }
-        for name in wanted {
-            if !self.names.contains(name) {
-                self.subscribe(name, true);
-            }
-        }
+        let news: Vec<&str> = wanted.into_iter().filter(|name| !self.names.contains(name)).collect();
+        let everything = wildcard.then_some(WILDCARD);
+        self.subscribe(everything.into_iter().chain(news).map(|name| (name, true)));
     }
 
     fn answer(&mut self, nonce: &str, error: Option<String>) -> Option<Answer> {
@@ -316,7 +317,7 @@ impl Subscription {
     /// Sends a name again although it has not changed, if it was given before: its owner was sent anew, and an Envoy then
     /// waits for it once more (xDS protocol, "resource warming").
     pub(super) fn repeat(&mut self, name: &str) {
-        if let Some((name, _)) = self.given.get_key_value(name) {
+        if let Some((name, _)) = self.given.entry(name) {
             self.owed.insert(Arc::clone(name));
         }
     }
@@ -438,16 +439,9 @@ impl Subscription {
     /// Notes that a batch goes out.
     pub(super) fn record(&mut self, batch: &Batch, nonce: &str, revision: u64, now: Instant) {
         let repeated = self.is_whole();
-        for resource in &batch.news {
-            if self.given.insert(Arc::clone(&resource.name), resource.version).is_none()
-                && self.names.contains(&resource.name)
-            {
-                // One name for all proxies that want it, in place of the one that this proxy has sent.
-                self.names.replace(Arc::clone(&resource.name));
-            }
-            if repeated {
-                self.repeated.insert(Arc::clone(&resource.name), resource.clone());
-            }
+        self.given.extend(batch.news.iter().map(|resource| (Arc::clone(&resource.name), resource.version)));
+        if repeated {
+            self.repeated.extend(batch.news.iter().map(|resource| (Arc::clone(&resource.name), resource.clone())));
         }
         batch.removed.iter().for_each(|name| self.drop_given(name));
         self.greeted = true;
@@ -477,7 +471,7 @@ impl Subscription {
             let suspects: Vec<_> = std::mem::take(&mut self.suspects).into_iter().collect();
             let found = view.resources(&self.type_url, Selection::Named(&suspects));
             let there: HashSet<&str> = found.iter().map(|resource| &*resource.name).collect();
-            let gone = suspects.iter().filter(|name| !there.contains(&***name) && self.given.contains_key(*name));
+            let gone = suspects.iter().filter(|name| !there.contains(&***name) && self.given.contains(name));
             self.plan.removals.extend(gone.cloned());
             let differing: Vec<_> = found.into_iter().filter(|resource| self.lacks(resource)).collect();
             self.plan.upserts.extend(differing);
@@ -490,7 +484,8 @@ impl Subscription {
         let owed = std::mem::take(&mut self.owed);
         let wanted = self.select(view);
         let there: HashSet<&str> = wanted.iter().map(|resource| &*resource.name).collect();
-        let mut removals: Vec<_> = self.given.keys().filter(|name| !there.contains(&***name)).cloned().collect();
+        let given = self.given.iter().map(|entry| &entry.0);
+        let mut removals: Vec<_> = given.filter(|name| !there.contains(&***name)).cloned().collect();
         removals.retain(|name| !owed.contains(name));
         removals.sort();
         let absent = owed.iter().filter(|name| !there.contains(&***name)).cloned().collect();
@@ -502,14 +497,16 @@ impl Subscription {
     /// Whether the proxy has another version, or none.
     fn lacks(&self, resource: &Resource) -> bool {
         let given = self.given.get(&resource.name);
-        given.is_none_or(|version| *version != resource.version && !resource.is_stand_in())
+        given.is_none_or(|version| version != resource.version && !resource.is_stand_in())
     }
 
     fn select(&self, view: &dyn View) -> Vec<Resource> {
         let mut wanted = if self.wildcard { view.resources(&self.type_url, Selection::All) } else { Vec::new() };
         if !self.names.is_empty() {
             let there: HashSet<&str> = wanted.iter().map(|resource| &*resource.name).collect();
-            let rest: Vec<_> = self.names.iter().filter(|name| !there.contains(&***name)).cloned().collect();
+            let names = self.names.iter().map(|entry| &entry.0);
+            let mut rest: Vec<_> = names.filter(|name| !there.contains(&***name)).cloned().collect();
+            rest.sort();
             wanted.extend(view.resources(&self.type_url, Selection::Named(&rest)));
         }
         wanted

@@ -183,7 +183,7 @@ struct Pair {
 impl Pair {
     fn new(world: World, check_order: bool) -> Self {
         let mut pair = Self {
-            session: Session::new(Variant::Delta, Arc::new(world.clone()), PATIENCE),
+            session: Session::new(Variant::Delta, Arc::new(world.clone()), PATIENCE, &Arc::default()),
             world,
             now: Instant::now(),
             client: State::new(Node { id: "n".to_owned(), ..Node::default() }),
@@ -200,7 +200,7 @@ impl Pair {
 
     /// What was on its way is lost.
     fn reconnect(&mut self) {
-        self.session = Session::new(Variant::Delta, Arc::new(self.world.clone()), PATIENCE);
+        self.session = Session::new(Variant::Delta, Arc::new(self.world.clone()), PATIENCE, &Arc::default());
         self.to_server.clear();
         self.to_client.clear();
         self.answers.clear();
@@ -375,7 +375,7 @@ proptest! {
     fn odd_requests_are_survived(whole: bool, requests in prop::collection::vec(odd_request(), 0..60)) {
         let variant = if whole { Variant::StateOfTheWorld } else { Variant::Delta };
         let mut now = Instant::now();
-        let mut session = Session::new(variant, Arc::new(world(1, 7, false)), PATIENCE);
+        let mut session = Session::new(variant, Arc::new(world(1, 7, false)), PATIENCE, &Arc::default());
         let mut unanswered = BTreeMap::new();
         for (revision, request) in (2..).zip(requests) {
             // The nonce that may be on its way is one of few, so some of these are answers.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::references;
 use crate::server::Variant;
+use crate::server::ledger::Shelf;
 use crate::server::message::{Request, Response};
 use crate::server::progress::Progress;
 use crate::server::subscription::{Batch, Stage, Subscription};
@@ -54,6 +55,7 @@ pub struct Session {
     settled: u64,
     nonces: u64,
     answer_within: Duration,
+    shelf: Arc<Shelf>,
 }
 
 /// What a look at a session has found.
@@ -73,8 +75,9 @@ struct Awaited {
 }
 
 impl Session {
-    /// A proxy that leaves a response unanswered for `answer_within` is stuck.
-    pub fn new(variant: Variant, view: Arc<dyn View>, answer_within: Duration) -> Self {
+    /// A proxy that leaves a response unanswered for `answer_within` is stuck. What it is given is kept on `shelf`, once for
+    /// all sessions that have the same.
+    pub fn new(variant: Variant, view: Arc<dyn View>, answer_within: Duration, shelf: &Arc<Shelf>) -> Self {
         Self {
             variant,
             types: Vec::new(),
@@ -84,6 +87,7 @@ impl Session {
             settled: 0,
             nonces: 0,
             answer_within,
+            shelf: Arc::clone(shelf),
         }
     }
 
@@ -120,7 +124,7 @@ impl Session {
         if self.types.len() == TYPES {
             return Err(Error::TooManyTypes);
         }
-        let new = Subscription::new(type_url, self.variant);
+        let new = Subscription::new(type_url, self.variant, &self.shelf);
         let at = self.types.partition_point(|known| known.stage <= new.stage);
         self.types.insert(at, new);
         Ok(at)

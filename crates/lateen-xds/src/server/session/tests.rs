@@ -82,7 +82,7 @@ struct Stream {
 impl Stream {
     fn open(variant: Variant, world: Arc<World>) -> Self {
         let now = Instant::now();
-        Self { session: Session::new(variant, world, PATIENCE), now, nonces: HashMap::new() }
+        Self { session: Session::new(variant, world, PATIENCE, &Arc::default()), now, nonces: HashMap::new() }
     }
 
     fn poll(&mut self) -> Option<Response> {
@@ -459,7 +459,7 @@ fn big_answers_come_in_pieces() {
         }
     }
     let mut stream = Stream::open(Variant::Delta, world(0, &[]));
-    stream.session = Session::new(Variant::Delta, Arc::new(Big), PATIENCE);
+    stream.session = Session::new(Variant::Delta, Arc::new(Big), PATIENCE, &Arc::default());
     stream.delta(SECRET, &["a", "b", "c"], &[]);
     assert_eq!(stream.sent(), ["Secret: +a +b"]);
     assert_eq!(stream.ack(SECRET), ["Secret: +c"]);
@@ -527,7 +527,7 @@ fn what_cannot_differ_is_not_looked_at() {
         }
     }
     let mut stream = Stream::open(Variant::Delta, world(0, &[]));
-    stream.session = Session::new(Variant::Delta, Arc::new(Same(1)), PATIENCE);
+    stream.session = Session::new(Variant::Delta, Arc::new(Same(1)), PATIENCE, &Arc::default());
     stream.delta(LISTENER, &["*"], &[]);
     stream.sent();
     stream.ack(LISTENER);
@@ -568,7 +568,7 @@ fn only_what_may_have_changed_is_looked_at() {
     };
     let first = view(1, &[(ENDPOINT, "a", 1), (ENDPOINT, "b", 1), (ENDPOINT, "c", 1)], Changes::Anything);
     let mut stream = Stream::open(Variant::Delta, world(0, &[]));
-    stream.session = Session::new(Variant::Delta, first, PATIENCE);
+    stream.session = Session::new(Variant::Delta, first, PATIENCE, &Arc::default());
     stream.delta(ENDPOINT, &["a", "b", "c"], &[]);
     assert_eq!(stream.sent(), ["ClusterLoadAssignment: +a +b +c"]);
     stream.ack(ENDPOINT);
