@@ -43,7 +43,7 @@ pub struct ObjectMeta {
     pub finalizers: Vec<String>,
     /// Field ownership of the API server; kept, never read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub managed_fields: Option<Value>,
+    pub managed_fields: Option<Box<Value>>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub self_link: String,
 }

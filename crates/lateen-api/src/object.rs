@@ -35,7 +35,7 @@ pub struct Resource<T> {
     pub metadata: ObjectMeta,
     pub spec: T,
     /// As a controller left it; not read here. A Pod's is part of its own type.
-    pub status: Option<Value>,
+    pub status: Option<Box<Value>>,
     pub origin: Origin,
     /// Order of first sight, kept by whoever stores the object: smaller is older.
     pub age: u64,
@@ -77,6 +77,17 @@ impl<K: KindSpec> Resource<K> {
         ObjectKey { kind: K::KIND, namespace: self.metadata.namespace.clone(), name: self.metadata.name.clone() }
     }
 
+    /// True if all but the order of first sight is the same, lines and columns among it.
+    pub fn is_same_but_for_age(&self, other: &Self) -> bool {
+        let Self { api_version, metadata, spec, status, origin, age: _, positions } = self;
+        *api_version == other.api_version
+            && *metadata == other.metadata
+            && *spec == other.spec
+            && *status == other.status
+            && *origin == other.origin
+            && *positions == other.positions
+    }
+
     /// The object as Kubernetes writes it; empty fields are left out.
     pub fn to_json(&self) -> Value {
         let mut out = Map::new();
@@ -90,7 +101,7 @@ impl<K: KindSpec> Resource<K> {
             }
         }
         if let Some(status) = &self.status {
-            out.insert("status".into(), status.clone());
+            out.insert("status".into(), (**status).clone());
         }
         Value::Object(out)
     }
@@ -178,6 +189,16 @@ macro_rules! kinds {
                 }
             }
         )+
+
+        impl Object {
+            /// True if both are one object in memory, or the same in everything but the order of first sight.
+            pub fn is_same_but_for_age(&self, other: &Self) -> bool {
+                match (self, other) {
+                    $((Self::$kind(a), Self::$kind(b)) => Arc::ptr_eq(a, b) || a.is_same_but_for_age(b),)+
+                    _ => false,
+                }
+            }
+        }
 
         /// Does the same with an object of whatever kind.
         macro_rules! each {
@@ -375,7 +396,20 @@ impl Object {
     /// The same object with its order of first sight.
     #[must_use]
     pub fn with_age(mut self, age: u64) -> Self {
-        each!(&mut self, resource => Arc::make_mut(resource).age = age);
+        self.set_age(age);
+        self
+    }
+
+    /// Gives the object its order of first sight; an object that others share becomes one of its own.
+    pub fn set_age(&mut self, age: u64) {
+        each!(self, resource => Arc::make_mut(resource).age = age);
+    }
+
+    /// The same object, of which is known where it stands and not where each of its fields does: for what programs write and
+    /// nobody reads line by line.
+    #[must_use]
+    pub fn without_positions(mut self) -> Self {
+        each!(&mut self, resource => Arc::make_mut(resource).positions = None);
         self
     }
 
@@ -408,12 +442,6 @@ impl Object {
             }
             other => other.to_json(),
         }
-    }
-
-    /// True if both are one object in memory, which says without a look that both say the same.
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        let place = |object: &Self| -> *const () { each!(object, resource => Arc::as_ptr(resource).cast()) };
-        std::ptr::eq(place(self), place(other))
     }
 
     /// True if both say the same, wherever they were written and whenever first seen.

@@ -239,7 +239,7 @@ fn top_level<K: KindSpec>(draft: &mut Draft<'_>) -> K {
     draft.mistakes.read(&Node { value: Value::Mapping(own), line: draft.node.line, column: draft.node.column }, "")
 }
 
-fn under_spec<K: KindSpec>(draft: &mut Draft<'_>) -> (K, Option<Json>) {
+fn under_spec<K: KindSpec>(draft: &mut Draft<'_>) -> (K, Option<Box<Json>>) {
     const FIELDS: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
     let Value::Mapping(entries) = &draft.node.value else { return (K::default(), None) };
     let unknown = entries.iter().filter_map(|(key, _)| key.as_str()).filter(|key| !FIELDS.contains(key));
@@ -247,8 +247,8 @@ fn under_spec<K: KindSpec>(draft: &mut Draft<'_>) -> (K, Option<Json>) {
         draft.mistakes.unknown_field(key.to_owned(), key, "", &FIELDS[3..]);
     }
     let spec = draft.node.get("spec").map(|node| draft.mistakes.read(node, "spec")).unwrap_or_default();
-    let status = draft.node.get("status").filter(|status| status.value != Value::Null).map(Node::to_json);
-    (spec, status)
+    let status = draft.node.get("status").filter(|status| status.value != Value::Null);
+    (spec, status.map(|status| Box::new(status.to_json())))
 }
 
 fn place(node: &Node) -> (u32, u32) {

@@ -30,22 +30,22 @@ pub struct Container {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<VolumeMount>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub readiness_probe: Option<Probe>,
+    pub readiness_probe: Option<Box<Probe>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub liveness_probe: Option<Probe>,
+    pub liveness_probe: Option<Box<Probe>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub startup_probe: Option<Probe>,
+    pub startup_probe: Option<Box<Probe>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub lifecycle: Option<Lifecycle>,
+    pub lifecycle: Option<Box<Lifecycle>>,
     /// On an init container, `Always` makes it a native sidecar.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_pull_policy: Option<Value>,
+    pub image_pull_policy: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<Box<ResourceRequirements>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stdin: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,13 +53,13 @@ pub struct Container {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tty: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub termination_message_path: Option<Value>,
+    pub termination_message_path: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub termination_message_policy: Option<Value>,
+    pub termination_message_policy: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resize_policy: Option<Value>,
+    pub resize_policy: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_devices: Option<Value>,
+    pub volume_devices: Option<Box<Value>>,
 }
 
 /// An environment variable, by value or by source.
@@ -70,7 +70,7 @@ pub struct EnvVar {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub value_from: Option<EnvSource>,
+    pub value_from: Option<Box<EnvSource>>,
 }
 
 /// `EnvVarSource`: where a variable's value comes from.

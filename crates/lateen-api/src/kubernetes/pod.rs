@@ -1,5 +1,7 @@
 //! `Pod`: containers that share a network. The part that a mesh reads and a mesh on one machine runs; fields that only a
 //! cluster's scheduler cares about are accepted.
+//!
+//! A control plane keeps every pod of a mesh, and most pods leave most fields out: what is seldom there is boxed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -43,66 +45,66 @@ pub struct PodSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
     // The scheduler's and kubelet's own business; accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub active_deadline_seconds: Option<Value>,
+    pub active_deadline_seconds: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Value>,
+    pub affinity: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub automount_service_account_token: Option<Value>,
+    pub automount_service_account_token: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dns_config: Option<Value>,
+    pub dns_config: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dns_policy: Option<Value>,
+    pub dns_policy: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub enable_service_links: Option<Value>,
+    pub enable_service_links: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host_aliases: Option<Value>,
+    pub host_aliases: Option<Box<Value>>,
     #[serde(rename = "hostIPC", skip_serializing_if = "Option::is_none")]
-    pub host_ipc: Option<Value>,
+    pub host_ipc: Option<Box<Value>>,
     #[serde(rename = "hostPID", skip_serializing_if = "Option::is_none")]
-    pub host_pid: Option<Value>,
+    pub host_pid: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub host_users: Option<Value>,
+    pub host_users: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_pull_secrets: Option<Value>,
+    pub image_pull_secrets: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_name: Option<Value>,
+    pub node_name: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_selector: Option<Value>,
+    pub node_selector: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub os: Option<Value>,
+    pub os: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub overhead: Option<Value>,
+    pub overhead: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub preemption_policy: Option<Value>,
+    pub preemption_policy: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority: Option<Value>,
+    pub priority: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub priority_class_name: Option<Value>,
+    pub priority_class_name: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub readiness_gates: Option<Value>,
+    pub readiness_gates: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resource_claims: Option<Value>,
+    pub resource_claims: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Value>,
+    pub resources: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime_class_name: Option<Value>,
+    pub runtime_class_name: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheduler_name: Option<Value>,
+    pub scheduler_name: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheduling_gates: Option<Value>,
+    pub scheduling_gates: Option<Box<Value>>,
     #[serde(rename = "setHostnameAsFQDN", skip_serializing_if = "Option::is_none")]
-    pub set_hostname_as_fqdn: Option<Value>,
+    pub set_hostname_as_fqdn: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub share_process_namespace: Option<Value>,
+    pub share_process_namespace: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tolerations: Option<Value>,
+    pub tolerations: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub topology_spread_constraints: Option<Value>,
+    pub topology_spread_constraints: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ephemeral_containers: Option<Value>,
+    pub ephemeral_containers: Option<Box<Value>>,
 }
 
 impl PodSpec {

@@ -14,9 +14,9 @@ pub struct PodStatus {
     #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty")]
     pub pod_ips: Vec<PodIp>,
     #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<Value>,
+    pub host_ip: Option<Box<Value>>,
     #[serde(rename = "hostIPs", skip_serializing_if = "Option::is_none")]
-    pub host_ips: Option<Value>,
+    pub host_ips: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<PodCondition>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -26,7 +26,7 @@ pub struct PodStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub qos_class: Option<Value>,
+    pub qos_class: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +83,7 @@ pub struct ContainerStatus {
     #[serde(rename = "containerID", skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<Value>,
+    pub state: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_state: Option<Value>,
+    pub last_state: Option<Box<Value>>,
 }

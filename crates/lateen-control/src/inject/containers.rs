@@ -28,7 +28,7 @@ pub(super) fn init(arguments: Vec<String>, settings: &Settings) -> Container {
         name: INIT_CONTAINER.to_owned(),
         image: settings.init_image.clone(),
         args: arguments,
-        security_context: Some(SecurityContext {
+        security_context: Some(Box::new(SecurityContext {
             run_as_user: Some(0),
             run_as_group: Some(0),
             run_as_non_root: Some(false),
@@ -39,8 +39,8 @@ pub(super) fn init(arguments: Vec<String>, settings: &Settings) -> Container {
                 drop: vec!["ALL".to_owned()],
             }),
             ..SecurityContext::default()
-        }),
-        resources: Some(default_resources()),
+        })),
+        resources: Some(Box::new(default_resources())),
         ..Container::default()
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn proxy(
             mount(TOKEN_VOLUME, "/var/run/secrets/tokens"),
             mount(ROOT_VOLUME, "/var/run/secrets/istio"),
         ],
-        security_context: Some(SecurityContext {
+        security_context: Some(Box::new(SecurityContext {
             run_as_user: Some(PROXY_USER),
             run_as_group: Some(PROXY_USER),
             run_as_non_root: Some(true),
@@ -84,8 +84,8 @@ pub(super) fn proxy(
             read_only_root_filesystem: Some(true),
             capabilities: Some(Capabilities { add: Vec::new(), drop: vec!["ALL".to_owned()] }),
             ..SecurityContext::default()
-        }),
-        resources: Some(resources(pod)?),
+        })),
+        resources: Some(Box::new(resources(pod)?)),
         ..Container::default()
     };
     Ok(match own_proxy(pod) {
@@ -116,10 +116,10 @@ fn environment(pod: &Resource<Pod>, settings: &Settings) -> Vec<EnvVar> {
     let field = |name: &str, path: &str| EnvVar {
         name: name.to_owned(),
         value: None,
-        value_from: Some(EnvSource {
+        value_from: Some(Box::new(EnvSource {
             field_ref: Some(FieldRef { api_version: String::new(), field_path: path.to_owned() }),
             ..EnvSource::default()
-        }),
+        })),
     };
     let value = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let apps = pod.spec.spec.containers.iter().filter(|container| container.name != PROXY_CONTAINER);

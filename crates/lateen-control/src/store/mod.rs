@@ -1,9 +1,9 @@
-//! The store: all objects at one revision, replaced as a whole by one writer and announced to whoever watches.
+//! The store: all objects at one revision, changed by one writer and announced to whoever watches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Origin};
+use lateen_api::{Diagnostic, Kind, Object, ObjectKey};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -31,8 +31,6 @@ pub struct Stored {
     pub key: ObjectKey,
     pub object: Object,
     pub revision: u64,
-    /// As the source gave it, by which it is known again.
-    given: Object,
 }
 
 /// How an object of one `Contents` came about from another.
@@ -135,89 +133,80 @@ pub fn new() -> (Writer, Store) {
 }
 
 impl Writer {
-    /// These are all objects now, each key once. Objects that say the same as before keep their revision and age; new ones
-    /// are younger than all others, in the order given. Gives the revision in force afterwards.
-    pub fn replace(&mut self, objects: Vec<Object>, diagnostics: Vec<Diagnostic>) -> u64 {
-        let before = Arc::clone(&self.contents.borrow());
-        let revision = before.revision + 1;
-        let mut groups: BTreeMap<(Kind, String), Draft<'_>> = BTreeMap::new();
-        let mut id = (Kind::Namespace, String::new());
-        for object in objects {
-            id.0 = object.kind();
-            object.namespace().clone_into(&mut id.1);
-            if !groups.contains_key(&id) {
-                groups.insert(id.clone(), Draft { before: before.groups.get(&id), stored: Vec::new(), changed: false });
-            }
-            let Some(draft) = groups.get_mut(&id) else { continue };
-            draft.add(object, revision, &mut self.next_age);
+    /// What is in force.
+    pub fn contents(&self) -> Arc<Contents> {
+        Arc::clone(&self.contents.borrow())
+    }
+
+    /// An object's place in the order of first sight: the one that it has in the store, or the next. A source gives it to
+    /// objects before it hands them over, while nobody shares them: then both keep one object and not two.
+    pub fn age_of(&mut self, key: &ObjectKey) -> u64 {
+        let known = self.contents.borrow().get(key.kind, &key.namespace, &key.name).map(Object::age);
+        known.unwrap_or_else(|| {
+            self.next_age += 1;
+            self.next_age - 1
+        })
+    }
+
+    /// Objects as they are now, or gone, and all that the source finds wrong now. One that says the same as before keeps its
+    /// revision, and its age in any case; one without an age is younger than all before it. Gives the revision in force
+    /// afterwards.
+    pub fn update(&mut self, changes: Vec<(ObjectKey, Option<Object>)>, diagnostics: Vec<Diagnostic>) -> u64 {
+        let before = self.contents();
+        let mut next = Contents { revision: before.revision + 1, groups: before.groups.clone(), diagnostics };
+        let mut changed = before.revision == 0;
+        for (key, object) in changes {
+            changed |= match object {
+                Some(object) => next.put(key, object, &mut self.next_age),
+                None => next.remove(&key),
+            };
         }
-        let mut changed = before.revision == 0 || groups.len() != before.groups.len();
-        let mut after = BTreeMap::new();
-        for (id, draft) in groups {
-            let (group, differs) = draft.finish();
-            changed |= differs;
-            after.insert(id, group);
-        }
-        if !changed && diagnostics == before.diagnostics {
+        if !changed && next.diagnostics == before.diagnostics {
             return before.revision;
         }
-        let revision = if changed { revision } else { before.revision };
-        self.contents.send_replace(Arc::new(Contents { revision, groups: after, diagnostics }));
+        if !changed {
+            next.revision = before.revision;
+        }
+        let revision = next.revision;
+        self.contents.send_replace(Arc::new(next));
         revision
     }
 }
 
-/// A group in the making.
-struct Draft<'a> {
-    before: Option<&'a Arc<Group>>,
-    stored: Vec<Stored>,
-    changed: bool,
-}
-
-impl Draft<'_> {
-    fn add(&mut self, object: Object, revision: u64, next_age: &mut u64) {
-        let old = self.before.and_then(|before| before.get(object.name()));
-        let stored = match old {
-            Some(old) if old.given.is_same_as(&object) => old.clone(),
-            Some(old) if old.object.same_content(&object) && same_place(old.object.origin(), object.origin()) => {
-                Stored { given: object, ..old.clone() }
-            }
-            _ => {
-                self.changed = true;
-                let age = old.map_or(*next_age, |old| old.object.age());
-                *next_age += u64::from(old.is_none());
-                Stored { key: object.key(), given: object.clone(), object: object.with_age(age), revision }
+impl Contents {
+    /// Whether this is a change.
+    fn put(&mut self, key: ObjectKey, object: Object, next_age: &mut u64) -> bool {
+        let group = self.groups.entry((key.kind, key.namespace.clone())).or_default();
+        let old = group.get(&key.name);
+        // A move within a file changes what lines are told to people, so it counts.
+        if old.is_some_and(|old| old.object.is_same_but_for_age(&object)) {
+            return false;
+        }
+        let age = match old {
+            Some(old) => old.object.age(),
+            None if object.age() > 0 => object.age(),
+            None => {
+                *next_age += 1;
+                *next_age - 1
             }
         };
-        self.stored.push(stored);
+        let object = if object.age() == age { object } else { object.with_age(age) };
+        let stored = Stored { key, object, revision: self.revision };
+        Arc::make_mut(group).insert(stored.key.name.clone(), stored);
+        true
     }
 
-    /// The group, and whether it differs from the one before.
-    fn finish(self) -> (Arc<Group>, bool) {
-        match self.before {
-            Some(before) if !self.changed && before.len() == self.stored.len() => {
-                // What the source read anew and found the same is known by its new self.
-                let known = self
-                    .stored
-                    .iter()
-                    .all(|it| before.get(&it.key.name).is_some_and(|old| old.given.is_same_as(&it.given)));
-                if known {
-                    return (Arc::clone(before), false);
-                }
-                (Arc::new(self.into_group()), false)
-            }
-            _ => (Arc::new(self.into_group()), true),
+    /// Whether there was such an object.
+    fn remove(&mut self, key: &ObjectKey) -> bool {
+        let id = (key.kind, key.namespace.clone());
+        let Some(group) = self.groups.get_mut(&id).filter(|group| group.contains_key(&key.name)) else { return false };
+        if group.len() == 1 {
+            self.groups.remove(&id);
+        } else {
+            Arc::make_mut(group).remove(&key.name);
         }
+        true
     }
-
-    fn into_group(self) -> Group {
-        self.stored.into_iter().map(|stored| (stored.key.name.clone(), stored)).collect()
-    }
-}
-
-/// A move within a file changes what lines are told to people, so it counts.
-fn same_place(before: &Origin, after: &Origin) -> bool {
-    before == after
 }
 
 #[cfg(test)]
@@ -232,6 +221,15 @@ mod tests {
         parsed.objects
     }
 
+    /// Makes these all objects that there are.
+    fn replace(writer: &mut Writer, objects: Vec<Object>) -> u64 {
+        let before = writer.contents();
+        let gone = before.stored().filter(|old| objects.iter().all(|object| object.key() != old.key));
+        let gone: Vec<_> = gone.map(|old| (old.key.clone(), None)).collect();
+        let there = objects.into_iter().map(|object| (object.key(), Some(object)));
+        writer.update(gone.into_iter().chain(there).collect(), Vec::new())
+    }
+
     fn account(name: &str, label: &str) -> String {
         format!("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, labels: {{x: {label}}}}}\n")
     }
@@ -241,24 +239,24 @@ mod tests {
         let (mut writer, store) = new();
         assert_eq!(store.contents().revision, 0);
         let text = account("a", "one");
-        assert_eq!(writer.replace(objects(&text), Vec::new()), 1);
-        assert_eq!(writer.replace(objects(&text), Vec::new()), 1);
-        assert_eq!(writer.replace(objects(&account("a", "two")), Vec::new()), 2);
-        assert_eq!(writer.replace(Vec::new(), Vec::new()), 3);
+        assert_eq!(replace(&mut writer, objects(&text)), 1);
+        assert_eq!(replace(&mut writer, objects(&text)), 1);
+        assert_eq!(replace(&mut writer, objects(&account("a", "two"))), 2);
+        assert_eq!(replace(&mut writer, Vec::new()), 3);
     }
 
     #[test]
     fn an_empty_source_that_has_been_read_is_a_revision_too() {
         let (mut writer, store) = new();
-        assert_eq!(writer.replace(Vec::new(), Vec::new()), 1);
+        assert_eq!(replace(&mut writer, Vec::new()), 1);
         assert!(store.contents().is_empty());
     }
 
     #[test]
     fn ages_keep_the_order_of_first_sight() {
         let (mut writer, store) = new();
-        writer.replace(objects(&(account("b", "x") + &account("a", "x"))), Vec::new());
-        writer.replace(objects(&(account("c", "x") + &account("a", "y") + &account("b", "x"))), Vec::new());
+        replace(&mut writer, objects(&(account("b", "x") + &account("a", "x"))));
+        replace(&mut writer, objects(&(account("c", "x") + &account("a", "y") + &account("b", "x"))));
         let age = |name| store.contents().get(Kind::ServiceAccount, "default", name).unwrap().age();
         assert!(age("b") < age("a") && age("a") < age("c"));
     }
@@ -266,9 +264,9 @@ mod tests {
     #[test]
     fn changes_between_any_two_contents_are_known() {
         let (mut writer, store) = new();
-        writer.replace(objects(&(account("a", "x") + &account("b", "x"))), Vec::new());
+        replace(&mut writer, objects(&(account("a", "x") + &account("b", "x"))));
         let before = store.contents();
-        writer.replace(objects(&(account("a", "x") + &account("c", "x"))), Vec::new());
+        replace(&mut writer, objects(&(account("a", "x") + &account("c", "x"))));
         let after = store.contents();
         let changes: Vec<_> = after
             .changes_since(&before)
@@ -281,7 +279,7 @@ mod tests {
     #[test]
     fn objects_say_where_they_were_written() {
         let (mut writer, store) = new();
-        writer.replace(objects(&account("a", "x")), Vec::new());
+        replace(&mut writer, objects(&account("a", "x")));
         let contents = store.contents();
         let json = contents.stored().next().unwrap().to_json();
         assert_eq!(json["metadata"]["annotations"][ORIGIN_ANNOTATION], "a.yaml:2");

@@ -114,8 +114,8 @@ pub(super) fn plan(
         is_sidecar: is_init && container.restart_policy.as_deref() == Some("Always"),
         is_proxy,
         log: node.state.log_file(&fields.metadata.namespace, &fields.metadata.name, &container.name),
-        startup: check(container.startup_probe.as_ref(), container, "startupProbe").with_context(about)?,
-        liveness: check(container.liveness_probe.as_ref(), container, "livenessProbe").with_context(about)?,
+        startup: check(container.startup_probe.as_deref(), container, "startupProbe").with_context(about)?,
+        liveness: check(container.liveness_probe.as_deref(), container, "livenessProbe").with_context(about)?,
         readiness: readiness(container, is_proxy).with_context(about)?,
         post_start: hook(container, |lifecycle| lifecycle.post_start.as_ref()).with_context(about)?,
         pre_stop: hook(container, |lifecycle| lifecycle.pre_stop.as_ref()).with_context(about)?,
@@ -172,7 +172,7 @@ fn check(probe: Option<&Probe>, container: &Container, what: &str) -> anyhow::Re
 }
 
 fn readiness(container: &Container, is_proxy: bool) -> anyhow::Result<Readiness> {
-    if let Some(check) = check(container.readiness_probe.as_ref(), container, "readinessProbe")? {
+    if let Some(check) = check(container.readiness_probe.as_deref(), container, "readinessProbe")? {
         return Ok(Readiness::Probe(check));
     }
     if is_proxy {
@@ -187,7 +187,7 @@ fn hook(
     container: &Container,
     which: impl Fn(&lateen_api::kubernetes::probe::Lifecycle) -> Option<&LifecycleHandler>,
 ) -> anyhow::Result<Option<Hook>> {
-    let Some(handler) = container.lifecycle.as_ref().and_then(which) else { return Ok(None) };
+    let Some(handler) = container.lifecycle.as_deref().and_then(which) else { return Ok(None) };
     if let Some(pause) = handler.sleep {
         return Ok(Some(Hook::Sleep(Duration::from_secs(pause.seconds))));
     }

@@ -118,7 +118,7 @@ impl Live {
             phase: if any_running { "Running" } else { "Pending" }.to_owned(),
             pod_ip: address.to_string(),
             pod_ips: vec![PodIp { ip: address.to_string() }],
-            host_ip: Some(Value::String(NODE_ADDRESS.to_string())),
+            host_ip: Some(Box::new(Value::String(NODE_ADDRESS.to_string()))),
             conditions: vec![
                 condition("Initialized", self.initialized, None),
                 condition("Ready", ready, waiting.clone()),
@@ -173,8 +173,8 @@ impl ContainerLive {
             restart_count: self.restarts,
             started: Some(self.started),
             image: self.image.clone(),
-            state: Some(state),
-            last_state: self.last_end.as_ref().map(ended),
+            state: Some(Box::new(state)),
+            last_state: self.last_end.as_ref().map(|end| Box::new(ended(end))),
             ..ContainerStatus::default()
         }
     }

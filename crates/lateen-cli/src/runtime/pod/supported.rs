@@ -13,14 +13,14 @@ const NEEDLESS: [&str; 1] = ["NET_BIND_SERVICE"];
 
 /// Checks a pod's spec after injection.
 pub(super) fn check(spec: &PodSpec) -> anyhow::Result<()> {
-    let is_true = |value: &Option<Value>| *value == Some(Value::Bool(true));
+    let is_true = |value: Option<&Value>| value == Some(&Value::Bool(true));
     let refused = [
         ("hostNetwork", spec.host_network),
-        ("hostPID", is_true(&spec.host_pid)),
-        ("hostIPC", is_true(&spec.host_ipc)),
-        ("shareProcessNamespace", is_true(&spec.share_process_namespace)),
+        ("hostPID", is_true(spec.host_pid.as_deref())),
+        ("hostIPC", is_true(spec.host_ipc.as_deref())),
+        ("shareProcessNamespace", is_true(spec.share_process_namespace.as_deref())),
         ("dnsConfig", spec.dns_config.is_some()),
-        ("dnsPolicy: None", spec.dns_policy.as_ref().is_some_and(|policy| policy == "None")),
+        ("dnsPolicy: None", spec.dns_policy.as_deref().is_some_and(|policy| policy == "None")),
         ("hostAliases", spec.host_aliases.as_ref().is_some_and(|list| list.as_array().is_none_or(|it| !it.is_empty()))),
         ("activeDeadlineSeconds", spec.active_deadline_seconds.is_some()),
         ("ephemeralContainers", spec.ephemeral_containers.is_some()),
@@ -44,7 +44,7 @@ fn check_container(container: &Container) -> anyhow::Result<()> {
     if container.volume_devices.is_some() {
         bail!("`volumeDevices` is not supported on one machine");
     }
-    let SecurityContext { privileged, capabilities, .. } = container.security_context.clone().unwrap_or_default();
+    let SecurityContext { privileged, capabilities, .. } = *container.security_context.clone().unwrap_or_default();
     if privileged == Some(true) {
         bail!("`privileged` is not supported on one machine");
     }

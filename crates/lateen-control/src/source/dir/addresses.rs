@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use lateen_api::Object;
 use lateen_api::kubernetes::service::ServiceType;
+use lateen_api::{Object, ObjectKey};
 use sha2::{Digest as _, Sha256};
 
 /// 10.96.0.0/16.
@@ -35,30 +35,38 @@ impl Addresses {
         Self { file, given }
     }
 
-    /// Gives an address to every Service that should have one and has none.
-    pub(super) fn assign(&mut self, objects: &mut [Object]) {
+    /// Decides on the address of every Service that should have one and has none; gives the names of those for which that is
+    /// another than before. `services`: all there are.
+    pub(super) fn decide<'a>(&mut self, services: impl Iterator<Item = &'a Object> + Clone) -> Vec<ObjectKey> {
+        let mut taken: BTreeSet<Ipv4Addr> = services.clone().filter_map(own_address).collect();
+        let needy: BTreeMap<String, &Object> =
+            services.filter(|object| needs_address(object)).map(|object| (name(object), object)).collect();
         let before = self.given.clone();
-        let mut taken: BTreeSet<Ipv4Addr> = objects.iter().filter_map(own_address).collect();
-        let needy: BTreeSet<String> = objects.iter().filter(|object| needs_address(object)).map(name).collect();
-        self.given.retain(|name, address| needy.contains(name) && taken.insert(*address));
-        for name in needy {
-            if !self.given.contains_key(&name)
-                && let Some(address) = find(&name, &taken)
+        self.given.retain(|name, address| needy.contains_key(name) && taken.insert(*address));
+        for name in needy.keys() {
+            if !self.given.contains_key(name)
+                && let Some(address) = find(name, &taken)
             {
                 taken.insert(address);
-                self.given.insert(name, address);
-            }
-        }
-        for object in objects.iter_mut().filter(|object| needs_address(object)) {
-            let given = self.given.get(&name(object)).map(Ipv4Addr::to_string);
-            if let (Object::Service(service), Some(address)) = (object, given) {
-                let spec = &mut std::sync::Arc::make_mut(service).spec;
-                spec.cluster_ips = vec![address.clone()];
-                spec.cluster_ip = address;
+                self.given.insert(name.clone(), address);
             }
         }
         if self.given != before {
             self.save();
+        }
+        let other = needy.iter().filter(|(name, _)| self.given.get(*name) != before.get(*name));
+        other.map(|(_, object)| object.key()).collect()
+    }
+
+    /// Gives a Service the address that was decided on.
+    pub(super) fn fill(&self, object: &mut Object) {
+        if needs_address(object)
+            && let Some(address) = self.given.get(&name(object)).map(Ipv4Addr::to_string)
+            && let Object::Service(service) = object
+        {
+            let spec = &mut std::sync::Arc::make_mut(service).spec;
+            spec.cluster_ips = vec![address.clone()];
+            spec.cluster_ip = address;
         }
     }
 
@@ -117,6 +125,11 @@ mod tests {
         parse_documents("a.yaml", &text, "default").objects.remove(0)
     }
 
+    fn assign(addresses: &mut Addresses, services: &mut [Object]) {
+        addresses.decide(services.iter());
+        services.iter_mut().for_each(|service| addresses.fill(service));
+    }
+
     fn address(object: &Object) -> &str {
         let Object::Service(service) = object else { unreachable!("only services here") };
         &service.spec.cluster_ip
@@ -126,9 +139,9 @@ mod tests {
     fn names_have_addresses_of_their_own_in_any_order() {
         let folder = tempfile::tempdir().unwrap();
         let mut one = [service("a", ""), service("b", "")];
-        Addresses::load(folder.path().join("x")).assign(&mut one);
+        assign(&mut Addresses::load(folder.path().join("x")), &mut one);
         let mut other = [service("b", ""), service("a", "")];
-        Addresses::load(folder.path().join("y")).assign(&mut other);
+        assign(&mut Addresses::load(folder.path().join("y")), &mut other);
         assert_eq!((address(&one[0]), address(&one[1])), (address(&other[1]), address(&other[0])));
         assert!(address(&one[0]).starts_with("10.96.") && address(&one[0]) != address(&one[1]));
     }
@@ -138,15 +151,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("addresses.json");
         let mut lone = [service("a", "")];
-        Addresses::load(file.clone()).assign(&mut lone);
+        assign(&mut Addresses::load(file.clone()), &mut lone);
         let wanted = address(&lone[0]).to_owned();
         // Somebody else asks for that very address: it is theirs, and `a` gets another and keeps it.
         let mut both = [service("a", ""), service("b", &format!("clusterIP: {wanted}"))];
-        Addresses::load(file.clone()).assign(&mut both);
+        assign(&mut Addresses::load(file.clone()), &mut both);
         let moved = address(&both[0]).to_owned();
         assert_ne!(moved, wanted);
         let mut again = [service("a", "")];
-        Addresses::load(file).assign(&mut again);
+        assign(&mut Addresses::load(file), &mut again);
         assert_eq!(address(&again[0]), moved);
     }
 
@@ -155,7 +168,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut services =
             [service("a", "clusterIP: None"), service("b", "type: ExternalName, externalName: x.example")];
-        Addresses::load(folder.path().join("x")).assign(&mut services);
+        assign(&mut Addresses::load(folder.path().join("x")), &mut services);
         assert_eq!((address(&services[0]), address(&services[1])), ("None", ""));
     }
 }

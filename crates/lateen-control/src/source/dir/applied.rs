@@ -12,7 +12,7 @@ use lateen_api::{Diagnostic, Object, ObjectKey, Origin, parse_documents, validat
 use serde::{Deserialize, Serialize};
 
 use super::DEFAULT_NAMESPACE;
-use super::files::{read_text, unreadable};
+use super::files::{Sign, digest, read_text, unreadable};
 
 /// How the first line of a record starts.
 const HEADER: &str = "# lateen: ";
@@ -21,9 +21,19 @@ const HEADER: &str = "# lateen: ";
 pub(super) struct Applied {
     folder: PathBuf,
     records: BTreeMap<ObjectKey, Record>,
-    /// As last read, by file name.
-    texts: BTreeMap<PathBuf, String>,
-    diagnostics: Vec<Diagnostic>,
+    /// What was read last, by file.
+    files: BTreeMap<PathBuf, Known>,
+    /// Why the folder could not be read.
+    problem: Option<Diagnostic>,
+    /// Whether [`Applied::settle`] was last certain.
+    certain: bool,
+}
+
+/// A file in the folder.
+struct Known {
+    digest: [u8; 32],
+    /// The record in it, or what is wrong with it.
+    key: Result<ObjectKey, Vec<Diagnostic>>,
 }
 
 struct Record {
@@ -52,75 +62,108 @@ struct Header {
 
 impl Applied {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, records: BTreeMap::new(), texts: BTreeMap::new(), diagnostics: Vec::new() }
+        Self { folder, records: BTreeMap::new(), files: BTreeMap::new(), problem: None, certain: false }
     }
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Each object, or nothing for one that is deleted.
-    pub(super) fn records(&self) -> impl Iterator<Item = (&ObjectKey, Option<&Object>)> {
-        self.records.iter().map(|(key, record)| (key, record.object.as_ref()))
+    /// What was applied under this name: an object, or nothing where it is deleted. None when nothing was.
+    pub(super) fn record(&self, key: &ObjectKey) -> Option<Option<&Object>> {
+        self.records.get(key).map(|record| record.object.as_ref())
     }
 
-    pub(super) fn diagnostics(&self) -> &[Diagnostic] {
-        &self.diagnostics
+    /// The names of all records.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.records.keys()
     }
 
-    /// Reads the folder again, if anything in it has changed.
-    pub(super) fn read(&mut self) {
-        let texts = match self.texts() {
-            Ok(texts) => texts,
-            Err(error) => {
-                self.diagnostics = vec![unreadable(&self.folder, &error.to_string())];
-                return;
+    /// Gives this age to the object of this name if it has none.
+    pub(super) fn date(&mut self, key: &ObjectKey, age: u64) {
+        let object = self.records.get_mut(key).and_then(|record| record.object.as_mut());
+        if let Some(object) = object.filter(|object| object.age() == 0) {
+            object.set_age(age);
+        }
+    }
+
+    pub(super) fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.problem.iter().chain(self.files.values().filter_map(|file| file.key.as_ref().err()).flatten())
+    }
+
+    /// What an event about this path tells; none when the path is no part of this.
+    pub(super) fn sign(&self, path: &Path) -> Option<Sign> {
+        let own = path.parent() == Some(&self.folder);
+        own.then(|| if is_record(path) { Sign::File } else { Sign::Nothing })
+    }
+
+    /// Reads the folder again, as far as anything in it has changed; gives the names of records that differ.
+    pub(super) fn read(&mut self, touched: &mut Vec<ObjectKey>) {
+        let there = std::fs::read_dir(&self.folder).and_then(|entries| {
+            let paths = entries.map(|entry| Ok(entry?.path()));
+            paths.filter(|path| path.as_ref().map_or(true, |path| is_record(path))).collect::<io::Result<Vec<_>>>()
+        });
+        match there {
+            Ok(mut paths) => {
+                paths.sort();
+                let gone: Vec<_> =
+                    self.files.keys().filter(|known| paths.binary_search(known).is_err()).cloned().collect();
+                self.problem = None;
+                gone.iter().for_each(|path| self.forget_file(path, touched));
+                paths.iter().for_each(|path| self.read_file(path, touched));
             }
+            Err(error) => self.problem = Some(unreadable(&self.folder, &error.to_string())),
+        }
+    }
+
+    /// Reads one file again.
+    pub(super) fn read_file(&mut self, path: &Path, touched: &mut Vec<ObjectKey>) {
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.forget_file(path, touched),
+            // What is known of it stays.
+            Err(error) => return self.problem = Some(unreadable(path, &error.to_string())),
         };
-        if texts == self.texts {
+        let digest = digest(&text);
+        if self.files.get(path).is_some_and(|known| known.digest == digest) {
             return;
         }
-        let mut before = std::mem::take(&mut self.records);
-        self.diagnostics.clear();
-        for (path, text) in &texts {
-            if self.texts.get(path) == Some(text) {
-                // Unchanged files keep their records, with what has been found out about them since.
-                let of = |key: &ObjectKey| self.folder.join(file_name(key)) == *path;
-                if let Some(key) = before.keys().find(|key| of(key)).cloned() {
-                    self.records.extend(before.remove(&key).map(|record| (key, record)));
-                    continue;
-                }
-            }
-            match parse(path, text) {
-                Ok((key, record)) => drop(self.records.insert(key, record)),
-                Err(diagnostics) => self.diagnostics.extend(diagnostics),
-            }
-        }
-        self.texts = texts;
+        self.forget_file(path, touched);
+        let key = parse(path, &text).map(|(key, record)| {
+            self.records.insert(key.clone(), record);
+            touched.push(key.clone());
+            key
+        });
+        self.files.insert(path.to_owned(), Known { digest, key });
     }
 
-    fn texts(&self) -> io::Result<BTreeMap<PathBuf, String>> {
-        let mut texts = BTreeMap::new();
-        for entry in std::fs::read_dir(&self.folder)? {
-            let path = entry?.path();
-            let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-            if hidden || path.extension().is_none_or(|suffix| suffix != "yaml") {
-                continue;
-            }
-            match read_text(&path) {
-                Ok(text) => drop(texts.insert(path, text)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+    fn forget_file(&mut self, path: &Path, touched: &mut Vec<ObjectKey>) {
+        if let Some(Known { key: Ok(key), .. }) = self.files.remove(path) {
+            self.records.remove(&key);
+            // Another file that somebody put here under the same name counts again: it is read anew.
+            self.files.retain(|_, other| other.key.as_ref().ok() != Some(&key));
+            touched.push(key);
         }
-        Ok(texts)
     }
 
-    /// Drops the records that a file has overtaken. `content` gives what the files say of an object now; `certain` is false
-    /// when an object that they do not have may only be unreadable at present.
-    pub(super) fn settle(&mut self, certain: bool, content: impl Fn(&ObjectKey) -> Option<String>) {
+    /// Drops those of these records that a file has overtaken. `content` gives what the files say of an object now; `certain`
+    /// is false when an object that they do not have may only be unreadable at present.
+    pub(super) fn settle(
+        &mut self,
+        touched: &[ObjectKey],
+        certain: bool,
+        content: impl Fn(&ObjectKey) -> Option<String>,
+    ) -> Vec<ObjectKey> {
+        let all: Vec<ObjectKey>;
+        let mut looked_at = touched;
+        if certain && !self.certain {
+            all = self.records.keys().cloned().collect();
+            looked_at = &all;
+        }
+        self.certain = certain;
         let mut overtaken = Vec::new();
-        for (key, record) in &mut self.records {
+        for key in looked_at {
+            let Some(record) = self.records.get_mut(key) else { continue };
             let now = content(key);
             if record.over == Over::Now {
                 record.over = Over::Content(now.clone());
@@ -133,11 +176,12 @@ impl Applied {
                 overtaken.push(key.clone());
             }
         }
-        for key in overtaken {
-            if let Err(error) = self.forget(&key) {
+        for key in &overtaken {
+            if let Err(error) = self.forget(key) {
                 tracing::warn!(object = %key, %error, "an overtaken record cannot be removed");
             }
         }
+        overtaken
     }
 
     /// Applies an object over what the files say.
@@ -166,7 +210,7 @@ impl Applied {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        self.texts.remove(&path);
+        self.files.remove(&path);
         self.records.remove(key);
         Ok(())
     }
@@ -183,9 +227,15 @@ impl Applied {
         file.sync_all()?;
         std::fs::rename(&draft, &path)?;
         std::fs::File::open(&self.folder)?.sync_all()?;
-        self.texts.insert(path, text);
+        self.files.insert(path, Known { digest: digest(&text), key: Ok(key.clone()) });
         Ok(())
     }
+}
+
+/// Whether a file of this name is read.
+fn is_record(path: &Path) -> bool {
+    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|suffix| suffix == "yaml")
 }
 
 fn parse(path: &Path, text: &str) -> Result<(ObjectKey, Record), Vec<Diagnostic>> {

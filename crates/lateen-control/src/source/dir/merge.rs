@@ -1,75 +1,41 @@
 //! From files, applied objects and pods to one set: the last write of an object wins, of two files the first one.
 
-use std::collections::HashMap;
-
 use lateen_api::diagnostic::code;
 use lateen_api::{Diagnostic, Object, ObjectKey, Severity};
 
 use super::applied::Applied;
-use super::files::{FileSet, content};
+use super::files::FileSet;
 
-/// The set, in the order in which its objects were found.
+/// What is in force under a name, and which others of that name are not.
 #[derive(Default)]
-pub(super) struct Merged {
-    pub(super) objects: Vec<Object>,
-    pub(super) diagnostics: Vec<Diagnostic>,
-    places: HashMap<ObjectKey, usize>,
+pub(super) struct Resolved<'a> {
+    pub(super) object: Option<&'a Object>,
+    pub(super) duplicates: Vec<Diagnostic>,
 }
 
-impl Merged {
-    pub(super) fn get(&self, key: &ObjectKey) -> Option<&Object> {
-        self.places.get(key).map(|place| &self.objects[*place])
-    }
-
-    fn add(&mut self, object: &Object) {
-        let place = self.objects.len();
-        if let Some(first) = self.places.get(&object.key()) {
-            self.diagnostics.push(duplicate(object, &self.objects[*first]));
-            return;
+impl<'a> Resolved<'a> {
+    fn add(&mut self, object: &'a Object) {
+        match self.object {
+            Some(first) => self.duplicates.push(duplicate(object, first)),
+            None => self.object = Some(object),
         }
-        self.places.insert(object.key(), place);
-        self.objects.push(object.clone());
-    }
-
-    fn replace(&mut self, object: &Object) {
-        match self.places.get(&object.key()) {
-            Some(place) => self.objects[*place] = object.clone(),
-            None => self.add(object),
-        }
-    }
-
-    /// Takes objects out; their places are found anew.
-    fn remove(&mut self, keys: &[ObjectKey]) {
-        if keys.is_empty() {
-            return;
-        }
-        self.objects.retain(|object| !keys.contains(&object.key()));
-        self.places = self.objects.iter().enumerate().map(|(place, object)| (object.key(), place)).collect();
     }
 }
 
-/// Applied objects that a file has overtaken are dropped.
-pub(super) fn merge(files: &FileSet, applied: &mut Applied, pods: &FileSet) -> Merged {
-    let mut merged = Merged::default();
-    files.objects().for_each(|object| merged.add(object));
-    merged.diagnostics.extend(files.diagnostics().cloned());
-    // While a file cannot be read, it cannot be said that an object is not in it any more.
-    let certain = !files.diagnostics().any(Diagnostic::is_error);
-    applied.settle(certain, |key| merged.get(key).map(content));
-    let mut gone = Vec::new();
-    for (key, object) in applied.records() {
-        match object {
-            Some(object) => merged.replace(object),
-            None => gone.push(key.clone()),
-        }
+/// What there is under this name.
+pub(super) fn resolve<'a>(
+    key: &ObjectKey,
+    files: &'a FileSet,
+    applied: &'a Applied,
+    pods: &'a FileSet,
+) -> Resolved<'a> {
+    let mut resolved = Resolved::default();
+    files.versions(key).for_each(|object| resolved.add(object));
+    if let Some(record) = applied.record(key) {
+        resolved.object = record;
     }
-    merged.remove(&gone);
-    pods.objects().for_each(|object| merged.add(object));
-    merged.diagnostics.extend(applied.diagnostics().iter().chain(pods.diagnostics()).cloned());
-    merged
-        .diagnostics
-        .sort_by(|a, b| (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message)));
-    merged
+    pods.versions(key).for_each(|object| resolved.add(object));
+    resolved
 }
 
 /// `object` is there already.

@@ -1,20 +1,22 @@
 //! The directory source: YAML files and folders, what was applied over them, and the pods that run.
 //!
-//! One thread reads everything and is the store's writer; reading a few hundred files anew on a change is cheaper than
-//! being wrong about which of them changed. Files, applied objects and pods become one set of objects:
-//! the last write of an object wins, of two files the first one.
+//! One thread reads and is the store's writer. An event of the file system names the file that is read again; where it does
+//! not, and every few seconds in any case, all files are looked at and those that may have changed are read. Files, applied
+//! objects and pods become one set of objects: the last write of an object wins, of two files the first one. What a change
+//! costs follows from the file that has changed, not from how many there are.
 
 mod addresses;
 mod applied;
 mod files;
 mod merge;
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use lateen_api::diagnostic::code;
-use lateen_api::{Diagnostic, Object, ObjectKey, Severity, parse_documents, validate};
+use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Severity, parse_documents, validate};
 use notify::{RecursiveMode, Watcher as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -22,8 +24,8 @@ use tokio::sync::oneshot;
 use crate::store::Writer;
 use addresses::Addresses;
 use applied::Applied;
-use files::FileSet;
-use merge::Merged;
+use files::{FileSet, Sign, WrittenBy};
+use merge::resolve;
 
 /// A change is acted on when it has been quiet for this long, so that an editor's rename or a checkout is one change.
 const QUIET: Duration = Duration::from_millis(20);
@@ -31,6 +33,8 @@ const QUIET: Duration = Duration::from_millis(20);
 const AT_MOST: Duration = Duration::from_millis(250);
 /// Everything is read again after this long even without a sign: file systems without events, and events that were lost.
 const PERIOD: Duration = Duration::from_secs(5);
+/// When so many files have changed, looking at all of them is no more work.
+const MANY: usize = 1000;
 /// Namespace of objects that name none.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
@@ -91,10 +95,37 @@ pub struct Apply {
 }
 
 enum Command {
-    Changed,
+    Changed(Changed),
     Apply(Apply, oneshot::Sender<Result<Written, WriteError>>),
     Delete(Vec<ObjectKey>, oneshot::Sender<Result<Written, WriteError>>),
     Stop,
+}
+
+/// What may have changed on the disk.
+#[derive(Debug, PartialEq, Eq)]
+enum Changed {
+    Files(BTreeSet<PathBuf>),
+    Anything,
+}
+
+impl Changed {
+    fn of(event: notify::Result<notify::Event>) -> Option<Self> {
+        match event {
+            Ok(event) if !tells_of_change(&event) => None,
+            Ok(event) if !event.need_rescan() && !event.paths.is_empty() => {
+                Some(Self::Files(event.paths.into_iter().collect()))
+            }
+            // Events were lost, or never say what they are about.
+            Ok(_) | Err(_) => Some(Self::Anything),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Files(files), Self::Files(more)) if files.len() < MANY => files.extend(more),
+            _ => *self = Self::Anything,
+        }
+    }
 }
 
 /// The running source; ends when dropped.
@@ -114,16 +145,16 @@ impl Source {
         let (commands, queue) = mpsc::channel();
         let signal = commands.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.as_ref().map_or(true, tells_of_change) {
+            if let Some(changed) = Changed::of(event) {
                 // The source has ended: nobody wants to know.
-                let _ = signal.send(Command::Changed);
+                let _ = signal.send(Command::Changed(changed));
             }
         });
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(%error, "changes of files are noticed late: the file system cannot be watched");
         });
         let mut reader = Reader::new(options, writer, watcher.ok());
-        reader.read();
+        reader.read_all();
         let thread = std::thread::Builder::new().name("source".to_owned()).spawn(move || reader.run(&queue))?;
         Ok(Self { commands, thread: Some(thread) })
     }
@@ -174,22 +205,22 @@ struct Reader {
     writer: Writer,
     watcher: Option<notify::RecommendedWatcher>,
     watched: Vec<PathBuf>,
-    /// In force, before ClusterIPs are given out.
-    merged: Merged,
+    /// Objects that are not in force because others of their name are.
+    duplicates: BTreeMap<ObjectKey, Vec<Diagnostic>>,
     revision: u64,
 }
 
 impl Reader {
     fn new(options: Options, writer: Writer, watcher: Option<notify::RecommendedWatcher>) -> Self {
         Self {
-            files: FileSet::new(options.paths),
+            files: FileSet::new(options.paths, WrittenBy::People),
             applied: Applied::new(options.applied),
-            pods: FileSet::new(vec![options.pods]),
+            pods: FileSet::new(vec![options.pods], WrittenBy::Program),
             addresses: Addresses::load(options.addresses),
             writer,
             watcher,
             watched: Vec::new(),
-            merged: Merged::default(),
+            duplicates: BTreeMap::new(),
             revision: 0,
         }
     }
@@ -197,9 +228,9 @@ impl Reader {
     fn run(mut self, queue: &mpsc::Receiver<Command>) {
         loop {
             match queue.recv_timeout(PERIOD) {
-                Ok(Command::Changed) => {
-                    let next = settle(queue);
-                    self.read();
+                Ok(Command::Changed(mut changed)) => {
+                    let next = settle(queue, &mut changed);
+                    self.read(changed);
                     if let Some(command) = next
                         && !self.obey(command)
                     {
@@ -211,7 +242,7 @@ impl Reader {
                         return;
                     }
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.read(),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.read_all(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -220,14 +251,14 @@ impl Reader {
     /// False when it is time to end.
     fn obey(&mut self, command: Command) -> bool {
         match command {
-            Command::Changed => self.read(),
+            Command::Changed(changed) => self.read(changed),
             Command::Apply(apply, reply) => {
-                self.read();
+                self.read_all();
                 // Who asked may have gone; what was asked is done.
                 let _ = reply.send(self.apply(&apply));
             }
             Command::Delete(keys, reply) => {
-                self.read();
+                self.read_all();
                 let _ = reply.send(self.delete(keys));
             }
             Command::Stop => return false,
@@ -235,20 +266,103 @@ impl Reader {
         true
     }
 
-    /// Brings the store up to date with the disk.
-    fn read(&mut self) {
-        self.files.read();
-        self.applied.read();
-        self.pods.read();
-        self.watch();
-        self.commit();
+    /// Brings the store up to date with what has changed on the disk.
+    fn read(&mut self, changed: Changed) {
+        let Changed::Files(files) = changed else { return self.read_all() };
+        let mut touched = Vec::new();
+        for file in files {
+            let signs = [self.files.sign(&file), self.applied.sign(&file), self.pods.sign(&file)];
+            if signs.iter().all(Option::is_none) || signs.contains(&Some(Sign::Anything)) {
+                return self.read_all();
+            }
+            let [ours, applied, pods] = signs.map(|sign| sign == Some(Sign::File));
+            if applied {
+                self.applied.read_file(&file, &mut touched);
+            }
+            if (ours && !self.files.read_file(&file, &mut touched))
+                || (pods && !self.pods.read_file(&file, &mut touched))
+            {
+                // What has been read already is known, and must not be forgotten.
+                return self.read_all_and(touched);
+            }
+        }
+        self.commit(touched);
     }
 
-    fn commit(&mut self) {
-        self.merged = merge::merge(&self.files, &mut self.applied, &self.pods);
-        let mut objects = self.merged.objects.clone();
-        self.addresses.assign(&mut objects);
-        self.revision = self.writer.replace(objects, self.merged.diagnostics.clone());
+    /// Brings the store up to date with the disk.
+    fn read_all(&mut self) {
+        self.read_all_and(Vec::new());
+    }
+
+    fn read_all_and(&mut self, mut touched: Vec<ObjectKey>) {
+        self.files.read(&mut touched);
+        self.applied.read(&mut touched);
+        self.pods.read(&mut touched);
+        self.watch();
+        self.commit(touched);
+    }
+
+    /// Makes the store say of these objects what is said of them here.
+    fn commit(&mut self, mut touched: Vec<ObjectKey>) {
+        // While a file cannot be read, it cannot be said that an object is not in it any more.
+        let certain = !self.files.diagnostics().any(Diagnostic::is_error);
+        touched.extend(self.applied.settle(&touched, certain, |key| self.files.content_of(key)));
+        for key in &touched {
+            let age = self.writer.age_of(key);
+            self.files.date(key, age);
+            self.applied.date(key, age);
+            self.pods.date(key, age);
+        }
+        if touched.iter().any(|key| key.kind == Kind::Service) {
+            touched.extend(self.decide_addresses());
+        }
+        let mut seen = HashSet::new();
+        let mut changes = Vec::new();
+        for key in touched {
+            if seen.insert(key.clone()) {
+                let object = self.look_up(&key);
+                changes.push((key, object));
+            }
+        }
+        let mut diagnostics: Vec<Diagnostic> = (self.files.diagnostics())
+            .chain(self.applied.diagnostics())
+            .chain(self.pods.diagnostics())
+            .chain(self.duplicates.values().flatten())
+            .cloned()
+            .collect();
+        diagnostics
+            .sort_by(|a, b| (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message)));
+        self.revision = self.writer.update(changes, diagnostics);
+    }
+
+    /// Finds addresses for Services; gives the names of those that get another.
+    fn decide_addresses(&mut self) -> Vec<ObjectKey> {
+        let (files, applied, pods) = (&self.files, &self.applied, &self.pods);
+        let names: BTreeSet<&ObjectKey> =
+            files.keys().chain(applied.keys()).filter(|key| key.kind == Kind::Service).collect();
+        let services: Vec<&Object> =
+            names.into_iter().filter_map(|key| resolve(key, files, applied, pods).object).collect();
+        self.addresses.decide(services.into_iter())
+    }
+
+    /// The object in force, with an address where it needs one; and notes what is not in force.
+    fn look_up(&mut self, key: &ObjectKey) -> Option<Object> {
+        let resolved = resolve(key, &self.files, &self.applied, &self.pods);
+        let mut object = resolved.object.cloned();
+        if let Some(object) = &mut object {
+            self.addresses.fill(object);
+        }
+        if resolved.duplicates.is_empty() {
+            self.duplicates.remove(key);
+        } else {
+            self.duplicates.insert(key.clone(), resolved.duplicates);
+        }
+        object
+    }
+
+    /// In force, before ClusterIPs are given out.
+    fn in_force(&self, key: &ObjectKey) -> Option<&Object> {
+        resolve(key, &self.files, &self.applied, &self.pods).object
     }
 
     /// Watches the folders that matter and are not watched yet; a file is watched through its folder, because editors
@@ -292,7 +406,7 @@ impl Reader {
         let mut results = Vec::new();
         for object in objects {
             let key = object.key();
-            let action = match self.merged.get(&key) {
+            let action = match self.in_force(&key) {
                 None => "created",
                 Some(now) if now.same_content(&object) => "unchanged",
                 Some(_) => "configured",
@@ -303,26 +417,25 @@ impl Reader {
             }
             results.push(Outcome { key, action });
         }
-        self.commit();
+        self.commit(results.iter().map(|outcome| outcome.key.clone()).collect());
         Ok(Written { revision: self.revision, results, diagnostics })
     }
 
     fn delete(&mut self, keys: Vec<ObjectKey>) -> Result<Written, WriteError> {
-        let running: Vec<Diagnostic> =
-            self.pods.objects().filter(|pod| keys.contains(&pod.key())).map(is_run).collect();
+        let running: Vec<Diagnostic> = keys.iter().flat_map(|key| self.pods.versions(key)).map(is_run).collect();
         if !running.is_empty() {
             return Err(WriteError::Invalid(running));
         }
         let mut results = Vec::new();
         for key in keys {
-            let action = if self.merged.get(&key).is_some() { "deleted" } else { "not found" };
+            let action = if self.in_force(&key).is_some() { "deleted" } else { "not found" };
             if action == "deleted" {
                 let over = self.files.content_of(&key);
                 self.applied.delete(&key, over).map_err(|error| WriteError::Failed(error.to_string()))?;
             }
             results.push(Outcome { key, action });
         }
-        self.commit();
+        self.commit(results.iter().map(|outcome| outcome.key.clone()).collect());
         Ok(Written { revision: self.revision, results, diagnostics: Vec::new() })
     }
 }
@@ -338,14 +451,19 @@ fn tells_of_change(event: &notify::Event) -> bool {
     }
 }
 
-/// Waits for quiet; gives the first command that is not a sign of change.
-fn settle(queue: &mpsc::Receiver<Command>) -> Option<Command> {
+/// Waits for quiet and adds what else changes; gives the first command that is not a sign of change.
+fn settle(queue: &mpsc::Receiver<Command>, changed: &mut Changed) -> Option<Command> {
     let end = Instant::now() + AT_MOST;
     loop {
         let wait = QUIET.min(end.saturating_duration_since(Instant::now()));
         match queue.recv_timeout(wait) {
-            Ok(Command::Changed) if Instant::now() < end => {}
-            Ok(Command::Changed) | Err(_) => return None,
+            Ok(Command::Changed(more)) => {
+                changed.add(more);
+                if Instant::now() >= end {
+                    return None;
+                }
+            }
+            Err(_) => return None,
             Ok(command) => return Some(command),
         }
     }
