@@ -1,8 +1,8 @@
 //! From objects to a mesh: each part is read from the objects of its kinds, and taken over from the mesh before where
-//! those are the same.
+//! those are the same. So a change costs what its own kind does, and what depends on that.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use lateen_api::Object;
@@ -10,15 +10,24 @@ use lateen_api::kubernetes::Pod;
 use lateen_api::{KindSpec, Resource};
 
 use crate::config::MeshConfig;
-use crate::endpoints::{Candidates, ServiceEndpoints};
-use crate::inputs::Inputs;
+use crate::endpoints::{Candidates, InlineEndpoints, ServiceEndpoints};
+use crate::inputs::{Inputs, Listed};
 use crate::mesh::{ByNamespace, Frame, Id, Member, Mesh, ScopeId, Standing};
 use crate::policy::Policies;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::{VirtualService, gateway, virtual_service};
-use crate::scope::{Scope, SidecarObject, share};
+use crate::scope::{Difference, Scope, Sharing, SidecarObject};
 use crate::services::{self, Resolution, Service, Services};
 use crate::workloads::{self, Workload};
+
+/// The pods of a mesh in the making.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pods<'a> {
+    /// These.
+    Are(&'a Listed<Pod>),
+    /// Those of the mesh before.
+    AsBefore,
+}
 
 impl Mesh {
     /// Builds the mesh of these objects. What equals a part of `previous` is taken over from it.
@@ -30,47 +39,97 @@ impl Mesh {
         config: &Arc<MeshConfig>,
         previous: Option<&Self>,
     ) -> Self {
-        Self::of_inputs(&Inputs::new(objects), config, previous)
+        let mut inputs = Inputs::new(objects);
+        let pods = std::mem::take(&mut inputs.pods);
+        Self::of_inputs(inputs, Pods::Are(&pods), config, previous)
     }
 
-    pub(crate) fn of_inputs(inputs: &Inputs, config: &Arc<MeshConfig>, previous: Option<&Self>) -> Self {
+    pub(crate) fn of_inputs(
+        mut inputs: Inputs,
+        pods: Pods<'_>,
+        config: &Arc<MeshConfig>,
+        previous: Option<&Self>,
+    ) -> Self {
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         // A changed configuration can change anything.
-        let previous = previous.filter(|previous| previous.frame.config == *config);
-        let before = previous.map(|previous| &*previous.frame);
+        let like = previous.filter(|previous| previous.frame.config == *config);
+        let before = like.map(|like| &*like.frame);
         let config = before.map_or_else(|| Arc::clone(config), |before| Arc::clone(&before.config));
-        let services = read_services(inputs, &config, before.map(|before| &before.services));
-        let entries = read_entries(inputs, before);
-        let inline = read_inline(inputs, before);
-        let workloads = read_workloads(inputs, &entries, previous);
-        let policies = read_policies(inputs, &config, before);
-        let virtual_services = read_virtual_services(inputs, &config, before);
-        let mut destination_rules = DestinationRules::new(&inputs.destination_rules, &config);
         if let Some(before) = before {
-            destination_rules.share_with(&before.destination_rules);
+            inputs.share_with(&before.inputs);
         }
-        let mut frame = Frame {
-            config,
-            services,
-            inline,
-            entries,
-            policies,
-            virtual_services,
-            destination_rules,
-            gateways: gateway::read(&inputs.gateways),
-            sidecars: inputs.sidecars(),
-            secrets: (inputs.secrets.iter())
-                .map(|secret| ((secret.namespace().into(), secret.name().into()), Arc::clone(secret)))
-                .collect(),
-            scopes: HashMap::new(),
+        let frame = Frame::read(inputs, config, before);
+        let workloads = match (pods, previous) {
+            (Pods::Are(pods), _) => read_workloads(pods.iter(), &frame.entries, like),
+            (Pods::AsBefore, Some(previous)) if Arc::ptr_eq(&frame.entries, &previous.frame.entries) => {
+                previous.workloads.clone()
+            }
+            (Pods::AsBefore, Some(previous)) => {
+                let pods = previous.workloads.values().flat_map(|own| own.values()).filter_map(|it| it.pod.as_ref());
+                read_workloads(pods, &frame.entries, Some(previous))
+            }
+            (Pods::AsBefore, None) => ByNamespace::new(),
         };
-        frame.scopes = frame.all_scopes(workloads.keys(), before);
-        let (endpoints, standing) = find_endpoints(&frame, &workloads, previous);
+        let scopes = frame.all_scopes(workloads.keys(), before);
+        let frame = Frame { scopes, ..frame };
+        let (endpoints, standing) = find_endpoints(&frame, &workloads, like);
         Self { generation, frame: Arc::new(frame), workloads, endpoints, standing, no_endpoints: Arc::default() }
     }
 }
 
+/// What was read from a list before, if this is the list.
+fn unless_changed<K, T>(list: &Listed<K>, before: Option<(&Listed<K>, &Arc<T>)>, read: impl FnOnce() -> T) -> Arc<T> {
+    match before {
+        Some((same, known)) if Arc::ptr_eq(same, list) => Arc::clone(known),
+        _ => Arc::new(read()),
+    }
+}
+
 impl Frame {
+    /// Everything but the scopes.
+    fn read(inputs: Inputs, config: Arc<MeshConfig>, before: Option<&Self>) -> Self {
+        /// A list of the frame before, and what was read from it.
+        macro_rules! known {
+            ($list:ident, $part:ident) => {
+                before.map(|before| (&before.inputs.$list, &before.$part))
+            };
+        }
+        Self {
+            services: read_services(&inputs, &config, before),
+            inline: unless_changed(&inputs.service_entries, known!(service_entries, inline), || {
+                read_inline(&inputs, before)
+            }),
+            entries: unless_changed(&inputs.workload_entries, known!(workload_entries, entries), || {
+                read_entries(&inputs, before)
+            }),
+            policies: read_policies(&inputs, &config, before),
+            virtual_services: unless_changed(
+                &inputs.virtual_services,
+                known!(virtual_services, virtual_services),
+                || read_virtual_services(&inputs, &config, before),
+            ),
+            destination_rules: unless_changed(
+                &inputs.destination_rules,
+                known!(destination_rules, destination_rules),
+                || {
+                    let mut rules = DestinationRules::new(&inputs.destination_rules, &config);
+                    if let Some(before) = before {
+                        rules.share_with(&before.destination_rules);
+                    }
+                    rules
+                },
+            ),
+            gateways: unless_changed(&inputs.gateways, known!(gateways, gateways), || gateway::read(&inputs.gateways)),
+            sidecars: unless_changed(&inputs.sidecars, known!(sidecars, sidecars), || inputs.sidecars()),
+            secrets: unless_changed(&inputs.secrets, known!(secrets, secrets), || {
+                inputs.secrets.iter().map(|secret| (id_of(secret), Arc::clone(secret))).collect()
+            }),
+            scopes: HashMap::new(),
+            config,
+            inputs,
+        }
+    }
+
     /// One scope for each place that a workload of these namespaces may look from.
     fn all_scopes<'a>(
         &self,
@@ -78,21 +137,25 @@ impl Frame {
         before: Option<&Self>,
     ) -> HashMap<ScopeId, Arc<Scope>> {
         let world = self.world();
+        let mut sharing = Sharing::new(before.map(|before| Difference::between(&before.world(), &world)));
         let mut out = HashMap::new();
-        let mut common = None;
         for namespace in namespaces {
             let wide = world.sidecar_for(&self.sidecars, namespace, &workloads::Labels::new());
             let own = self.sidecars.iter().filter(|sidecar| sidecar.namespace == *namespace);
             for sidecar in own.chain(wide).map(Some).chain([None]) {
                 let key = (Arc::clone(namespace), sidecar.map(SidecarObject::id));
                 let Entry::Vacant(place) = out.entry(key) else { continue };
-                let known = before.and_then(|before| before.scopes.get(place.key()));
-                let scope = share(world.scope(namespace, sidecar), known, common.as_ref());
-                common.get_or_insert_with(|| Arc::clone(&scope));
-                place.insert(scope);
+                let known = before.filter(|before| before.has_sidecar(sidecar));
+                let known = known.and_then(|before| before.scopes.get(place.key()));
+                place.insert(sharing.scope(&world, namespace, sidecar, known));
             }
         }
         out
+    }
+
+    /// Whether this very Sidecar is here.
+    fn has_sidecar(&self, sidecar: Option<&SidecarObject>) -> bool {
+        sidecar.is_none_or(|sidecar| self.sidecars.contains(sidecar))
     }
 
     pub(crate) fn candidates<'a>(&'a self, workloads: &'a ByNamespace<Member>) -> Candidates<'a> {
@@ -112,27 +175,41 @@ pub(crate) fn id_of<K: KindSpec>(resource: &Resource<K>) -> Id {
     (resource.namespace().into(), resource.name().into())
 }
 
-fn read_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Arc<Services>>) -> Arc<Services> {
-    let mut read: Vec<Service> = Vec::new();
-    read.extend(inputs.services.iter().map(|resource| services::from_kubernetes(resource, config)));
-    for entry in &inputs.service_entries {
-        read.extend(services::from_service_entry(entry, config));
+fn read_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -> Arc<Services> {
+    if let Some(before) = before
+        && Arc::ptr_eq(&before.inputs.services, &inputs.services)
+        && Arc::ptr_eq(&before.inputs.service_entries, &inputs.service_entries)
+    {
+        return Arc::clone(&before.services);
     }
-    read.sort_by(|a, b| (&a.host, &a.age).cmp(&(&b.host, &b.age)));
-    services::merge_same(&mut read);
     let known = |service: &Service| {
-        let same_host = before?.of_host(&service.host);
+        let same_host = before?.services.of_host(&service.host);
         same_host.iter().find(|other| other.namespace == service.namespace)
     };
-    let all: Vec<Arc<Service>> = read
-        .into_iter()
-        .map(|service| {
-            let known = known(&service);
-            keep(service, known)
-        })
-        .collect();
+    let read_before: HashSet<*const Resource<_>> =
+        before.into_iter().flat_map(|before| before.inputs.services.iter()).map(Arc::as_ptr).collect();
+    let read = |resource: &Arc<Resource<_>>| {
+        if let Some(before) = before.filter(|_| read_before.contains(&Arc::as_ptr(resource)))
+            && let Some(known) = before.services.of_object(resource, config)
+        {
+            return Arc::clone(known);
+        }
+        let service = services::from_kubernetes(resource, config);
+        let known = known(&service);
+        keep(service, known)
+    };
+    let mut all: Vec<Arc<Service>> = inputs.services.iter().map(read).collect();
+    let mut entries: Vec<Service> =
+        inputs.service_entries.iter().flat_map(|entry| services::from_service_entry(entry, config)).collect();
+    entries.sort_by(|a, b| (&a.host, &a.age).cmp(&(&b.host, &b.age)));
+    services::merge_same(&mut entries);
+    all.extend(entries.into_iter().map(|service| {
+        let known = known(&service);
+        keep(service, known)
+    }));
+    all.sort_by(|a, b| (&a.host, &a.age).cmp(&(&b.host, &b.age)));
     match before {
-        Some(before) if same(&before.all, &all) => Arc::clone(before),
+        Some(before) if same(&before.services.all, &all) => Arc::clone(&before.services),
         _ => Arc::new(Services::new(all)),
     }
 }
@@ -144,7 +221,12 @@ fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
 fn read_policies(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -> Arc<Policies> {
     let (peer, authorization) = (&inputs.peer_authentications, &inputs.authorization_policies);
     match before {
-        Some(before) if before.policies.are_of(peer, authorization) => Arc::clone(&before.policies),
+        Some(before)
+            if Arc::ptr_eq(&before.inputs.peer_authentications, peer)
+                && Arc::ptr_eq(&before.inputs.authorization_policies, authorization) =>
+        {
+            Arc::clone(&before.policies)
+        }
         _ => Arc::new(Policies::new(&config.root_namespace, peer, authorization)),
     }
 }
@@ -158,7 +240,7 @@ fn read_entries(inputs: &Inputs, before: Option<&Frame>) -> BTreeMap<Id, Arc<Wor
     read.collect()
 }
 
-fn read_inline(inputs: &Inputs, before: Option<&Frame>) -> BTreeMap<Id, Vec<Arc<Workload>>> {
+fn read_inline(inputs: &Inputs, before: Option<&Frame>) -> InlineEndpoints {
     let read = inputs.service_entries.iter().map(|entry| {
         let id = id_of(entry);
         let known = before.and_then(|before| before.inline.get(&id));
@@ -184,13 +266,13 @@ pub(crate) fn read_pod(pod: &Arc<Resource<Pod>>, known: Option<&Member>) -> Opti
 }
 
 /// Pods and workload entries. A pod and an entry of one name: the pod.
-fn read_workloads(
-    inputs: &Inputs,
+fn read_workloads<'a>(
+    pods: impl IntoIterator<Item = &'a Arc<Resource<Pod>>>,
     entries: &BTreeMap<Id, Arc<Workload>>,
     previous: Option<&Mesh>,
 ) -> ByNamespace<Member> {
     let mut read: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Member>> = BTreeMap::new();
-    for pod in &inputs.pods {
+    for pod in pods {
         let known = previous.and_then(|previous| previous.member(pod.namespace(), pod.name()));
         let Some(member) = read_pod(pod, known) else { continue };
         let (namespace, name) = (Arc::clone(&member.workload.namespace), Arc::clone(&member.workload.name));
@@ -230,36 +312,55 @@ fn find_endpoints(
     workloads: &ByNamespace<Member>,
     previous: Option<&Mesh>,
 ) -> (ByNamespace<Arc<ServiceEndpoints>>, Arc<Standing>) {
-    // Of a namespace where nothing that endpoints come from has changed, they are the same.
-    let steady = previous.filter(|previous| {
-        let before = &previous.frame;
-        Arc::ptr_eq(&before.services, &frame.services)
-            && Arc::ptr_eq(&before.policies, &frame.policies)
-            && before.inline == frame.inline
-    });
     let candidates = frame.candidates(workloads);
     let mut stands = previous.map(|previous| Arc::clone(&previous.standing));
     let mut out = BTreeMap::new();
     for namespace in frame.services.namespaces() {
-        if let Some(steady) = steady
-            && same_members(steady.workloads.get(namespace), workloads.get(namespace))
-            && let Some(own) = steady.endpoints.get(namespace)
+        // Where neither workloads nor policies have changed, a service that is the same has the same endpoints.
+        let steady = previous.filter(|previous| {
+            same_members(previous.workloads.get(namespace), workloads.get(namespace))
+                && frame.policies.ask_the_same_of_peers(&previous.frame.policies, namespace)
+        });
+        let before = previous.and_then(|previous| previous.endpoints.get(namespace));
+        if let Some((steady, before)) = steady.zip(before)
+            && Arc::ptr_eq(&steady.frame.services, &frame.services)
+            && Arc::ptr_eq(&steady.frame.inline, &frame.inline)
         {
-            out.insert(Arc::clone(namespace), Arc::clone(own));
+            out.insert(Arc::clone(namespace), Arc::clone(before));
             continue;
         }
-        let before = previous.and_then(|previous| previous.endpoints.get(namespace));
         let mut own = BTreeMap::new();
+        let mut changed = false;
         for service in frame.services.with_endpoints(namespace) {
             let known = before.and_then(|before| before.get(&service.host));
-            let found = candidates.endpoints_after(service, known);
+            let is_same = steady.is_some_and(|steady| steady.frame.has_same_sources(frame, service));
+            let found = match known {
+                Some(known) if is_same => Arc::clone(known),
+                _ => candidates.endpoints_after(service, known),
+            };
             stands = stands.filter(|_| known.is_some_and(|known| looks_the_same(service, known, &found)));
+            changed |= known.is_none_or(|known| !Arc::ptr_eq(known, &found));
             own.insert(Arc::clone(&service.host), found);
         }
-        out.insert(Arc::clone(namespace), Arc::new(own));
+        let shared = before.filter(|before| !changed && before.len() == own.len());
+        out.insert(Arc::clone(namespace), shared.map_or_else(|| Arc::new(own), Arc::clone));
     }
     // A service that is gone has left its scopes, which says enough.
     (out, stands.unwrap_or_default())
+}
+
+impl Frame {
+    /// Whether the service, and what is listed for it, are the same here and there.
+    fn has_same_sources(&self, other: &Self, service: &Arc<Service>) -> bool {
+        // Of several objects for one host, endpoints are those of the last.
+        let counted = self.services.of_host(&service.host).iter().rfind(|own| own.namespace == service.namespace);
+        let inline = |frame: &Self| {
+            let id = (Arc::clone(&service.namespace), Arc::clone(&service.name));
+            frame.inline.get(&id).map_or(&[][..], Vec::as_slice).to_vec()
+        };
+        counted.is_some_and(|own| Arc::ptr_eq(own, service))
+            && (Arc::ptr_eq(&self.inline, &other.inline) || same(&inline(self), &inline(other)))
+    }
 }
 
 fn same_members(a: Option<&Arc<BTreeMap<Arc<str>, Member>>>, b: Option<&Arc<BTreeMap<Arc<str>, Member>>>) -> bool {
@@ -286,7 +387,7 @@ pub(crate) fn looks_the_same(service: &Service, before: &Arc<ServiceEndpoints>, 
 fn read_virtual_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -> Vec<Arc<VirtualService>> {
     let known: HashMap<(&Arc<str>, &Arc<str>), &Arc<VirtualService>> = before
         .into_iter()
-        .flat_map(|before| &before.virtual_services)
+        .flat_map(|before| before.virtual_services.iter())
         .map(|rule| ((&rule.namespace, &rule.name), rule))
         .collect();
     virtual_service::read(&inputs.virtual_services, config)

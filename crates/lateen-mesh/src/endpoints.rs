@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::build::keep;
 use crate::config::MeshConfig;
-use crate::mesh::{ByNamespace, Member};
+use crate::mesh::{ByNamespace, Id, Member};
 use crate::policy::{MtlsMode, Policies};
 use crate::services::{Registry, Resolution, Service, ServicePort, TargetPort};
 use crate::workloads::{Address, Labels, Workload, WorkloadKind, selects};
@@ -50,7 +50,7 @@ impl ServiceEndpoints {
 }
 
 /// The endpoints that service entries list, by namespace and name of the entry.
-pub(crate) type InlineEndpoints = BTreeMap<(Arc<str>, Arc<str>), Vec<Arc<Workload>>>;
+pub(crate) type InlineEndpoints = BTreeMap<Id, Vec<Arc<Workload>>>;
 
 /// What endpoints are found among.
 pub(crate) struct Candidates<'a> {

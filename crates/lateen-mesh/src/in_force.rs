@@ -20,9 +20,10 @@ use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Resource};
 
 use crate::analyze::codes::REFERENCED_RESOURCE_NOT_FOUND;
 use crate::analyze::{analyze, missing};
+use crate::build::Pods;
 use crate::config::MeshConfig;
 use crate::host;
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, Listed};
 use crate::mesh::Mesh;
 
 type Rule = Arc<Resource<DestinationRule>>;
@@ -41,7 +42,7 @@ pub struct InForce {
 #[derive(Debug)]
 struct Decided {
     routes: BTreeMap<ObjectKey, Routes>,
-    rules: Vec<Rule>,
+    rules: Listed<DestinationRule>,
     /// What became of objects that refer to something missing, for people.
     words: BTreeMap<Subject, &'static str>,
 }
@@ -79,41 +80,65 @@ impl InForce {
         config: &Arc<MeshConfig>,
         before: Option<&Self>,
     ) -> Self {
-        let previous = before.map(|before| &before.mesh);
-        let inputs = Inputs::new(objects);
-        let wanted = Mesh::of_inputs(&inputs, config, previous);
-        let mut plan = Plan { inputs: &inputs, wanted: &wanted, before, fates: BTreeMap::new(), rules: Vec::new() };
-        plan.decide();
-        let Plan { fates, rules, .. } = plan;
-        let words = fates.iter().map(|(key, fate)| (key.into(), fate.words())).collect();
-        let decided = |inputs: Inputs| {
-            Arc::new(Decided { routes: by_key(inputs.virtual_services), rules: inputs.destination_rules, words })
-        };
-        if rules.is_empty() && fates.values().all(|fate| matches!(fate, Fate::Taken)) {
-            return Self { mesh: wanted, wanted: None, decided: decided(inputs) };
-        }
-        let settled = settle(&inputs, &fates, &rules);
-        let mesh = Mesh::of_inputs(&settled, config, previous);
-        Self { mesh, wanted: Some(wanted), decided: decided(settled) }
+        let mut inputs = Inputs::new(objects);
+        let pods = std::mem::take(&mut inputs.pods);
+        Self::decide(inputs, Pods::Are(&pods), config, before)
     }
 
     /// What is in force after a few changes, for what they cost and not for what all objects do. Nothing when that cannot be
-    /// said without all objects: only pods come and go this easily.
+    /// said without all objects: when the first workload of a namespace has come, or the last one gone.
     pub fn after<'a>(&self, changes: impl IntoIterator<Item = ObjectChange<'a>>) -> Option<Self> {
-        let mut pods = Vec::new();
+        let (mut pods, mut others) = (Vec::new(), Vec::new());
         for (key, object) in changes {
             match object {
                 _ if !Inputs::reads(key.kind) => {}
                 Some(Object::Pod(pod)) => pods.push((&*key.namespace, &*key.name, Some(pod))),
                 None if key.kind == Kind::Pod => pods.push((&*key.namespace, &*key.name, None)),
-                _ => return None,
+                _ => others.push((key, object)),
             }
         }
         let wanted = match &self.wanted {
             Some(wanted) => Some(wanted.after_pods(&pods)?),
             None => None,
         };
-        Some(Self { mesh: self.mesh.after_pods(&pods)?, wanted, decided: Arc::clone(&self.decided) })
+        let after = Self { mesh: self.mesh.after_pods(&pods)?, wanted, decided: Arc::clone(&self.decided) };
+        if others.is_empty() {
+            return Some(after);
+        }
+        let mut inputs = after.written().clone();
+        others.into_iter().for_each(|(key, object)| inputs.change(key, object));
+        let config = Arc::clone(after.mesh.config());
+        let mut changed = Self::decide(inputs, Pods::AsBefore, &config, Some(&after));
+        // It is one step, whatever was done on the way.
+        changed.mesh.generation = self.mesh.generation + 1;
+        Some(changed)
+    }
+
+    /// The objects as they were written, but for pods.
+    fn written(&self) -> &Inputs {
+        &self.wanted.as_ref().unwrap_or(&self.mesh).frame.inputs
+    }
+
+    fn decide(mut inputs: Inputs, pods: Pods<'_>, config: &Arc<MeshConfig>, before: Option<&Self>) -> Self {
+        if let Some(before) = before {
+            inputs.share_with(before.written());
+        }
+        let previous = before.map(|before| &before.mesh);
+        let wanted = Mesh::of_inputs(inputs.clone(), pods, config, previous);
+        let mut plan = Plan { inputs: &inputs, wanted: &wanted, before, fates: BTreeMap::new(), rules: Vec::new() };
+        plan.decide();
+        let Plan { fates, rules, .. } = plan;
+        let words = fates.iter().map(|(key, fate)| (key.into(), fate.words())).collect();
+        let decided = |inputs: &Inputs| {
+            let rules = Arc::clone(&inputs.destination_rules);
+            Arc::new(Decided { routes: by_key(&inputs.virtual_services), rules, words })
+        };
+        if rules.is_empty() && fates.values().all(|fate| matches!(fate, Fate::Taken)) {
+            return Self { mesh: wanted, wanted: None, decided: decided(&inputs) };
+        }
+        let settled = settle(&inputs, &fates, &rules);
+        let mesh = Mesh::of_inputs(settled.clone(), pods, config, previous);
+        Self { mesh, wanted: Some(wanted), decided: decided(&settled) }
     }
 
     /// What is wrong with the objects that this was made of. It takes a look at all of them, so it is not for every push.
@@ -139,7 +164,7 @@ struct Plan<'a> {
 
 impl Plan<'_> {
     fn decide(&mut self) {
-        for resource in &self.inputs.virtual_services {
+        for resource in self.inputs.virtual_services.iter() {
             if missing(resource, self.inputs, self.wanted).is_empty() {
                 continue;
             }
@@ -180,7 +205,7 @@ impl Plan<'_> {
 
     /// The rules from before that have subsets to which these routes lead and which are gone.
     fn gone_subsets(&self, routes: &Routes) -> Vec<Rule> {
-        let before = self.before.map_or(&[][..], |before| &before.decided.rules);
+        let before = self.before.map_or(&[][..], |before| before.decided.rules.as_slice());
         let gone = missing(routes, self.inputs, self.wanted).into_iter().filter_map(|missing| missing.subset);
         gone.flat_map(|(host, subset)| {
             let having = before.iter().filter(|rule| self.has(rule, &host, &subset));
@@ -199,21 +224,21 @@ fn only_subset(rule: &Resource<DestinationRule>, name: &str) -> Rule {
 /// The objects as they are in force.
 fn settle(inputs: &Inputs, fates: &BTreeMap<ObjectKey, Fate>, kept: &[Rule]) -> Inputs {
     let mut settled = inputs.clone();
-    settled.virtual_services = (inputs.virtual_services.iter())
-        .filter_map(|routes| match fates.get(&routes.key()) {
-            Some(Fate::Held(held)) => Some(Arc::clone(held)),
-            Some(Fate::Waits) => None,
-            Some(Fate::Taken | Fate::TakenWithSubsets) | None => Some(Arc::clone(routes)),
-        })
-        .collect();
-    for rule in &mut settled.destination_rules {
+    let routes = inputs.virtual_services.iter().filter_map(|routes| match fates.get(&routes.key()) {
+        Some(Fate::Held(held)) => Some(Arc::clone(held)),
+        Some(Fate::Waits) => None,
+        Some(Fate::Taken | Fate::TakenWithSubsets) | None => Some(Arc::clone(routes)),
+    });
+    settled.virtual_services = Arc::new(routes.collect());
+    let rules = Arc::make_mut(&mut settled.destination_rules);
+    for rule in rules.iter_mut() {
         for old in kept {
             if is_successor(rule, old) {
                 add_subsets(Arc::make_mut(rule), old);
             }
         }
     }
-    settled.destination_rules.extend(gone(inputs, kept));
+    rules.extend(gone(inputs, kept));
     settled.sort();
     settled
 }
@@ -251,6 +276,6 @@ fn add_subsets(rule: &mut Resource<DestinationRule>, old: &Resource<DestinationR
     }
 }
 
-fn by_key(routes: Vec<Routes>) -> BTreeMap<ObjectKey, Routes> {
-    routes.into_iter().map(|resource| (resource.key(), resource)).collect()
+fn by_key(routes: &[Routes]) -> BTreeMap<ObjectKey, Routes> {
+    routes.iter().map(|resource| (resource.key(), Arc::clone(resource))).collect()
 }

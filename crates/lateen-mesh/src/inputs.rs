@@ -1,4 +1,5 @@
-//! The objects that a mesh is built from, by kind.
+//! The objects that a mesh is built from, by kind: a list of a kind of which nothing has changed is the same list in the
+//! next mesh, which is how it is known that nothing has.
 
 use std::sync::Arc;
 
@@ -6,28 +7,30 @@ use lateen_api::kubernetes::{Pod, Secret, Service};
 use lateen_api::networking::sidecar::OutboundMode as WrittenMode;
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
-use lateen_api::{Kind, KindSpec, Object, Resource};
+use lateen_api::{Kind, KindSpec, Object, ObjectKey, Resource};
 
 use crate::config::OutboundMode;
 use crate::origin::Origin;
-use crate::precedence::Age;
 use crate::scope::{Import, SidecarObject};
 use crate::workloads::Labels;
 
-/// Oldest first within each kind that has an order.
+/// All objects of a kind.
+pub(crate) type Listed<K> = Arc<Vec<Arc<Resource<K>>>>;
+
+/// Oldest first within each kind that has an order. Cloning shares.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inputs {
-    pub(crate) services: Vec<Arc<Resource<Service>>>,
-    pub(crate) pods: Vec<Arc<Resource<Pod>>>,
-    pub(crate) secrets: Vec<Arc<Resource<Secret>>>,
-    pub(crate) service_entries: Vec<Arc<Resource<ServiceEntry>>>,
-    pub(crate) workload_entries: Vec<Arc<Resource<WorkloadEntry>>>,
-    pub(crate) virtual_services: Vec<Arc<Resource<VirtualService>>>,
-    pub(crate) destination_rules: Vec<Arc<Resource<DestinationRule>>>,
-    pub(crate) gateways: Vec<Arc<Resource<Gateway>>>,
-    pub(crate) sidecars: Vec<Arc<Resource<Sidecar>>>,
-    pub(crate) peer_authentications: Vec<Arc<Resource<PeerAuthentication>>>,
-    pub(crate) authorization_policies: Vec<Arc<Resource<AuthorizationPolicy>>>,
+    pub(crate) services: Listed<Service>,
+    pub(crate) pods: Listed<Pod>,
+    pub(crate) secrets: Listed<Secret>,
+    pub(crate) service_entries: Listed<ServiceEntry>,
+    pub(crate) workload_entries: Listed<WorkloadEntry>,
+    pub(crate) virtual_services: Listed<VirtualService>,
+    pub(crate) destination_rules: Listed<DestinationRule>,
+    pub(crate) gateways: Listed<Gateway>,
+    pub(crate) sidecars: Listed<Sidecar>,
+    pub(crate) peer_authentications: Listed<PeerAuthentication>,
+    pub(crate) authorization_policies: Listed<AuthorizationPolicy>,
 }
 
 impl Inputs {
@@ -72,20 +75,69 @@ impl Inputs {
     }
 
     fn add(&mut self, object: &Object) {
+        fn push<K: KindSpec>(list: &mut Listed<K>, resource: &Arc<Resource<K>>) {
+            Arc::make_mut(list).push(Arc::clone(resource));
+        }
         match object {
-            Object::Service(resource) => self.services.push(Arc::clone(resource)),
-            Object::Pod(resource) => self.pods.push(Arc::clone(resource)),
-            Object::Secret(resource) => self.secrets.push(Arc::clone(resource)),
-            Object::ServiceEntry(resource) => self.service_entries.push(Arc::clone(resource)),
-            Object::WorkloadEntry(resource) => self.workload_entries.push(Arc::clone(resource)),
-            Object::VirtualService(resource) => self.virtual_services.push(Arc::clone(resource)),
-            Object::DestinationRule(resource) => self.destination_rules.push(Arc::clone(resource)),
-            Object::Gateway(resource) => self.gateways.push(Arc::clone(resource)),
-            Object::Sidecar(resource) => self.sidecars.push(Arc::clone(resource)),
-            Object::PeerAuthentication(resource) => self.peer_authentications.push(Arc::clone(resource)),
-            Object::AuthorizationPolicy(resource) => self.authorization_policies.push(Arc::clone(resource)),
+            Object::Service(resource) => push(&mut self.services, resource),
+            Object::Pod(resource) => push(&mut self.pods, resource),
+            Object::Secret(resource) => push(&mut self.secrets, resource),
+            Object::ServiceEntry(resource) => push(&mut self.service_entries, resource),
+            Object::WorkloadEntry(resource) => push(&mut self.workload_entries, resource),
+            Object::VirtualService(resource) => push(&mut self.virtual_services, resource),
+            Object::DestinationRule(resource) => push(&mut self.destination_rules, resource),
+            Object::Gateway(resource) => push(&mut self.gateways, resource),
+            Object::Sidecar(resource) => push(&mut self.sidecars, resource),
+            Object::PeerAuthentication(resource) => push(&mut self.peer_authentications, resource),
+            Object::AuthorizationPolicy(resource) => push(&mut self.authorization_policies, resource),
             _ => {}
         }
+    }
+
+    /// These objects after a change of one of them; not for pods, of which there are too many to look for one.
+    pub(crate) fn change(&mut self, key: &ObjectKey, object: Option<&Object>) {
+        fn remove<K: KindSpec>(list: &mut Listed<K>, key: &ObjectKey) {
+            let is_it = |it: &Arc<Resource<K>>| it.name() == key.name && it.namespace() == key.namespace;
+            if let Some(at) = list.iter().position(is_it) {
+                Arc::make_mut(list).remove(at);
+            }
+        }
+        match key.kind {
+            Kind::Service => remove(&mut self.services, key),
+            Kind::Secret => remove(&mut self.secrets, key),
+            Kind::ServiceEntry => remove(&mut self.service_entries, key),
+            Kind::WorkloadEntry => remove(&mut self.workload_entries, key),
+            Kind::VirtualService => remove(&mut self.virtual_services, key),
+            Kind::DestinationRule => remove(&mut self.destination_rules, key),
+            Kind::Gateway => remove(&mut self.gateways, key),
+            Kind::Sidecar => remove(&mut self.sidecars, key),
+            Kind::PeerAuthentication => remove(&mut self.peer_authentications, key),
+            Kind::AuthorizationPolicy => remove(&mut self.authorization_policies, key),
+            _ => {}
+        }
+        if let Some(object) = object {
+            self.add(object);
+            self.sort();
+        }
+    }
+
+    /// Takes over the lists that are the same, object for object.
+    pub(crate) fn share_with(&mut self, other: &Self) {
+        fn share<K: KindSpec>(list: &mut Listed<K>, other: &Listed<K>) {
+            if list.len() == other.len() && list.iter().zip(other.iter()).all(|(a, b)| Arc::ptr_eq(a, b)) {
+                *list = Arc::clone(other);
+            }
+        }
+        share(&mut self.services, &other.services);
+        share(&mut self.secrets, &other.secrets);
+        share(&mut self.service_entries, &other.service_entries);
+        share(&mut self.workload_entries, &other.workload_entries);
+        share(&mut self.virtual_services, &other.virtual_services);
+        share(&mut self.destination_rules, &other.destination_rules);
+        share(&mut self.gateways, &other.gateways);
+        share(&mut self.sidecars, &other.sidecars);
+        share(&mut self.peer_authentications, &other.peer_authentications);
+        share(&mut self.authorization_policies, &other.authorization_policies);
     }
 
     /// Namespace and labels of everything that a selector can select, whether it runs or not.
@@ -100,8 +152,15 @@ impl Inputs {
     }
 }
 
-fn by_age<K: KindSpec>(resources: &mut [Arc<Resource<K>>]) {
-    resources.sort_by_cached_key(|resource| Age::new(resource.age, resource.name(), resource.namespace()));
+fn by_age<K: KindSpec>(list: &mut Listed<K>) {
+    let age = |it: &Arc<Resource<K>>| (it.age, it.name().to_owned(), it.namespace().to_owned());
+    let in_order = |pair: &[Arc<Resource<K>>]| {
+        let [a, b] = pair else { return true };
+        (a.age, a.name(), a.namespace()) <= (b.age, b.name(), b.namespace())
+    };
+    if !list.windows(2).all(in_order) {
+        Arc::make_mut(list).sort_by_cached_key(age);
+    }
 }
 
 fn sidecar(resource: &Resource<Sidecar>) -> SidecarObject {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use crate::build::looks_the_same;
 use crate::config::MeshConfig;
-use crate::endpoints::{ServiceEndpoints, target_port};
+use crate::endpoints::{InlineEndpoints, ServiceEndpoints, target_port};
 use crate::host;
+use crate::inputs::Inputs;
 use crate::policy::{EffectiveMtls, Policies, WorkloadAuthorization};
 use crate::protocol::Protocol;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::gateway::{self, GatewayObject, MergedGateway, PortMap};
 use crate::routing::{DestinationRule, VirtualService};
-use crate::scope::{Scope, SidecarObject, World};
+use crate::scope::{Scope, Sharing, SidecarObject, World};
 use crate::services::{Service, Services};
 use crate::workloads::{self, ProxyKind, Workload};
 use lateen_api::Resource;
@@ -39,18 +40,20 @@ pub struct Mesh {
 /// What does not change when a pod comes, goes or becomes ready.
 #[derive(Debug)]
 pub(crate) struct Frame {
+    /// What it was read from; pods are left out.
+    pub(crate) inputs: Inputs,
     pub(crate) config: Arc<MeshConfig>,
     pub(crate) services: Arc<Services>,
     /// Endpoints that service entries list.
-    pub(crate) inline: BTreeMap<Id, Vec<Arc<Workload>>>,
+    pub(crate) inline: Arc<InlineEndpoints>,
     /// Workload entries, also those behind a pod of their name.
-    pub(crate) entries: BTreeMap<Id, Arc<Workload>>,
+    pub(crate) entries: Arc<BTreeMap<Id, Arc<Workload>>>,
     pub(crate) policies: Arc<Policies>,
-    pub(crate) virtual_services: Vec<Arc<VirtualService>>,
-    pub(crate) destination_rules: DestinationRules,
-    pub(crate) gateways: Vec<GatewayObject>,
-    pub(crate) sidecars: Vec<SidecarObject>,
-    pub(crate) secrets: HashMap<Id, Arc<Resource<Secret>>>,
+    pub(crate) virtual_services: Arc<Vec<Arc<VirtualService>>>,
+    pub(crate) destination_rules: Arc<DestinationRules>,
+    pub(crate) gateways: Arc<Vec<GatewayObject>>,
+    pub(crate) sidecars: Arc<Vec<SidecarObject>>,
+    pub(crate) secrets: Arc<HashMap<Id, Arc<Resource<Secret>>>>,
     /// By namespace and, when a Sidecar narrows it, the Sidecar's namespace and name.
     pub(crate) scopes: HashMap<ScopeId, Arc<Scope>>,
 }
@@ -254,7 +257,7 @@ impl Frame {
         let key = (Arc::clone(&workload.namespace), sidecar.map(SidecarObject::id));
         match self.scopes.get(&key) {
             Some(scope) => Arc::clone(scope),
-            None => Arc::new(world.scope(&workload.namespace, sidecar)),
+            None => Sharing::new(None).scope(&world, &workload.namespace, sidecar, None),
         }
     }
 
@@ -263,7 +266,7 @@ impl Frame {
             root_namespace: &self.config.root_namespace,
             domain: &self.config.domain,
             default_outbound: self.config.outbound_mode,
-            services: &self.services.all,
+            services: &self.services,
             virtual_services: &self.virtual_services,
             destination_rules: &self.destination_rules,
         }

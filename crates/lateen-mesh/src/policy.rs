@@ -71,9 +71,6 @@ pub(crate) struct Policies {
     root_namespace: String,
     peer: HashMap<String, Vec<Arc<Resource<PeerAuthentication>>>>,
     authorization: HashMap<String, Vec<Arc<Authorization>>>,
-    /// What they were read from.
-    peer_sources: Vec<Arc<Resource<PeerAuthentication>>>,
-    authorization_sources: Vec<Arc<Resource<AuthorizationPolicy>>>,
 }
 
 impl Policies {
@@ -82,12 +79,7 @@ impl Policies {
         peer: &[Arc<Resource<PeerAuthentication>>],
         authorization: &[Arc<Resource<AuthorizationPolicy>>],
     ) -> Self {
-        let mut policies = Self {
-            root_namespace: root_namespace.to_owned(),
-            peer_sources: peer.to_vec(),
-            authorization_sources: authorization.to_vec(),
-            ..Self::default()
-        };
+        let mut policies = Self { root_namespace: root_namespace.to_owned(), ..Self::default() };
         for policy in peer {
             policies.peer.entry(policy.namespace().to_owned()).or_default().push(Arc::clone(policy));
         }
@@ -108,16 +100,14 @@ impl Policies {
         policies
     }
 
-    /// Whether they were read from these very objects.
-    pub(crate) fn are_of(
-        &self,
-        peer: &[Arc<Resource<PeerAuthentication>>],
-        authorization: &[Arc<Resource<AuthorizationPolicy>>],
-    ) -> bool {
-        fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
-        }
-        same(&self.peer_sources, peer) && same(&self.authorization_sources, authorization)
+    /// Whether the same is asked of the peers of all workloads of a namespace.
+    pub(crate) fn ask_the_same_of_peers(&self, other: &Self, namespace: &str) -> bool {
+        let of = |policies: &Self, namespace: &str| policies.peer.get(namespace).cloned().unwrap_or_default();
+        let same = |namespace: &str| {
+            let (a, b) = (of(self, namespace), of(other, namespace));
+            a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        std::ptr::eq(self, other) || (same(namespace) && same(&self.root_namespace))
     }
 
     /// Workload beats namespace beats mesh; within each the oldest counts; what is unset is inherited; nothing at all

@@ -108,6 +108,19 @@ impl Services {
         self.by_host.get(host).map_or(&[], Vec::as_slice)
     }
 
+    /// The service that a Kubernetes Service became.
+    pub(crate) fn of_object(
+        &self,
+        resource: &Resource<kubernetes::Service>,
+        config: &MeshConfig,
+    ) -> Option<&Arc<Service>> {
+        let host = host_of(resource, config);
+        let own = |service: &&Arc<Service>| {
+            service.registry == Registry::Kubernetes && *service.namespace == *resource.namespace()
+        };
+        self.of_host(&host).iter().find(own)
+    }
+
     pub(crate) fn of_namespace(&self, namespace: &str) -> &[Arc<Service>] {
         self.by_namespace.get(namespace).map_or(&[], Vec::as_slice)
     }
@@ -143,6 +156,10 @@ impl Service {
     }
 }
 
+fn host_of(resource: &Resource<kubernetes::Service>, config: &MeshConfig) -> String {
+    host::service_fqdn(resource.name(), resource.namespace(), &config.domain).to_ascii_lowercase()
+}
+
 /// Reads a Kubernetes Service.
 pub(crate) fn from_kubernetes(resource: &Resource<kubernetes::Service>, config: &MeshConfig) -> Service {
     let spec = &resource.spec;
@@ -173,7 +190,7 @@ pub(crate) fn from_kubernetes(resource: &Resource<kubernetes::Service>, config: 
         .map(|list| list.split(',').map(|entry| entry.trim().to_owned()).filter(|entry| !entry.is_empty()).collect())
         .unwrap_or_default();
     Service {
-        host: host::service_fqdn(resource.name(), resource.namespace(), &config.domain).to_ascii_lowercase().into(),
+        host: host_of(resource, config).into(),
         name: resource.name().into(),
         namespace: resource.namespace().into(),
         registry: Registry::Kubernetes,

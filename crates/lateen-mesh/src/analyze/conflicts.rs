@@ -60,7 +60,7 @@ fn sidecars(inputs: &Inputs, findings: &mut Findings) {
     let labels = |sidecar: &Sidecar| {
         sidecar.workload_selector.as_ref().map(|selector| selector.labels.clone()).filter(|labels| !labels.is_empty())
     };
-    for resource in &inputs.sidecars {
+    for resource in inputs.sidecars.iter() {
         let others = inputs
             .sidecars
             .iter()

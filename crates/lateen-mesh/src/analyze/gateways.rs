@@ -12,12 +12,12 @@ use crate::routing::gateway_name;
 use crate::workloads::{Workload, selects};
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
-    for resource in &inputs.gateways {
+    for resource in inputs.gateways.iter() {
         selector(resource, inputs, findings);
         conflicts(resource, inputs, mesh, findings);
         credentials(resource, mesh, findings);
     }
-    for resource in &inputs.virtual_services {
+    for resource in inputs.virtual_services.iter() {
         hosts(resource, inputs, mesh, findings);
     }
 }

@@ -18,7 +18,7 @@ use crate::services::Service;
 use crate::workloads::selects;
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
-    for resource in &inputs.virtual_services {
+    for resource in inputs.virtual_services.iter() {
         for missing in missing(resource, inputs, mesh) {
             findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &missing.field, missing.message, missing.help);
         }
@@ -26,7 +26,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
             unclear_port(resource, mesh, destination, &field, findings);
         }
     }
-    for resource in &inputs.destination_rules {
+    for resource in inputs.destination_rules.iter() {
         destination_rule(resource, inputs, mesh, findings);
     }
 }

@@ -19,7 +19,7 @@ struct Selector<'a> {
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     let none = Labels::new();
-    for resource in &inputs.authorization_policies {
+    for resource in inputs.authorization_policies.iter() {
         let attached = resource.spec.target_ref.is_some() || !resource.spec.target_refs.is_empty();
         let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
         let everywhere = resource.namespace() == mesh.config().root_namespace;
@@ -29,7 +29,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
             check_one(resource, &selector, inputs, findings);
         }
     }
-    for resource in &inputs.peer_authentications {
+    for resource in inputs.peer_authentications.iter() {
         let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
         if !labels.is_empty() {
             let field = "spec.selector";
@@ -37,7 +37,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
             check_one(resource, &selector, inputs, findings);
         }
     }
-    for resource in &inputs.sidecars {
+    for resource in inputs.sidecars.iter() {
         let labels = resource.spec.workload_selector.as_ref().map_or(&none, |selector| &selector.labels);
         if !labels.is_empty() {
             let field = "spec.workloadSelector";

@@ -1,7 +1,7 @@
 //! DestinationRules: merged where several speak of the same host, looked up by client namespace, service namespace and
 //! root namespace.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use lateen_api::Resource;
@@ -146,6 +146,17 @@ impl DestinationRules {
                 }
             }
         }
+    }
+
+    /// The hosts, possibly wildcards, of rules that are here and not there, or there and not here.
+    pub(crate) fn differing_hosts(&self, other: &Self) -> BTreeSet<String> {
+        let lacks = |rules: &Self, rule: &Arc<DestinationRule>| {
+            let own = rules.by_namespace.get(&rule.namespace);
+            own.is_none_or(|own| !own.iter().any(|known| Arc::ptr_eq(known, rule)))
+        };
+        let here = self.iter().filter(|rule| lacks(other, rule));
+        let there = other.iter().filter(|rule| lacks(self, rule));
+        here.chain(there).map(|rule| rule.host.clone()).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<DestinationRule>> {

@@ -1,5 +1,7 @@
 //! What the proxies of one namespace (or of one Sidecar object) see of the mesh.
 
+mod sharing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -8,8 +10,10 @@ use crate::host;
 use crate::origin::Origin;
 use crate::routing::destination_rule::{self, DestinationRules};
 use crate::routing::{DestinationRule, VirtualService};
-use crate::services::{Registry, Resolution, Service};
+use crate::services::{Registry, Resolution, Service, Services};
 use crate::workloads::Labels;
+
+pub(crate) use sharing::{Difference, Sharing};
 
 /// Services, rules and modes as seen from one place. Equal scopes are one object from one mesh to the next.
 #[derive(Debug)]
@@ -29,7 +33,8 @@ pub struct Scope {
 pub struct SeenServices {
     /// One per host, sorted by host.
     list: Vec<Arc<Service>>,
-    by_host: HashMap<Arc<str>, usize>,
+    /// Other names, by what they stand for.
+    aliases: HashMap<Arc<str>, Vec<Arc<Service>>>,
 }
 
 /// The DestinationRules that a scope sees, by host of the service, rules with a selector among them; one object for all
@@ -39,8 +44,17 @@ pub struct SeenRules(HashMap<Arc<str>, Vec<Arc<DestinationRule>>>);
 
 impl SeenServices {
     fn new(list: Vec<Arc<Service>>) -> Self {
-        let by_host = list.iter().enumerate().map(|(at, service)| (Arc::clone(&service.host), at)).collect();
-        Self { list, by_host }
+        let mut aliases: HashMap<Arc<str>, Vec<Arc<Service>>> = HashMap::new();
+        for service in &list {
+            if let Some(target) = &service.alias_of {
+                aliases.entry(Arc::clone(target)).or_default().push(Arc::clone(service));
+            }
+        }
+        Self { list, aliases }
+    }
+
+    fn get(&self, host: &str) -> Option<&Arc<Service>> {
+        self.list.binary_search_by(|service| (*service.host).cmp(host)).ok().map(|at| &self.list[at])
     }
 }
 
@@ -75,7 +89,12 @@ impl Scope {
     }
 
     pub fn service(&self, host: &str) -> Option<&Arc<Service>> {
-        self.services.by_host.get(host).map(|at| &self.services.list[*at])
+        self.services.get(host)
+    }
+
+    /// The services that are other names (`ExternalName`) for this host.
+    pub fn aliases_of(&self, host: &str) -> &[Arc<Service>] {
+        self.services.aliases.get(host).map_or(&[], Vec::as_slice)
     }
 
     /// The VirtualServices for sidecars, oldest first.
@@ -110,27 +129,6 @@ impl Scope {
             && Arc::ptr_eq(&self.services, &other.services)
             && Arc::ptr_eq(&self.destination_rules, &other.destination_rules)
             && same(&self.virtual_services, &other.virtual_services)
-    }
-
-    /// Takes over from another scope what is the same.
-    pub(crate) fn share_with(&mut self, other: &Self) {
-        if same(&self.services.list, &other.services.list) {
-            self.services = Arc::clone(&other.services);
-        }
-        if self.destination_rules.is_same(&other.destination_rules) {
-            self.destination_rules = Arc::clone(&other.destination_rules);
-        }
-    }
-}
-
-/// Gives the earlier scope when nothing in it has changed. `common`: another of the same mesh, which often sees the same.
-pub(crate) fn share(mut scope: Scope, previous: Option<&Arc<Scope>>, common: Option<&Arc<Scope>>) -> Arc<Scope> {
-    for other in previous.into_iter().chain(common) {
-        scope.share_with(other);
-    }
-    match previous {
-        Some(previous) if previous.is_same(&scope) => Arc::clone(previous),
-        _ => Arc::new(scope),
     }
 }
 
@@ -189,88 +187,65 @@ pub(crate) struct World<'a> {
     pub(crate) root_namespace: &'a str,
     pub(crate) domain: &'a str,
     pub(crate) default_outbound: OutboundMode,
-    pub(crate) services: &'a [Arc<Service>],
+    pub(crate) services: &'a Arc<Services>,
     pub(crate) virtual_services: &'a [Arc<VirtualService>],
-    pub(crate) destination_rules: &'a DestinationRules,
+    pub(crate) destination_rules: &'a Arc<DestinationRules>,
 }
 
 impl World<'_> {
-    /// What a namespace sees, narrowed by a Sidecar.
-    pub(crate) fn scope(&self, namespace: &Arc<str>, sidecar: Option<&SidecarObject>) -> Scope {
-        let mut services = self.visible_services(namespace);
-        let mut virtual_services: Vec<Arc<VirtualService>> = self
-            .virtual_services
-            .iter()
-            .filter(|rule| rule.is_on_mesh() && rule.export_to.reaches(&rule.namespace, namespace))
-            .cloned()
-            .collect();
-        if let Some(imports) = sidecar.map(|sidecar| sidecar.imports.as_slice()).filter(|list| !list.is_empty()) {
-            self.narrow(imports, &mut services, &mut virtual_services);
-        }
-        let services: Vec<Arc<Service>> = services.into_values().collect();
-        let destination_rules: HashMap<_, _> = services
-            .iter()
-            .filter_map(|service| {
-                let rules = self.destination_rules.lookup(namespace, &service.namespace, &service.host);
-                (!rules.is_empty()).then(|| (Arc::clone(&service.host), rules))
-            })
-            .collect();
-        let depends_on_labels = virtual_services.iter().any(|rule| rule.depends_on_labels())
-            || destination_rules.values().flatten().any(|rule| rule.selector.is_some());
-        Scope {
-            namespace: Arc::clone(namespace),
-            depends_on_labels,
-            services: Arc::new(SeenServices::new(services)),
-            virtual_services,
-            destination_rules: Arc::new(SeenRules(destination_rules)),
-            outbound: sidecar.and_then(|sidecar| sidecar.outbound).unwrap_or(self.default_outbound),
-            sidecar: sidecar.map(|sidecar| sidecar.origin.clone()),
-        }
-    }
-
-    /// One service per host: the own namespace's, else a Kubernetes Service over a ServiceEntry, else the oldest.
-    fn visible_services(&self, namespace: &str) -> BTreeMap<Arc<str>, Arc<Service>> {
-        let mut out: BTreeMap<Arc<str>, Arc<Service>> = BTreeMap::new();
-        let rank = |service: &Service| {
-            (*service.namespace != *namespace, service.registry != Registry::Kubernetes, service.age.clone())
+    /// The VirtualServices for the sidecars of a namespace, as far as a Sidecar imports them.
+    pub(crate) fn virtual_services(&self, namespace: &str, imports: &[Import]) -> Vec<Arc<VirtualService>> {
+        let is_seen = |rule: &&Arc<VirtualService>| {
+            let hosts = |import: &str| rule.hosts.iter().any(|own| host::matches(own, import));
+            rule.is_on_mesh()
+                && rule.export_to.reaches(&rule.namespace, namespace)
+                && (imports.is_empty() || are_chosen(imports, &rule.namespace, hosts))
         };
-        for service in self.services {
-            if !service.export_to.reaches(&service.namespace, namespace) {
-                continue;
-            }
-            match out.get_mut(&service.host) {
-                Some(present) if rank(present) <= rank(service) => {}
-                Some(present) => *present = Arc::clone(service),
-                None => {
-                    out.insert(Arc::clone(&service.host), Arc::clone(service));
-                }
-            }
-        }
-        out
+        self.virtual_services.iter().filter(is_seen).cloned().collect()
     }
 
-    /// Keeps what a Sidecar imports: services one way, VirtualServices whose hosts meet an import either way, and the
-    /// destinations of those.
+    /// The services that a namespace sees, as far as a Sidecar imports them or what it imports leads to them.
+    pub(crate) fn services(
+        &self,
+        namespace: &str,
+        imports: &[Import],
+        virtual_services: &[Arc<VirtualService>],
+    ) -> Vec<Arc<Service>> {
+        let mut services = self.visible_services(namespace);
+        if !imports.is_empty() {
+            self.narrow(imports, &mut services, virtual_services);
+        }
+        services.into_values().collect()
+    }
+
+    /// The full names of what VirtualServices lead to.
+    pub(crate) fn destinations(&self, virtual_services: &[Arc<VirtualService>]) -> BTreeSet<String> {
+        virtual_services.iter().flat_map(|rule| rule.destinations(self.domain)).collect()
+    }
+
+    pub(crate) fn rules_for(&self, namespace: &str, service: &Service) -> Vec<Arc<DestinationRule>> {
+        self.destination_rules.lookup(namespace, &service.namespace, &service.host)
+    }
+
+    /// One service per host.
+    fn visible_services(&self, namespace: &str) -> BTreeMap<Arc<str>, Arc<Service>> {
+        // They are sorted by host.
+        let by_host = self.services.all.chunk_by(|a, b| a.host == b.host);
+        let visible = by_host.filter_map(|of_host| visible(of_host, namespace));
+        visible.map(|service| (Arc::clone(&service.host), Arc::clone(service))).collect()
+    }
+
+    /// Keeps what a Sidecar imports, and the destinations of the VirtualServices that it imports.
     fn narrow(
         &self,
         imports: &[Import],
         services: &mut BTreeMap<Arc<str>, Arc<Service>>,
-        virtual_services: &mut Vec<Arc<VirtualService>>,
+        virtual_services: &[Arc<VirtualService>],
     ) {
-        let chosen = |namespace: &str, meets: &dyn Fn(&str) -> bool| {
-            let hit = |exclude: bool| {
-                imports
-                    .iter()
-                    .any(|import| import.exclude == exclude && import.is_for(namespace) && meets(&import.host))
-            };
-            hit(false) && !hit(true)
-        };
-        virtual_services
-            .retain(|rule| chosen(&rule.namespace, &|import| rule.hosts.iter().any(|own| host::matches(own, import))));
-        let destinations: BTreeSet<String> =
-            virtual_services.iter().flat_map(|rule| rule.destinations(self.domain)).collect();
+        let destinations = self.destinations(virtual_services);
         services.retain(|name, service| {
-            destinations.contains(&**name) || chosen(&service.namespace, &|import| host::is_subset_of(name, import))
+            destinations.contains(&**name)
+                || are_chosen(imports, &service.namespace, |import| host::is_subset_of(name, import))
         });
         // An alias is of no use without what it names.
         let targets: BTreeSet<Arc<str>> = services
@@ -278,7 +253,7 @@ impl World<'_> {
             .filter(|service| service.resolution == Resolution::Alias)
             .filter_map(|service| service.alias_of.clone())
             .collect();
-        for service in self.services.iter().filter(|service| targets.contains(&service.host)) {
+        for service in self.services.all.iter().filter(|service| targets.contains(&service.host)) {
             services.entry(Arc::clone(&service.host)).or_insert_with(|| Arc::clone(service));
         }
     }
@@ -303,4 +278,21 @@ impl World<'_> {
                 sidecars.iter().find(|sidecar| *sidecar.namespace == *self.root_namespace && sidecar.selector.is_none())
             })
     }
+}
+
+/// Of the services of one host, the one that a namespace sees: its own, else a Kubernetes Service over a ServiceEntry, else
+/// the oldest.
+fn visible<'a>(of_host: &'a [Arc<Service>], namespace: &str) -> Option<&'a Arc<Service>> {
+    let rank = |service: &Arc<Service>| {
+        (*service.namespace != *namespace, service.registry != Registry::Kubernetes, service.age.clone())
+    };
+    of_host.iter().filter(|service| service.export_to.reaches(&service.namespace, namespace)).min_by_key(|it| rank(it))
+}
+
+/// Whether imports take something of a namespace in: some of them do, and none takes it out.
+fn are_chosen(imports: &[Import], namespace: &str, meets: impl Fn(&str) -> bool) -> bool {
+    let hit = |exclude: bool| {
+        imports.iter().any(|import| import.exclude == exclude && import.is_for(namespace) && meets(&import.host))
+    };
+    hit(false) && !hit(true)
 }
