@@ -6,12 +6,14 @@ mod proxy;
 mod table;
 mod upstream;
 
-use proxy::Proxy;
+use std::collections::{BTreeMap, BTreeSet};
+
+use proxy::{Observed, Proxy};
 use table::{Accepted, Row, Table};
 use upstream::Upstream;
 
 /// The tables, each named as its config. Together they hold at least [`MIN_ROWS`] requests.
-const TABLES: [&str; 6] = ["routing", "rewriting", "policy", "resilience", "framing", "limits"];
+const TABLES: [&str; 7] = ["routing", "rewriting", "policy", "resilience", "framing", "limits", "balancing"];
 const MIN_ROWS: usize = 60;
 
 fn compare(name: &str) {
@@ -48,6 +50,9 @@ async fn check(
     upstream: &Upstream,
     accepted: &Accepted,
 ) -> Result<(), String> {
+    if let Some(times) = row.repeat {
+        return check_shares(row, times, theirs, ours, upstream).await;
+    }
     let envoy = theirs.ask(row, upstream).await;
     let lateen = ours.ask(row, upstream).await;
     if envoy.status() != row.status {
@@ -60,6 +65,41 @@ async fn check(
         .map(|difference| difference.to_string())
         .collect();
     if differences.is_empty() { Ok(()) } else { Err(differences.join("\n")) }
+}
+
+/// What shares may differ by, in points: some four standard deviations of the difference for the 600 requests of a row.
+const TOLERANCE: f64 = 12.0;
+
+async fn check_shares(
+    row: &Row,
+    times: usize,
+    theirs: &Proxy,
+    ours: &Proxy,
+    upstream: &Upstream,
+) -> Result<(), String> {
+    let mut shares = Vec::new();
+    for proxy in [theirs, ours] {
+        let mut all = Vec::with_capacity(times);
+        for _ in 0..times {
+            let observed = proxy.ask(row, upstream).await;
+            if observed.status() != row.status {
+                return Err(format!("  the row says {:?}, the answer is {:?}", row.status, observed.status()));
+            }
+            all.push(observed);
+        }
+        shares.push(Observed::shares(&all));
+    }
+    let of = |index: usize, host: &String| shares[index].get(host).copied().unwrap_or_default();
+    let hosts: BTreeSet<&String> = shares.iter().flat_map(BTreeMap::keys).collect();
+    // A host that one of them never asks must not be asked by the other.
+    let differs = |host: &&&String| {
+        let (envoy, lateen) = (of(0, host), of(1, host));
+        (envoy - lateen).abs() > TOLERANCE || (envoy == 0.0) != (lateen == 0.0)
+    };
+    if hosts.iter().any(|host| differs(&host)) {
+        return Err(format!("  shares\n    envoy:  {:?}\n    lateen: {:?}", shares[0], shares[1]));
+    }
+    Ok(())
 }
 
 #[test]
@@ -96,4 +136,9 @@ fn framing() {
 #[test]
 fn limits() {
     compare("limits");
+}
+
+#[test]
+fn balancing() {
+    compare("balancing");
 }

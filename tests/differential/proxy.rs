@@ -139,6 +139,17 @@ impl Observed {
         }
     }
 
+    /// To how many requests of a hundred each host gave the answer, or nobody.
+    pub(crate) fn shares(all: &[Self]) -> BTreeMap<String, f64> {
+        let mut shares = BTreeMap::new();
+        let each = 100.0 / f64::from(u32::try_from(all.len()).expect("rows ask for few"));
+        for observed in all {
+            let host = observed.seen.last().and_then(|seen| seen["host"].as_str()).unwrap_or("nobody");
+            *shares.entry(host.to_owned()).or_default() += each;
+        }
+        shares
+    }
+
     /// Flattens into named fields, so that each can be compared, and accepted, on its own.
     fn fields(&self) -> BTreeMap<String, String> {
         let mut fields = BTreeMap::new();
@@ -158,7 +169,7 @@ impl Observed {
         }
         fields.insert("upstream requests".into(), self.seen.len().to_string());
         for (number, seen) in self.seen.iter().enumerate() {
-            for key in ["method", "target", "authority", "version", "body", "trailers"] {
+            for key in ["host", "method", "target", "authority", "version", "body", "trailers"] {
                 fields.insert(format!("upstream {number} {key}"), seen[key].to_string());
             }
             for pair in seen["headers"].as_array().into_iter().flatten() {

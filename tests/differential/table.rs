@@ -26,6 +26,9 @@ pub(crate) struct Row {
     pub(crate) http2: bool,
     /// The status that Envoy gives; none if it closes without an answer. So a row cannot pass for the wrong reason.
     pub(crate) status: Option<u16>,
+    /// Sent so many times; then what share of it each host gets is compared instead of each request.
+    #[serde(default)]
+    pub(crate) repeat: Option<usize>,
 }
 
 fn main_listener() -> String {

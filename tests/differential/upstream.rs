@@ -34,10 +34,12 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let listeners = listeners().await;
+        let address = listeners[0].local_addr().expect("a bound socket has an address");
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        tokio::spawn(accept(listener, Arc::clone(&ledger)));
+        for listener in listeners {
+            tokio::spawn(accept(listener, Arc::clone(&ledger)));
+        }
         let (dead, _dead) = refused();
         Self { address, dead, _dead, ledger }
     }
@@ -46,6 +48,26 @@ impl Upstream {
     pub(crate) fn take(&self, row: &str) -> Vec<Seen> {
         self.ledger.lock().expect("no holder panics").seen.remove(row).unwrap_or_default()
     }
+}
+
+/// Hosts of the upstream: loopback addresses, all with the same port.
+const HOSTS: u8 = 8;
+
+async fn listeners() -> Vec<TcpListener> {
+    for _ in 0..100 {
+        let first = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+        let port = first.local_addr().expect("a bound socket has an address").port();
+        let mut all = vec![first];
+        for host in 2..=HOSTS {
+            // Somebody else may have the port on one of the others.
+            let Ok(listener) = TcpListener::bind(SocketAddr::from(([127, 0, 0, host], port))).await else { break };
+            all.push(listener);
+        }
+        if all.len() == usize::from(HOSTS) {
+            return all;
+        }
+    }
+    panic!("no port is free on all of {HOSTS} loopback addresses");
 }
 
 /// A listener whose backlog is never served would accept; one that is bound on another loopback address and asked on
@@ -59,9 +81,10 @@ fn refused() -> (SocketAddr, std::net::TcpListener) {
 async fn accept(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        let host = stream.local_addr().map(|address| address.ip().to_string()).unwrap_or_default();
         let ledger = Arc::clone(&ledger);
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&ledger)));
+            let service = service_fn(move |request| answer(request, host.clone(), Arc::clone(&ledger)));
             // A peer that goes away is part of the tests.
             let _ =
                 Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
@@ -81,7 +104,11 @@ impl std::fmt::Display for Reset {
 
 impl std::error::Error for Reset {}
 
-async fn answer(request: Request<Incoming>, ledger: Arc<Mutex<Ledger>>) -> Result<Response<Full<Bytes>>, Reset> {
+async fn answer(
+    request: Request<Incoming>,
+    host: String,
+    ledger: Arc<Mutex<Ledger>>,
+) -> Result<Response<Full<Bytes>>, Reset> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Reset)?;
     let trailers = body.trailers().cloned();
@@ -94,6 +121,7 @@ async fn answer(request: Request<Incoming>, ledger: Arc<Mutex<Ledger>>) -> Resul
         .collect();
     headers.sort();
     let seen = json!({
+        "host": host,
         "method": head.method.as_str(),
         "target": head.uri.path_and_query().map(ToString::to_string),
         "authority": head.uri.authority().map(ToString::to_string),

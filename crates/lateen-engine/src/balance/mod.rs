@@ -131,21 +131,23 @@ impl Balancer {
         let counts: Vec<Count> = self.levels.iter().map(|level| level.count).collect();
         self.loads = Loads::new(&counts, self.overprovisioning, self.panic_threshold);
         for (index, level) in self.levels.iter_mut().enumerate() {
-            let group = |wanted: Health| {
+            let group = |wanted: Option<Health>| {
                 let locality = |(weight, members): &(u32, Vec<usize>)| {
-                    let hosts = of(members, wanted);
+                    let hosts = wanted.map_or_else(|| members.clone(), |wanted| of(members, wanted));
                     let share = hosts.len() * self.overprovisioning as usize / members.len().max(1);
                     let availability = u32::try_from(share).unwrap_or(100).min(100);
                     Weighted { hosts, weight: *weight, availability }
                 };
-                let localities = level.localities.iter().map(locality).collect();
-                Group::new(self.policy, of(&level.all, wanted), localities, &self.hosts, state)
+                // In panic, localities count no more, but for what hashes lead to: that must not move.
+                let weighted = wanted.is_some() || self.policy.hashes();
+                let localities = level.localities.iter().filter(|_| weighted).map(locality).collect();
+                let members = wanted.map_or_else(|| level.all.clone(), |wanted| of(&level.all, wanted));
+                Group::new(self.policy, members, localities, &self.hosts, state)
             };
             (level.usable, level.degraded) = if self.loads.in_panic(index) {
-                // In panic neither health nor locality counts.
-                (Group::new(self.policy, level.all.clone(), Vec::new(), &self.hosts, state), Group::default())
+                (group(None), Group::default())
             } else {
-                (group(Health::Healthy), group(Health::Degraded))
+                (group(Some(Health::Healthy)), group(Some(Health::Degraded)))
             };
         }
     }
@@ -164,8 +166,10 @@ impl Balancer {
             let by = Draw { policy: self.policy, random, hash: turned };
             let host = match share {
                 Share::Healthy(level) => self.levels[level].usable.draw(&by, state)?,
-                // In panic the one group has all.
-                Share::Degraded(level) if self.loads.in_panic(level) => self.levels[level].usable.draw(&by, state)?,
+                // In panic the one group has all, and hashes lead to no degraded host (Envoy's tables have none).
+                Share::Degraded(level) if self.loads.in_panic(level) || self.policy.hashes() => {
+                    self.levels[level].usable.draw(&by, state)?
+                }
                 Share::Degraded(level) => self.levels[level].degraded.draw(&by, state)?,
             };
             if attempt == u64::from(pick.attempts) || !pick.tried.contains(&host) {

@@ -31,14 +31,17 @@ impl Loads {
         };
         let (healthy, degraded) = (bears(|count| count.healthy), bears(|count| count.degraded));
         let total = healthy.iter().chain(&degraded).sum::<u32>().min(100);
-        // While the priorities together are healthy enough, none panics.
+        // While the priorities together are healthy enough, none panics. A priority without hosts is as bad as one whose
+        // hosts are down.
         let panics = |count: &Count| {
             let up = count.healthy + count.degraded;
-            total < 100 && count.all > 0 && up * 100 < count.all * panic_threshold as usize
+            total < 100
+                && if count.all == 0 { panic_threshold > 0 } else { up * 100 < count.all * panic_threshold as usize }
         };
         let panic: Vec<bool> = counts.iter().map(panics).collect();
+        let all_panic = panic.iter().all(|panic| *panic);
         let mut loads = Self { healthy: vec![0; counts.len()], degraded: vec![0; counts.len()], panic };
-        if total == 0 {
+        if all_panic || total == 0 {
             loads.share_by_hosts(counts);
             return loads;
         }
@@ -52,7 +55,7 @@ impl Loads {
         loads
     }
 
-    /// Nothing is available: priorities in panic share the load by their hosts.
+    /// Every priority panics: they share the load by their hosts, be those up or down. If none may panic, nobody gets any.
     fn share_by_hosts(&mut self, counts: &[Count]) {
         let in_panic = || counts.iter().enumerate().filter(|(index, _)| self.panic[*index]);
         let hosts: usize = in_panic().map(|(_, count)| count.all).sum();

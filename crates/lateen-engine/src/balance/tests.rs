@@ -118,6 +118,54 @@ fn in_panic_all_hosts_are_used() {
 }
 
 #[test]
+fn when_all_priorities_panic_they_share_by_their_hosts() {
+    let level = |up: u8, first: u8, all: u8| -> Vec<Arc<Endpoint>> {
+        let health = |number| if number < up { Health::Healthy } else { Health::Unhealthy };
+        (0..all).map(|number| endpoint(first + number, 1, health(number))).collect()
+    };
+    // The first has some life in it, and yet a fifth of the hosts are in the second.
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![level(1, 0, 8), level(0, 10, 2)]));
+    let counts = counts(&mut balancer, 10_000, &Idle);
+    let second: u32 = counts[8..].iter().sum();
+    assert!((1_800..2_200).contains(&second), "{counts:?}");
+    assert!(counts.iter().all(|count| *count > 700), "{counts:?}");
+}
+
+#[test]
+fn localities_get_their_weights_as_far_as_they_can_bear_them() {
+    let locality = |weight: Option<u32>, endpoints| Locality {
+        region: String::new(),
+        zone: weight.map(|weight| weight.to_string()).unwrap_or_default(),
+        sub_zone: String::new(),
+        weight,
+        endpoints,
+    };
+    let hosts = |first: u8, up: u8, all: u8| -> Vec<Arc<Endpoint>> {
+        let health = |number| if number < up { Health::Healthy } else { Health::Unhealthy };
+        (0..all).map(|number| endpoint(first + number, 1, health(number))).collect()
+    };
+    let weighted = Cluster { locality_weighted: true, ..cluster(LbPolicy::RoundRobin) };
+    let spread = |near: (u8, u8)| -> Vec<u32> {
+        let localities = vec![
+            locality(Some(80), hosts(0, near.0, near.1)),
+            locality(Some(20), hosts(50, 2, 2)),
+            // Weight without number: none.
+            locality(None, hosts(90, 1, 1)),
+        ];
+        let set = EndpointSet { priorities: vec![localities], overprovisioning_factor: 140 };
+        let mut balancer = Balancer::new(&weighted, &set);
+        let counts = counts(&mut balancer, 10_000, &Idle);
+        let near = usize::from(near.1);
+        vec![counts[..near].iter().sum(), counts[near..near + 2].iter().sum(), counts[near + 2]]
+    };
+    assert_eq!(spread((4, 4)), [8_000, 2_000, 0]);
+    // Three of four × 1.4 is all of it still; half of them × 1.4 is 70 %: 56 to 20.
+    assert_eq!(spread((3, 4)), [8_000, 2_000, 0]);
+    let half = spread((2, 4));
+    assert!(half[0].abs_diff(7_368) <= 2 && half[2] == 0, "{half:?}");
+}
+
+#[test]
 fn nothing_healthy_and_no_panic_is_no_host() {
     let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
     let mut balancer = Balancer::new(&calm, &set(vec![vec![endpoint(1, 1, Health::Unhealthy)]]));

@@ -488,11 +488,11 @@ impl HashPolicy {
         match &self.source {
             HashSource::Header(name) if *name == http::header::HOST => Some(hash(&head.authority)),
             HashSource::Header(name) => {
-                // Several values hash alike in any order.
+                // Several values hash alike in any order; the hash of each is the seed of the next.
                 let mut values: Vec<&[u8]> = head.headers.get_all(name).map(http::HeaderValue::as_bytes).collect();
                 values.sort_unstable();
-                let joined = values.concat();
-                (!values.is_empty()).then(|| hash(&joined))
+                let chained = |seed, value: &&[u8]| xxhash_rust::xxh64::xxh64(value, seed);
+                (!values.is_empty()).then(|| values.iter().fold(0, chained))
             }
             HashSource::SourceIp => Some(hash(source.to_string().as_bytes())),
             HashSource::Query(name) => {
