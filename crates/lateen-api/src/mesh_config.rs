@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Severity, code};
 use crate::mistakes::Mistakes;
+use crate::networking::destination_rule::LocalityLbSetting;
 use crate::scalar::Duration;
+use crate::validate::locality;
 use crate::yaml::{self, Node, Positions, Value};
 
 /// The settings, with Istio's defaults.
@@ -28,6 +30,9 @@ pub struct MeshConfig {
     pub access_log_file: String,
     /// Empty: Istio's text format.
     pub access_log_format: String,
+    /// For services about which no DestinationRule and no `trafficDistribution` says anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality_lb_setting: Option<LocalityLbSetting>,
     /// `exportTo` of Services that name none.
     pub default_service_export_to: Vec<String>,
     pub default_virtual_service_export_to: Vec<String>,
@@ -49,6 +54,7 @@ impl Default for MeshConfig {
             path_normalization: PathNormalization::default(),
             access_log_file: String::new(),
             access_log_format: String::new(),
+            locality_lb_setting: Some(LocalityLbSetting::default()),
             default_service_export_to: everybody(),
             default_virtual_service_export_to: everybody(),
             default_destination_rule_export_to: everybody(),
@@ -118,7 +124,6 @@ const IGNORED: &[&str] = &[
     "ingressControllerMode",
     "ingressSelector",
     "ingressService",
-    "localityLbSetting",
     "meshMTLS",
     "outboundClusterStatName",
     "proxyHttpPort",
@@ -176,6 +181,10 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
     if config.trust_domain.is_empty() || config.root_namespace.is_empty() {
         let field = if config.trust_domain.is_empty() { "trustDomain" } else { "rootNamespace" };
         mistakes.add(code::INVALID, field.to_owned(), format!("`{field}` may not be empty"), None);
+    }
+    for (within, message) in config.locality_lb_setting.as_ref().map(locality::locality_lb).unwrap_or_default() {
+        let separator = if within.is_empty() { "" } else { "." };
+        mistakes.add(code::INVALID, format!("localityLbSetting{separator}{within}"), message, None);
     }
     for mistake in mistakes.into_list() {
         let found = diagnostic(file, mistake.code, at(&mistake.field), &mistake.field, mistake.message);

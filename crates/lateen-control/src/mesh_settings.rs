@@ -45,6 +45,7 @@ pub fn settings(config: mesh_config::MeshConfig) -> MeshConfig {
         },
         access_log_file: text(config.access_log_file),
         access_log_format: text(config.access_log_format),
+        locality_lb: config.locality_lb_setting.filter(|setting| setting.enabled != Some(false)),
         default_service_export_to: config.default_service_export_to,
         default_virtual_service_export_to: config.default_virtual_service_export_to,
         default_destination_rule_export_to: config.default_destination_rule_export_to,

@@ -18,6 +18,7 @@ use crate::routing::destination_rule::DestinationRules;
 use crate::routing::{VirtualService, gateway, virtual_service};
 use crate::scope::{Difference, Scope, Sharing, SidecarObject};
 use crate::services::{self, Resolution, Service, Services};
+use crate::topology;
 use crate::workloads::{self, Workload};
 
 /// The pods of a mesh in the making.
@@ -58,7 +59,16 @@ impl Mesh {
         if let Some(before) = before {
             inputs.share_with(&before.inputs);
         }
-        let frame = Frame::read(inputs, config, before);
+        let mut frame = Frame::read(inputs, config, before);
+        frame.deciding_labels = match before {
+            Some(before)
+                if Arc::ptr_eq(&before.services, &frame.services)
+                    && Arc::ptr_eq(&before.destination_rules, &frame.destination_rules) =>
+            {
+                Arc::clone(&before.deciding_labels)
+            }
+            _ => topology::deciding_labels(&frame.config, &frame.services.all, &frame.destination_rules),
+        };
         let workloads = match (pods, previous) {
             (Pods::Are(pods), _) => read_workloads(pods.iter(), &frame.entries, like),
             (Pods::AsBefore, Some(previous)) if Arc::ptr_eq(&frame.entries, &previous.frame.entries) => {
@@ -86,7 +96,7 @@ fn unless_changed<K, T>(list: &Listed<K>, before: Option<(&Listed<K>, &Arc<T>)>,
 }
 
 impl Frame {
-    /// Everything but the scopes.
+    /// Everything but the scopes and the deciding labels.
     fn read(inputs: Inputs, config: Arc<MeshConfig>, before: Option<&Self>) -> Self {
         /// A list of the frame before, and what was read from it.
         macro_rules! known {
@@ -124,6 +134,7 @@ impl Frame {
             secrets: unless_changed(&inputs.secrets, known!(secrets, secrets), || {
                 inputs.secrets.iter().map(|secret| (id_of(secret), Arc::clone(secret))).collect()
             }),
+            deciding_labels: Arc::default(),
             scopes: HashMap::new(),
             config,
             inputs,
@@ -176,7 +187,9 @@ pub(crate) fn id_of<K: KindSpec>(resource: &Resource<K>) -> Id {
 }
 
 fn read_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -> Arc<Services> {
-    if let Some(before) = before
+    // What namespaces say holds for all services in them.
+    let before_or_anew = before.filter(|before| Arc::ptr_eq(&before.inputs.namespaces, &inputs.namespaces));
+    if let Some(before) = before_or_anew
         && Arc::ptr_eq(&before.inputs.services, &inputs.services)
         && Arc::ptr_eq(&before.inputs.service_entries, &inputs.service_entries)
     {
@@ -187,20 +200,25 @@ fn read_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -
         same_host.iter().find(|other| other.namespace == service.namespace)
     };
     let read_before: HashSet<*const Resource<_>> =
-        before.into_iter().flat_map(|before| before.inputs.services.iter()).map(Arc::as_ptr).collect();
+        before_or_anew.into_iter().flat_map(|before| before.inputs.services.iter()).map(Arc::as_ptr).collect();
+    let namespaces: services::Namespaces<'_> =
+        inputs.namespaces.iter().map(|namespace| (namespace.name(), &namespace.metadata.annotations)).collect();
     let read = |resource: &Arc<Resource<_>>| {
         if let Some(before) = before.filter(|_| read_before.contains(&Arc::as_ptr(resource)))
             && let Some(known) = before.services.of_object(resource, config)
         {
             return Arc::clone(known);
         }
-        let service = services::from_kubernetes(resource, config);
+        let service = services::from_kubernetes(resource, config, &namespaces);
         let known = known(&service);
         keep(service, known)
     };
     let mut all: Vec<Arc<Service>> = inputs.services.iter().map(read).collect();
-    let mut entries: Vec<Service> =
-        inputs.service_entries.iter().flat_map(|entry| services::from_service_entry(entry, config)).collect();
+    let mut entries: Vec<Service> = inputs
+        .service_entries
+        .iter()
+        .flat_map(|entry| services::from_service_entry(entry, config, &namespaces))
+        .collect();
     entries.sort_by(|a, b| (&a.host, &a.age).cmp(&(&b.host, &b.age)));
     services::merge_same(&mut entries);
     all.extend(entries.into_iter().map(|service| {

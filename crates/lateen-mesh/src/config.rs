@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lateen_api::networking::destination_rule::LocalityLbSetting;
+
 /// What happens to connections whose destination the mesh does not know (`outboundTrafficPolicy.mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum OutboundMode {
@@ -45,6 +47,9 @@ pub struct MeshConfig {
     pub access_log_file: Option<String>,
     /// A format in place of Istio's text format (`accessLogFormat`).
     pub access_log_format: Option<String>,
+    /// For services about which no rule says anything (`localityLbSetting`); by default endpoints that are near come first
+    /// wherever outlier detection tells of failures. `None`: without regard to locality.
+    pub locality_lb: Option<LocalityLbSetting>,
     /// `exportTo` of services that name none.
     pub default_service_export_to: Vec<String>,
     /// `exportTo` of virtual services that name none.
@@ -86,6 +91,7 @@ impl Default for MeshConfig {
             path_normalization: PathNormalization::Base,
             access_log_file: None,
             access_log_format: None,
+            locality_lb: Some(LocalityLbSetting::default()),
             default_service_export_to: everywhere(),
             default_virtual_service_export_to: everywhere(),
             default_destination_rule_export_to: everywhere(),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lateen_api::kubernetes::{Pod, Secret, Service};
+use lateen_api::kubernetes::{Namespace, Pod, Secret, Service};
 use lateen_api::networking::sidecar::OutboundMode as WrittenMode;
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
@@ -20,6 +20,7 @@ pub(crate) type Listed<K> = Arc<Vec<Arc<Resource<K>>>>;
 /// Oldest first within each kind that has an order. Cloning shares.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inputs {
+    pub(crate) namespaces: Listed<Namespace>,
     pub(crate) services: Listed<Service>,
     pub(crate) pods: Listed<Pod>,
     pub(crate) secrets: Listed<Secret>,
@@ -47,7 +48,8 @@ impl Inputs {
     pub(crate) fn reads(kind: Kind) -> bool {
         matches!(
             kind,
-            Kind::Service
+            Kind::Namespace
+                | Kind::Service
                 | Kind::Pod
                 | Kind::Secret
                 | Kind::ServiceEntry
@@ -79,6 +81,7 @@ impl Inputs {
             Arc::make_mut(list).push(Arc::clone(resource));
         }
         match object {
+            Object::Namespace(resource) => push(&mut self.namespaces, resource),
             Object::Service(resource) => push(&mut self.services, resource),
             Object::Pod(resource) => push(&mut self.pods, resource),
             Object::Secret(resource) => push(&mut self.secrets, resource),
@@ -103,6 +106,7 @@ impl Inputs {
             }
         }
         match key.kind {
+            Kind::Namespace => remove(&mut self.namespaces, key),
             Kind::Service => remove(&mut self.services, key),
             Kind::Secret => remove(&mut self.secrets, key),
             Kind::ServiceEntry => remove(&mut self.service_entries, key),
@@ -128,6 +132,7 @@ impl Inputs {
                 *list = Arc::clone(other);
             }
         }
+        share(&mut self.namespaces, &other.namespaces);
         share(&mut self.services, &other.services);
         share(&mut self.secrets, &other.secrets);
         share(&mut self.service_entries, &other.service_entries);

@@ -19,6 +19,7 @@ mod protocol;
 mod routing;
 mod scope;
 mod services;
+pub mod topology;
 mod visibility;
 mod workloads;
 
@@ -36,5 +37,6 @@ pub use routing::virtual_service::MESH;
 pub use routing::{DestinationRule, GatewayServer, HttpRule, MergedGateway, VirtualService, gateway_name};
 pub use scope::{Scope, SeenRules, SeenServices};
 pub use services::{Registry, Resolution, Service, ServicePort, TargetPort};
+pub use topology::{Locality, TrafficDistribution};
 pub use visibility::ExportTo;
-pub use workloads::{Address, Labels, Locality, ProxyKind, Workload, WorkloadKind, selects};
+pub use workloads::{Address, Labels, ProxyKind, Workload, WorkloadKind, selects};

@@ -44,6 +44,8 @@ pub(crate) struct Frame {
     pub(crate) inputs: Inputs,
     pub(crate) config: Arc<MeshConfig>,
     pub(crate) services: Arc<Services>,
+    /// Labels of a client that decide which endpoints it prefers.
+    pub(crate) deciding_labels: Arc<[String]>,
     /// Endpoints that service entries list.
     pub(crate) inline: Arc<InlineEndpoints>,
     /// Workload entries, also those behind a pod of their name.
@@ -215,6 +217,13 @@ impl Mesh {
     /// What a workload's proxy sees. Sidecar objects do not narrow what gateways see.
     pub fn scope_of(&self, workload: &Workload, kind: ProxyKind) -> Arc<Scope> {
         self.frame.scope_of(workload, kind)
+    }
+
+    /// All of a client that decides which endpoints it prefers, as one text: where it is, and those of its labels that some
+    /// `failoverPriority` names.
+    pub fn place_of(&self, workload: &Workload) -> String {
+        let labels = self.frame.deciding_labels.iter().map(|key| workload.label(key));
+        labels.fold(workload.locality.to_string(), |place, label| place + "\n" + label)
     }
 
     /// Whether nothing differs from that mesh but pods and what follows from them.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use lateen_api::Resource;
 use lateen_api::kubernetes::{self, service::ServiceType};
+use lateen_api::meta::StringMap;
 use lateen_api::networking::{ServiceEntry, service_entry};
 use lateen_api::scalar::PortRef;
 
@@ -15,6 +16,7 @@ use crate::host;
 use crate::origin::Origin;
 use crate::precedence::Age;
 use crate::protocol::Protocol;
+use crate::topology::TrafficDistribution;
 use crate::visibility::ExportTo;
 use crate::workloads::Labels;
 
@@ -77,6 +79,8 @@ pub struct Service {
     /// Endpoints count although they are not ready.
     pub publish_not_ready: bool,
     pub export_to: ExportTo,
+    /// How near to the client its traffic is to stay.
+    pub traffic_distribution: TrafficDistribution,
     /// Names to expect in the server's certificate (`ServiceEntry.subjectAltNames`).
     pub subject_alt_names: Vec<String>,
     /// Target of an `ExternalName` service.
@@ -160,8 +164,15 @@ fn host_of(resource: &Resource<kubernetes::Service>, config: &MeshConfig) -> Str
     host::service_fqdn(resource.name(), resource.namespace(), &config.domain).to_ascii_lowercase()
 }
 
+/// Annotations of namespaces, which hold for the services in them.
+pub(crate) type Namespaces<'a> = HashMap<&'a str, &'a StringMap>;
+
 /// Reads a Kubernetes Service.
-pub(crate) fn from_kubernetes(resource: &Resource<kubernetes::Service>, config: &MeshConfig) -> Service {
+pub(crate) fn from_kubernetes(
+    resource: &Resource<kubernetes::Service>,
+    config: &MeshConfig,
+    namespaces: &Namespaces<'_>,
+) -> Service {
     let spec = &resource.spec;
     let alias_of = (spec.kind == ServiceType::ExternalName)
         .then(|| spec.external_name.trim_end_matches('.').to_ascii_lowercase())
@@ -203,6 +214,11 @@ pub(crate) fn from_kubernetes(resource: &Resource<kubernetes::Service>, config: 
         selector: Some(spec.selector.clone()).filter(|selector| !selector.is_empty()),
         publish_not_ready: spec.publish_not_ready_addresses,
         export_to: ExportTo::parse(&export_to, &config.default_service_export_to),
+        traffic_distribution: TrafficDistribution::of(
+            spec.traffic_distribution.as_deref(),
+            &resource.metadata.annotations,
+            namespaces.get(resource.namespace()).copied(),
+        ),
         subject_alt_names: Vec::new(),
         alias_of,
         age: Age::new(resource.age, resource.name(), resource.namespace()),
@@ -225,7 +241,11 @@ fn kubernetes_port(port: &kubernetes::service::ServicePort) -> ServicePort {
 }
 
 /// Reads a ServiceEntry: one service per host.
-pub(crate) fn from_service_entry(resource: &Resource<ServiceEntry>, config: &MeshConfig) -> Vec<Service> {
+pub(crate) fn from_service_entry(
+    resource: &Resource<ServiceEntry>,
+    config: &MeshConfig,
+    namespaces: &Namespaces<'_>,
+) -> Vec<Service> {
     use lateen_api::networking::service_entry::{Location, Resolution as Written};
     let spec = &resource.spec;
     let resolution = match spec.resolution {
@@ -238,6 +258,8 @@ pub(crate) fn from_service_entry(resource: &Resource<ServiceEntry>, config: &Mes
     };
     let addresses: Vec<IpNet> = spec.addresses.iter().filter_map(|address| parse_range(address)).collect();
     let ports: Vec<ServicePort> = spec.ports.iter().filter_map(entry_port).collect();
+    let of_namespace = namespaces.get(resource.namespace()).copied();
+    let traffic_distribution = TrafficDistribution::of(None, &resource.metadata.annotations, of_namespace);
     let service = |host: &String| Service {
         host: host::resolve(host, resource.namespace(), &config.domain).into(),
         name: resource.name().into(),
@@ -255,6 +277,7 @@ pub(crate) fn from_service_entry(resource: &Resource<ServiceEntry>, config: &Mes
             .filter(|labels| !labels.is_empty()),
         publish_not_ready: false,
         export_to: ExportTo::parse(&spec.export_to, &config.default_service_export_to),
+        traffic_distribution,
         subject_alt_names: spec.subject_alt_names.clone(),
         alias_of: None,
         age: Age::new(resource.age, resource.name(), resource.namespace()),

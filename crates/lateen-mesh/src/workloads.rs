@@ -10,6 +10,7 @@ use lateen_api::networking::{ServiceEntry, WorkloadEntry};
 
 use crate::origin::Origin;
 use crate::services::Service;
+use crate::topology::Locality;
 
 /// Labels or a selector's `matchLabels`.
 pub type Labels = BTreeMap<String, String>;
@@ -69,23 +70,6 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// Where a workload runs (`region/zone/subzone`), from node labels or `WorkloadEntry.locality`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Locality {
-    pub region: String,
-    pub zone: String,
-    pub subzone: String,
-}
-
-impl Locality {
-    /// Reads `region`, `region/zone` or `region/zone/subzone`.
-    pub fn parse(text: &str) -> Self {
-        let mut parts = text.splitn(3, '/').map(str::to_owned);
-        let mut next = || parts.next().unwrap_or_default();
-        Self { region: next(), zone: next(), subzone: next() }
-    }
-}
-
 /// A pod, a `WorkloadEntry`, or an endpoint listed in a `ServiceEntry`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
@@ -107,6 +91,8 @@ pub struct Workload {
     /// Load-balancing weight; 0: not given.
     pub weight: u32,
     pub locality: Locality,
+    /// Name of the machine; empty: unknown.
+    pub node: String,
     /// Name of the owner (Deployment), for metrics and logs.
     pub owner: Arc<str>,
     pub origin: Origin,
@@ -180,7 +166,8 @@ pub(crate) fn from_pod(resource: &Resource<Pod>) -> Option<Workload> {
         ports,
         kind: WorkloadKind::Pod,
         weight: 0,
-        locality: Locality::default(),
+        locality: Locality::of_labels(&resource.metadata.labels),
+        node: pod.node_name.clone(),
         owner: owner_of(resource).into(),
         origin: Origin::of(resource),
     })
@@ -235,7 +222,11 @@ fn entry(spec: &WorkloadEntry, kind: WorkloadKind, name: &str, namespace: &str, 
         ports,
         kind,
         weight: spec.weight,
-        locality: Locality::parse(&spec.locality),
+        locality: match spec.locality.as_str() {
+            "" => Locality::of_labels(&spec.labels),
+            locality => Locality::parse(locality),
+        },
+        node: String::new(),
         owner: name.into(),
         origin,
     }
@@ -257,6 +248,7 @@ impl Workload {
             kind: WorkloadKind::Inline,
             weight: 0,
             locality: Locality::default(),
+            node: String::new(),
             owner: Arc::clone(&service.name),
             origin: service.origin.clone(),
         }
@@ -277,16 +269,5 @@ mod tests {
         assert!(selects(&labels(&[("app", "reviews")]), &pod));
         assert!(!selects(&labels(&[("app", "ratings")]), &pod));
         assert!(!selects(&labels(&[("app", "reviews"), ("tier", "x")]), &pod));
-    }
-
-    #[test]
-    fn localities_may_be_partial() {
-        let locality = |region: &str, zone: &str, subzone: &str| Locality {
-            region: region.to_owned(),
-            zone: zone.to_owned(),
-            subzone: subzone.to_owned(),
-        };
-        assert_eq!(Locality::parse("eu"), locality("eu", "", ""));
-        assert_eq!(Locality::parse("eu/a/rack1/x"), locality("eu", "a", "rack1/x"));
     }
 }

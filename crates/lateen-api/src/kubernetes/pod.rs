@@ -38,6 +38,9 @@ pub struct PodSpec {
     pub host_network: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
+    /// Where the scheduler has put it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub node_name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub subdomain: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,8 +72,6 @@ pub struct PodSpec {
     pub host_users: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_pull_secrets: Option<Box<Value>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_name: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<Box<Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]

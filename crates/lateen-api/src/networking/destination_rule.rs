@@ -188,8 +188,8 @@ pub struct Warmup {
     pub aggression: Option<f64>,
 }
 
-/// `LocalityLoadBalancerSetting`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// `LocalityLoadBalancerSetting`. Failover needs to be told of failures by outlier detection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct LocalityLbSetting {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -219,7 +219,7 @@ pub struct Failover {
 }
 
 /// `ZoneAwareLbSetting`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ZoneAwareLbSetting {
     #[serde(skip_serializing_if = "Option::is_none")]

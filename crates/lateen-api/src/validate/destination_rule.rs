@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::check::Check;
+use super::locality::{self, Problems};
 use super::{metadata, names};
 use crate::networking::DestinationRule;
 use crate::networking::destination_rule::{
-    ClientTls, ConnectionPool, ConsistentHash, H2UpgradePolicy, HttpSettings, LoadBalancer, LocalityLbSetting,
-    OutlierDetection, PortTrafficPolicy, TcpSettings, TlsMode, TrafficPolicy, Tunnel,
+    ClientTls, ConnectionPool, ConsistentHash, H2UpgradePolicy, HttpSettings, LoadBalancer, OutlierDetection,
+    PortTrafficPolicy, TcpSettings, TlsMode, TrafficPolicy, Tunnel,
 };
 use crate::object::Resource;
 
@@ -131,11 +132,17 @@ fn load_balancer(check: &mut Check<'_>, field: &str, settings: &LoadBalancer, ej
         consistent_hash(check, &format!("{field}.consistentHash"), hash);
     }
     if let Some(locality) = &settings.locality_lb_setting {
-        locality_lb(check, &format!("{field}.localityLbSetting"), locality, ejects);
+        let fails_over = !locality.failover.is_empty() || !locality.failover_priority.is_empty();
+        let problems = locality::locality_lb(locality);
+        spread(check, &format!("{field}.localityLbSetting"), problems, fails_over, ejects);
         if settings.zone_aware_lb_setting.is_some() {
             let message = "only one of `localityLbSetting` and `zoneAwareLbSetting` may be set";
             check.error(format!("{field}.zoneAwareLbSetting"), message);
         }
+    }
+    if let Some(zones) = &settings.zone_aware_lb_setting {
+        let fails_over = !zones.failover.is_empty() || !zones.failover_priority.is_empty();
+        spread(check, &format!("{field}.zoneAwareLbSetting"), locality::zone_aware_lb(zones), fails_over, ejects);
     }
     if let Some(warmup) = settings.warmup {
         match warmup.duration {
@@ -196,25 +203,14 @@ fn is_prime(number: u64) -> bool {
     number >= 2 && (2..).take_while(|factor| factor * factor <= number).all(|factor| !number.is_multiple_of(factor))
 }
 
-fn locality_lb(check: &mut Check<'_>, field: &str, setting: &LocalityLbSetting, ejects: bool) {
-    let ways = [!setting.distribute.is_empty(), !setting.failover.is_empty() || !setting.failover_priority.is_empty()];
-    if ways.iter().all(|set| *set) {
-        check.error(field, "`distribute` may not stand beside `failover` or `failoverPriority`");
+/// Adds what is wrong with a setting of localities. Failover is told of failures by outlier detection alone.
+fn spread(check: &mut Check<'_>, field: &str, problems: Problems, fails_over: bool, ejects: bool) {
+    for (within, message) in problems {
+        let separator = if within.is_empty() { "" } else { "." };
+        check.error(format!("{field}{separator}{within}"), message);
     }
-    if ways[1] && !ejects {
+    if fails_over && !ejects {
         check.warn(field, "failover has no effect without `outlierDetection`, which tells when endpoints have failed");
-    }
-    for (index, rule) in setting.distribute.iter().enumerate() {
-        let total: u64 = rule.to.values().map(|weight| u64::from(*weight)).sum();
-        if total != 100 {
-            check.error(format!("{field}.distribute[{index}].to"), format!("the weights add up to {total}, not 100"));
-        }
-    }
-    for (index, rule) in setting.failover.iter().enumerate() {
-        if rule.from == rule.to {
-            let message = format!("the region `{}` cannot take over for itself", rule.from);
-            check.error(format!("{field}.failover[{index}]"), message);
-        }
     }
 }
 

@@ -7,6 +7,7 @@ mod destination_rule;
 mod gateway;
 mod headers;
 mod http_route;
+pub(crate) mod locality;
 mod metadata;
 mod names;
 mod peer_authentication;
@@ -44,9 +45,10 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
     let mut check = Check::new(object, environment);
     metadata::check(&mut check, object);
     match object {
-        Object::Namespace(_) | Object::ServiceAccount(_) => {}
+        Object::ServiceAccount(_) => {}
+        Object::Namespace(namespace) => service::traffic_distribution(&mut check, &namespace.metadata),
         Object::Secret(secret) => secret::check(&mut check, &secret.spec),
-        Object::Service(service) => service::check(&mut check, &service.spec),
+        Object::Service(service) => service::check(&mut check, service),
         Object::Pod(pod) => pod::check(&mut check, "spec", &pod.spec.spec),
         Object::Deployment(deployment) => pod::check_deployment(&mut check, &deployment.spec),
         Object::PeerAuthentication(policy) => peer_authentication::check(&mut check, &policy.spec),

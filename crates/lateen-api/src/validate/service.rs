@@ -6,9 +6,30 @@ use super::check::Check;
 use super::names;
 use crate::kubernetes::Service;
 use crate::kubernetes::service::{ServicePort, ServiceType};
+use crate::meta::ObjectMeta;
+use crate::object::Resource;
 use crate::scalar::PortRef;
 
-pub(super) fn check(check: &mut Check<'_>, spec: &Service) {
+/// Where traffic is to stay: Kubernetes' names for it.
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+
+/// Istio's older way to say so, on Services, ServiceEntries and namespaces; in any case.
+const ANNOTATION: &str = "networking.istio.io/traffic-distribution";
+
+pub(super) fn traffic_distribution(check: &mut Check<'_>, metadata: &ObjectMeta) {
+    let Some(value) = metadata.annotations.get(ANNOTATION) else { return };
+    if !DISTRIBUTIONS.iter().any(|known| known.eq_ignore_ascii_case(value)) {
+        let message = format!("`{value}` is none of {}; traffic goes anywhere", DISTRIBUTIONS.join(", "));
+        check.warn(format!("metadata.annotations.{ANNOTATION}"), message);
+    }
+}
+
+pub(super) fn check(check: &mut Check<'_>, resource: &Resource<Service>) {
+    let spec = &resource.spec;
+    traffic_distribution(check, &resource.metadata);
+    if let Some(value) = spec.traffic_distribution.as_deref().filter(|value| !DISTRIBUTIONS.contains(value)) {
+        check.error("spec.trafficDistribution", format!("`{value}` is none of {}", DISTRIBUTIONS.join(", ")));
+    }
     if spec.kind == ServiceType::ExternalName {
         match spec.external_name.as_str() {
             "" => check.error("spec.externalName", "a Service of type ExternalName needs `externalName`"),

@@ -24,6 +24,7 @@ pub(super) fn check(check: &mut Check<'_>, resource: &Resource<ServiceEntry>) {
             host => check.rule(format!("spec.hosts[{index}]"), names::wildcard_host(host)),
         }
     }
+    super::service::traffic_distribution(check, &resource.metadata);
     addresses(check, spec);
     ports(check, spec);
     metadata::workload_selector(check, spec.workload_selector.as_ref());

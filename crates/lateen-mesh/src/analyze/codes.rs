@@ -2,7 +2,7 @@
 
 use lateen_api::Severity;
 
-use super::{ERROR, WARNING};
+use super::{ERROR, INFO, WARNING};
 
 /// A message code with its level.
 #[derive(Debug, Clone, Copy)]
@@ -25,3 +25,6 @@ pub(crate) const VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY: Code = code("IST0132
 pub(crate) const CONFLICTING_GATEWAYS: Code = code("IST0145", ERROR);
 pub(crate) const DESTINATION_RULE_SUBSET_NOT_SELECT_PODS: Code = code("IST0173", ERROR);
 pub(crate) const UNKNOWN_DESTINATION_RULE_HOST: Code = code("IST0174", WARNING);
+
+/// Ours: Istio has no code for it.
+pub(crate) const LOCALITY_FAILOVER_BY_OUTLIER_DETECTION: Code = code("LAT0101", INFO);

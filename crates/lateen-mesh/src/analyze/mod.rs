@@ -5,6 +5,7 @@
 pub(crate) mod codes;
 mod conflicts;
 mod gateways;
+mod locality;
 mod references;
 mod selectors;
 
@@ -21,6 +22,7 @@ pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -
     references::check(&inputs, mesh, &mut findings);
     conflicts::check(&inputs, mesh, &mut findings);
     gateways::check(&inputs, mesh, &mut findings);
+    locality::check(&inputs, mesh, &mut findings);
     selectors::check(&inputs, mesh, &mut findings);
     let mut out = findings.0;
     out.sort_by(|a, b| {
@@ -90,6 +92,7 @@ fn did_you_mean<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Optio
 
 const ERROR: Severity = Severity::Error;
 const WARNING: Severity = Severity::Warning;
+const INFO: Severity = Severity::Info;
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lateen_api::Resource;
 use lateen_api::networking::DestinationRule as Spec;
-use lateen_api::networking::destination_rule::{ConsistentHash, Subset, TrafficPolicy};
+use lateen_api::networking::destination_rule::{ConsistentHash, LoadBalancer, Subset, TrafficPolicy};
 
 use crate::config::MeshConfig;
 use crate::host;
@@ -50,6 +50,15 @@ impl DestinationRule {
                 override_with(base, own, of_port)
             }
         }
+    }
+
+    /// The load balancers of all its policies.
+    pub(crate) fn load_balancers(&self) -> impl Iterator<Item = &LoadBalancer> {
+        let subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        self.traffic_policy.iter().chain(subsets).flat_map(|policy| {
+            let of_ports = policy.port_level_settings.iter().filter_map(|settings| settings.load_balancer.as_ref());
+            policy.load_balancer.iter().chain(of_ports)
+        })
     }
 
     /// The hash that picks the endpoint for a route. `port`: the port that the route names, if it names one.

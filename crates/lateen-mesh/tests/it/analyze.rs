@@ -207,3 +207,39 @@ fn findings_are_those_of_istio_on_its_own_cases() {
 fn is_different(case: &str, finding: &str) -> bool {
     DIFFERENT.iter().any(|(name, object)| *name == case && finding.ends_with(object))
 }
+
+#[test]
+fn outlier_detection_that_keeps_traffic_in_its_place_is_told() {
+    let pod = |number: u8, zone: &str| {
+        format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: db-{number}, labels: {{app: db, topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: {zone}}}}}
+spec: {{containers: [{{name: db, image: db}}]}}
+status: {{phase: Running, podIP: 10.0.1.{number}, conditions: [{{type: Ready, status: 'True'}}]}}
+"
+        )
+    };
+    let rule = |policy: &str| object("DestinationRule", "default", "db", &format!("{{host: db, {policy}}}"));
+    let db = |second: &str| pod(1, "a") + &pod(2, second) + &service("default", "db", "[{name: http, port: 80}]");
+    let ejecting = "trafficPolicy: {outlierDetection: {consecutive5xxErrors: 3}}";
+    assert_eq!(
+        short(&(db("b") + &rule(ejecting))),
+        one("LAT0101", "DestinationRule default/db", "spec.trafficPolicy.outlierDetection")
+    );
+    let subset = "trafficPolicy: {loadBalancer: {simple: RANDOM}}, \
+                  subsets: [{name: v1, labels: {app: db}, trafficPolicy: {outlierDetection: {interval: 1s}}}]";
+    assert_eq!(
+        short(&(db("b") + &rule(subset))),
+        one("LAT0101", "DestinationRule default/db", "spec.subsets[0].trafficPolicy.outlierDetection")
+    );
+    // One zone, or a word about it: no surprise.
+    assert_eq!(short(&(db("a") + &rule(ejecting))), []);
+    for enabled in [true, false] {
+        let said = format!(
+            "trafficPolicy: {{outlierDetection: {{interval: 1s}}, loadBalancer: {{localityLbSetting: {{enabled: {enabled}}}}}}}"
+        );
+        assert_eq!(short(&(db("b") + &rule(&said))), []);
+    }
+}

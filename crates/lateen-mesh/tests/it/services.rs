@@ -1,6 +1,6 @@
 //! Services, workloads and endpoints.
 
-use lateen_mesh::{Address, ProxyKind, Resolution};
+use lateen_mesh::{Address, Mesh, MeshConfig, ProxyKind, Resolution, TrafficDistribution};
 
 use crate::world::{deployment, mesh, object, service, workload};
 
@@ -141,4 +141,26 @@ fn a_gateway_is_known_by_its_template() {
     let mesh = mesh(&(deployment("shop", "web") + &gateway));
     assert_eq!(workload(&mesh, "infra", "edge-0").proxy, ProxyKind::Gateway);
     assert_eq!(workload(&mesh, "shop", "web-0").proxy, ProxyKind::Sidecar);
+}
+
+#[test]
+fn a_namespace_says_how_near_the_traffic_of_its_services_stays() {
+    let namespace = |word: &str| {
+        object("Namespace", "", "shop", "{}")
+            .replace("networking.istio.io/v1", "v1")
+            .replace("namespace: }", &format!("annotations: {{networking.istio.io/traffic-distribution: {word}}}}}"))
+    };
+    let service = service("shop", "web", "[{name: http, port: 80}]");
+    let config = std::sync::Arc::new(MeshConfig::default());
+    let near = |mesh: &Mesh| mesh.services_of_host("web.shop.svc.cluster.local")[0].traffic_distribution;
+    // The Service is the same object throughout.
+    let objects = crate::world::objects(&(service + &namespace("PreferClose")));
+    let first = Mesh::build(&objects, &config, None);
+    assert_eq!(near(&first), TrafficDistribution::SameZone);
+    let other = crate::world::objects(&namespace("PreferSameNode"));
+    let changed = [&objects[0], &other[0]];
+    let second = Mesh::build(changed, &config, Some(&first));
+    assert_eq!(near(&second), TrafficDistribution::SameNode);
+    let third = Mesh::build([&objects[0]], &config, Some(&second));
+    assert_eq!(near(&third), TrafficDistribution::Any);
 }

@@ -2,7 +2,7 @@
 
 mod fixed;
 mod inbound;
-mod outbound;
+pub(crate) mod outbound;
 mod policy;
 mod protocol;
 mod tls;
@@ -46,7 +46,8 @@ fn of_services(view: &View<'_>, cache: &Cache) -> List {
         ProxyKind::Gateway => "all clusters of a gateway",
         ProxyKind::None | ProxyKind::Sidecar => "all clusters of a sidecar",
     };
-    cache.get(kind, "", &inputs, || {
+    // Clusters that hold endpoints have them in the order in which this client prefers them.
+    cache.get(kind, &view.mesh.place_of(&view.proxy.workload), &inputs, || {
         let lists = view.scope.services().iter().map(|service| of_service(view, cache, service));
         let mut all: Vec<Arc<Named>> = lists.flat_map(|list| list.to_vec()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -77,15 +78,17 @@ fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> List {
     ];
     let rule = view.scope.destination_rule(&service.host, labels(view));
     inputs.extend(rule.map(|rule| Arc::clone(rule) as Input));
+    let mut name = service.host.to_string();
     if discovered_of(view, service).count() < outbound::names(service, rule.map(|rule| &**rule)).count() {
         // Some of the clusters hold endpoints, or depend on whether all of them take mTLS.
         inputs.push(Arc::clone(endpoints) as Input);
+        name = name + "\n" + &view.mesh.place_of(&view.proxy.workload);
     }
     let kind = match view.proxy.kind {
         ProxyKind::Gateway => "clusters of a gateway",
         ProxyKind::None | ProxyKind::Sidecar => "clusters of a sidecar",
     };
-    cache.get(kind, &service.host, &inputs, || {
+    cache.get(kind, &name, &inputs, || {
         let clusters = outbound::clusters(view, service);
         clusters.iter().map(|cluster| Arc::new(Named::new(&cluster.name, cluster))).collect::<Vec<_>>()
     })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cluster::cluster::common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig};
 use cluster::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy};
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
@@ -9,6 +10,7 @@ use lateen_api::networking::destination_rule::{SimpleLb, Subset, TrafficPolicy};
 use lateen_mesh::{DestinationRule, Labels, Protocol, ProxyKind, Resolution, Service, ServicePort};
 
 use crate::cluster::{policy, protocol, tls};
+use crate::endpoint::Spread;
 use crate::proto::{ads, duration};
 use crate::route::destination::labels;
 use crate::view::View;
@@ -53,7 +55,7 @@ pub(crate) fn discovery(view: &View<'_>, service: &Service, port: u16, subset: &
     discovery_with(view, service, &policy_of(rule.map(|rule| &**rule), subset, port))
 }
 
-fn policy_of(rule: Option<&DestinationRule>, subset: &str, port: u16) -> TrafficPolicy {
+pub(crate) fn policy_of(rule: Option<&DestinationRule>, subset: &str, port: u16) -> TrafficPolicy {
     match rule {
         None => TrafficPolicy::default(),
         Some(rule) => match rule.subset(subset) {
@@ -109,10 +111,15 @@ fn build(
         ..cluster::Cluster::default()
     };
     let how = discovery_with(view, service, &policy);
-    set_discovery(view, &mut out, service, port, subset.map(|subset| &subset.labels), how)?;
+    let spread = Spread::of(view, service, &policy);
+    set_discovery(view, &mut out, service, port, subset.map(|subset| &subset.labels), how, &spread)?;
     let mut http =
         upstream::HttpProtocolOptions { upstream_protocol_options: upstream_protocol(port), ..Default::default() };
     policy::apply(&mut out, &mut http, &policy, service, port, view.mesh.config());
+    if spread.weighs() {
+        out.common_lb_config.get_or_insert_default().locality_config_specifier =
+            Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig::default()));
+    }
     if how == Discovery::OriginalDestination {
         out.lb_policy = LbPolicy::ClusterProvided as i32;
         out.lb_config = None;
@@ -172,6 +179,7 @@ fn set_discovery(
     port: &ServicePort,
     subset: Option<&Labels>,
     how: Discovery,
+    spread: &Spread<'_>,
 ) -> Option<()> {
     let kind = match how {
         Discovery::Endpoints => DiscoveryType::Eds,
@@ -187,7 +195,8 @@ fn set_discovery(
         Discovery::OriginalDestination => {}
         Discovery::StrictDns | Discovery::LogicalDns => {
             let endpoints = view.mesh.endpoints(service);
-            let assignment = endpoint::assignment(&out.name, endpoints.port(port.number), subset);
+            let members = endpoint::members(endpoints.port(port.number), subset);
+            let assignment = endpoint::assignment(&out.name, &spread.groups(members));
             if assignment.endpoints.is_empty() {
                 return None;
             }

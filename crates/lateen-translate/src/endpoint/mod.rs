@@ -1,20 +1,26 @@
 //! Endpoints of a cluster, grouped by locality, each saying whether it takes mesh mTLS.
 
-use std::collections::{BTreeMap, HashMap};
+mod spread;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::google::protobuf::Struct;
-use lateen_mesh::{Address, Endpoint, Labels, Locality, selects};
+use lateen_mesh::{Address, Endpoint, Labels, selects};
+use spread::Group;
 
 use crate::Named;
 use crate::cache::{Cache, Input};
+use crate::cluster::outbound;
 use crate::names::OutboundCluster;
 use crate::origin::{object, text};
 use crate::proto::{socket_address, uint32};
 use crate::route::destination::labels;
 use crate::view::View;
+
+pub(crate) use spread::Spread;
 
 /// Endpoint metadata that clusters choose the transport socket by.
 const TRANSPORT_SOCKET_MATCH: &str = "envoy.transport_socket_match";
@@ -33,51 +39,46 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
     let subset = rule.and_then(|rule| rule.subset(wanted.subset));
     let service = view.scope.service(wanted.host).filter(|service| service.port(wanted.port).is_some());
     let Some(service) = service.filter(|_| wanted.subset.is_empty() || subset.is_some()) else {
-        return Some(Arc::new(Named::standing_in(name, &assignment(name, &[], None))));
+        return Some(Arc::new(Named::standing_in(name, &assignment(name, &[]))));
     };
     let endpoints = view.mesh.endpoints(service);
-    let mut inputs: Vec<Input> = vec![Arc::clone(service) as Input, Arc::clone(endpoints) as Input];
+    let mut inputs: Vec<Input> =
+        vec![Arc::clone(service) as Input, Arc::clone(endpoints) as Input, Arc::clone(view.mesh.config()) as Input];
     inputs.extend(rule.map(|rule| Arc::clone(rule) as Input));
-    let made = cache.get("endpoints", name, &inputs, || {
-        let members = endpoints.port(wanted.port);
-        [Arc::new(Named::new(name, &assignment(name, members, subset.map(|subset| &subset.labels))))]
+    let policy = outbound::policy_of(rule.map(|rule| &**rule), wanted.subset, wanted.port);
+    let spread = Spread::of(view, service, &policy);
+    let place = if spread.depends_on_client() { view.mesh.place_of(&view.proxy.workload) } else { String::new() };
+    let made = cache.get("endpoints", &format!("{name}\n{place}"), &inputs, || {
+        let members = members(endpoints.port(wanted.port), subset.map(|subset| &subset.labels));
+        [Arc::new(Named::new(name, &assignment(name, &spread.groups(members))))]
     });
     made.first().cloned()
 }
 
-/// The load assignment of `cluster_name`: those of the endpoints that carry the subset's labels.
-pub(crate) fn assignment(
-    cluster_name: &str,
-    endpoints: &[Endpoint],
-    subset: Option<&Labels>,
-) -> endpoint::ClusterLoadAssignment {
-    let mut localities: BTreeMap<&Locality, Vec<endpoint::LbEndpoint>> = BTreeMap::new();
-    for member in endpoints {
-        if subset.is_none_or(|labels| selects(labels, &member.workload.labels)) {
-            localities.entry(&member.workload.locality).or_default().push(lb_endpoint(member));
-        }
-    }
-    let endpoints = localities.into_iter().map(|(locality, members)| locality_endpoints(locality, members)).collect();
+/// The endpoints that carry the subset's labels.
+pub(crate) fn members<'a>(endpoints: &'a [Endpoint], subset: Option<&'a Labels>) -> impl Iterator<Item = &'a Endpoint> {
+    endpoints.iter().filter(move |member| subset.is_none_or(|labels| selects(labels, &member.workload.labels)))
+}
+
+/// The load assignment of `cluster_name`.
+pub(crate) fn assignment(cluster_name: &str, groups: &[Group<'_>]) -> endpoint::ClusterLoadAssignment {
     endpoint::ClusterLoadAssignment {
         cluster_name: cluster_name.to_owned(),
-        endpoints,
+        endpoints: groups.iter().map(locality_endpoints).collect(),
         ..endpoint::ClusterLoadAssignment::default()
     }
 }
 
-fn locality_endpoints(locality: &Locality, members: Vec<endpoint::LbEndpoint>) -> endpoint::LocalityLbEndpoints {
-    let weight = members
-        .iter()
-        .filter_map(|member| member.load_balancing_weight)
-        .fold(0, |sum: u32, weight| sum.saturating_add(weight.value));
+fn locality_endpoints(group: &Group<'_>) -> endpoint::LocalityLbEndpoints {
     endpoint::LocalityLbEndpoints {
         locality: Some(core::Locality {
-            region: locality.region.clone(),
-            zone: locality.zone.clone(),
-            sub_zone: locality.subzone.clone(),
+            region: group.locality.region.clone(),
+            zone: group.locality.zone.clone(),
+            sub_zone: group.locality.subzone.clone(),
         }),
-        lb_endpoints: members,
-        load_balancing_weight: Some(uint32(weight)),
+        lb_endpoints: group.members.iter().map(|member| lb_endpoint(member)).collect(),
+        load_balancing_weight: Some(uint32(group.weight)),
+        priority: group.priority,
         ..endpoint::LocalityLbEndpoints::default()
     }
 }

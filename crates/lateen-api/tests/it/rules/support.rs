@@ -46,10 +46,10 @@ fn each_gap_names_its_field() {
         ),
         (
             "dr",
-            "{host: a, subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {localityLbSetting: {enabled: true}}}]}}]}",
-            Warning,
-            "spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.localityLbSetting",
-            "`spec.subsets[0].trafficPolicy.portLevelSettings[0].loadBalancer.localityLbSetting` is not supported: endpoints are chosen without regard to locality",
+            "{host: a, subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, caCrl: /a.pem}}]}}]}",
+            Error,
+            "spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.caCrl",
+            "`spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.caCrl: /a.pem` is not supported: revoked certificates would be taken",
         ),
         (
             "dr",

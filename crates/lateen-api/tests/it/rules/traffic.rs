@@ -69,6 +69,35 @@ fn load_balancers() {
             "loadBalancer: {localityLbSetting: {distribute: [{from: a, to: {b: 60}}]}}",
             &["error $.loadBalancer.localityLbSetting.distribute[0].to: the weights add up to 60, not 100"],
         ),
+        (
+            "loadBalancer: {localityLbSetting: {distribute: [{from: a/*, to: {a/*: 100}}, {from: a/b, to: {b: 100, b/c: 0}}]}}",
+            &[
+                "error $.loadBalancer.localityLbSetting.distribute[1].from: `a/b` overlaps with `a/*`",
+                "error $.loadBalancer.localityLbSetting.distribute[1].to.b/c: a weight is from 1 to 100",
+                "error $.loadBalancer.localityLbSetting.distribute[1].to.b/c: `b/c` overlaps with `b`",
+            ],
+        ),
+        (
+            "loadBalancer: {localityLbSetting: {distribute: [{from: a//c, to: {'*/b': 100}}]}}",
+            &[
+                "error $.loadBalancer.localityLbSetting.distribute[0].from: `a//c` is not a locality: region, region/zone or region/zone/subzone",
+                "error $.loadBalancer.localityLbSetting.distribute[0].to.*/b: `*/b`: `*` may only stand at the end",
+            ],
+        ),
+        (
+            "outlierDetection: {}, loadBalancer: {localityLbSetting: {failover: [{from: a, to: a}, {from: a/b, to: c}], failoverPriority: [topology.kubernetes.io/zone]}}",
+            &[
+                "error $.loadBalancer.localityLbSetting.failover[0]: the region `a` cannot take over for itself",
+                "error $.loadBalancer.localityLbSetting.failover[1]: `a/b` is no region: failover goes from a region to another as a whole",
+                "error $.loadBalancer.localityLbSetting.failoverPriority[0]: `failover` orders by locality already, `topology.kubernetes.io/zone` may not stand beside it",
+            ],
+        ),
+        (
+            "outlierDetection: {}, loadBalancer: {zoneAwareLbSetting: {failoverPriority: [version, topology.kubernetes.io/region]}}",
+            &[
+                "error $.loadBalancer.zoneAwareLbSetting.failoverPriority[1]: regions and zones are kept to by themselves, `topology.kubernetes.io/region` may not stand here",
+            ],
+        ),
     ];
     policies(cases);
 }
