@@ -16,8 +16,9 @@ use crate::mesh::{ByNamespace, Frame, Id, Member, Mesh, ScopeId, Standing};
 use crate::policy::Policies;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::{VirtualService, gateway, virtual_service};
-use crate::scope::{Difference, Scope, Sharing, SidecarObject};
+use crate::scope::{Difference, Scope, Sharing};
 use crate::services::{self, Resolution, Service, Services};
+use crate::sidecar::{self, SidecarObject};
 use crate::topology;
 use crate::workloads::{self, Workload};
 
@@ -130,7 +131,7 @@ impl Frame {
                 },
             ),
             gateways: unless_changed(&inputs.gateways, known!(gateways, gateways), || gateway::read(&inputs.gateways)),
-            sidecars: unless_changed(&inputs.sidecars, known!(sidecars, sidecars), || inputs.sidecars()),
+            sidecars: unless_changed(&inputs.sidecars, known!(sidecars, sidecars), || inputs.sidecars(&config.domain)),
             secrets: unless_changed(&inputs.secrets, known!(secrets, secrets), || {
                 inputs.secrets.iter().map(|secret| (id_of(secret), Arc::clone(secret))).collect()
             }),
@@ -151,7 +152,8 @@ impl Frame {
         let mut sharing = Sharing::new(before.map(|before| Difference::between(&before.world(), &world)));
         let mut out = HashMap::new();
         for namespace in namespaces {
-            let wide = world.sidecar_for(&self.sidecars, namespace, &workloads::Labels::new());
+            let wide =
+                sidecar::choose(&self.sidecars, &self.config.root_namespace, namespace, &workloads::Labels::new());
             let own = self.sidecars.iter().filter(|sidecar| sidecar.namespace == *namespace);
             for sidecar in own.chain(wide).map(Some).chain([None]) {
                 let key = (Arc::clone(namespace), sidecar.map(SidecarObject::id));

@@ -4,14 +4,11 @@
 use std::sync::Arc;
 
 use lateen_api::kubernetes::{Namespace, Pod, Secret, Service};
-use lateen_api::networking::sidecar::OutboundMode as WrittenMode;
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
 use lateen_api::{Kind, KindSpec, Object, ObjectKey, Resource};
 
-use crate::config::OutboundMode;
-use crate::origin::Origin;
-use crate::scope::{Import, SidecarObject};
+use crate::sidecar::SidecarObject;
 use crate::workloads::Labels;
 
 /// All objects of a kind.
@@ -152,8 +149,8 @@ impl Inputs {
     }
 
     /// The Sidecar objects, oldest first.
-    pub(crate) fn sidecars(&self) -> Vec<SidecarObject> {
-        self.sidecars.iter().map(|resource| sidecar(resource)).collect()
+    pub(crate) fn sidecars(&self, domain: &str) -> Vec<SidecarObject> {
+        self.sidecars.iter().map(|resource| SidecarObject::read(resource, domain)).collect()
     }
 }
 
@@ -165,29 +162,5 @@ fn by_age<K: KindSpec>(list: &mut Listed<K>) {
     };
     if !list.windows(2).all(in_order) {
         Arc::make_mut(list).sort_by_cached_key(age);
-    }
-}
-
-fn sidecar(resource: &Resource<Sidecar>) -> SidecarObject {
-    let spec = &resource.spec;
-    let imports = spec
-        .egress
-        .iter()
-        .flat_map(|listener| &listener.hosts)
-        .filter_map(|host| Import::parse(host, resource.namespace()))
-        .collect();
-    SidecarObject {
-        namespace: resource.namespace().into(),
-        selector: spec
-            .workload_selector
-            .as_ref()
-            .map(|selector| selector.labels.clone())
-            .filter(|labels| !labels.is_empty()),
-        outbound: spec.outbound_traffic_policy.as_ref().map(|policy| match policy.mode {
-            WrittenMode::AllowAny => OutboundMode::AllowAny,
-            WrittenMode::RegistryOnly => OutboundMode::RegistryOnly,
-        }),
-        imports,
-        origin: Origin::of(resource),
     }
 }

@@ -8,16 +8,19 @@ use crate::config::MeshConfig;
 use crate::endpoints::{InlineEndpoints, ServiceEndpoints, target_port};
 use crate::host;
 use crate::inputs::Inputs;
+use crate::origin::Origin;
 use crate::policy::{EffectiveMtls, Policies, WorkloadAuthorization};
 use crate::protocol::Protocol;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::gateway::{self, GatewayObject, MergedGateway, PortMap};
 use crate::routing::{DestinationRule, VirtualService};
-use crate::scope::{Scope, Sharing, SidecarObject, World};
+use crate::scope::{Scope, Sharing, World};
 use crate::services::{Service, Services};
+use crate::sidecar::{self, Ingress, SidecarObject};
 use crate::workloads::{self, ProxyKind, Workload};
 use lateen_api::Resource;
 use lateen_api::kubernetes::{Pod, Secret};
+use lateen_api::networking::destination_rule::ConnectionPool;
 
 /// Service (namespace, host) or workload (namespace, name).
 pub(crate) type Id = (Arc<str>, Arc<str>);
@@ -75,15 +78,28 @@ pub(crate) struct Member {
 #[derive(Debug, Default)]
 pub struct Standing(());
 
-/// A port on which a workload takes requests for a service.
-#[derive(Debug, Clone)]
+/// A port on which a workload takes requests.
+#[derive(Debug, Clone, PartialEq)]
 pub struct InboundPort {
     /// The workload's port.
     pub port: u16,
-    /// The service's port.
+    /// The service's port; of a port that no service has, the workload's.
     pub service_port: u16,
     pub protocol: Protocol,
-    pub service: Arc<Service>,
+    /// The oldest service with this port; a port that a Sidecar opens may have none.
+    pub service: Option<Arc<Service>>,
+    /// What a Sidecar says of this port.
+    pub ingress: Option<Arc<Ingress>>,
+    /// A Sidecar's limits for its connections, in place of the ones in the rule for the service.
+    pub pool: Option<Arc<ConnectionPool>>,
+}
+
+impl InboundPort {
+    /// The object that the port is there for.
+    pub fn origin(&self) -> Option<&Origin> {
+        let ingress = self.ingress.as_ref().map(|ingress| &ingress.origin);
+        ingress.or_else(|| self.service.as_ref().map(|service| &service.origin))
+    }
 }
 
 impl Mesh {
@@ -169,9 +185,36 @@ impl Mesh {
         out
     }
 
-    /// The ports on which a workload takes requests, by port. Where two services share one, the older decides.
+    /// The ports on which a workload takes requests, by port: those of its services (where two share one, the older
+    /// decides), or the ones that a Sidecar opens in their place.
     pub fn inbound_ports(&self, workload: &Workload) -> Vec<InboundPort> {
-        let mut out: BTreeMap<u16, InboundPort> = BTreeMap::new();
+        let sidecar = self.frame.sidecar_of(workload);
+        let pool = sidecar.and_then(|sidecar| sidecar.inbound_pool.as_ref());
+        let mut of_services = self.service_ports(workload);
+        match sidecar.map(|sidecar| sidecar.ingress.as_slice()) {
+            None | Some([]) => {
+                of_services.values_mut().for_each(|port| port.pool = pool.cloned());
+                of_services.into_values().collect()
+            }
+            Some(opened) => opened
+                .iter()
+                .map(|ingress| {
+                    let service = of_services.get(&ingress.port);
+                    InboundPort {
+                        port: ingress.port,
+                        service_port: service.map_or(ingress.port, |port| port.service_port),
+                        protocol: ingress.protocol,
+                        service: service.and_then(|port| port.service.clone()),
+                        ingress: Some(Arc::clone(ingress)),
+                        pool: ingress.pool.as_ref().or(pool).cloned(),
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    fn service_ports(&self, workload: &Workload) -> BTreeMap<u16, InboundPort> {
+        let mut out = BTreeMap::new();
         for service in self.services_of(workload) {
             for port in &service.ports {
                 if port.protocol == Protocol::Udp {
@@ -182,11 +225,13 @@ impl Mesh {
                     port: number,
                     service_port: port.number,
                     protocol: port.protocol,
-                    service: Arc::clone(&service),
+                    service: Some(Arc::clone(&service)),
+                    ingress: None,
+                    pool: None,
                 });
             }
         }
-        out.into_values().collect()
+        out
     }
 
     /// The listeners and routes of a gateway proxy.
@@ -212,6 +257,11 @@ impl Mesh {
             rule.gateways.iter().any(|name| name == gateway) && rule.export_to.reaches(&rule.namespace, namespace)
         };
         self.frame.virtual_services.iter().filter(bound).cloned().collect()
+    }
+
+    /// The Sidecar object that a workload's proxy goes by.
+    pub(crate) fn sidecar_origin(&self, workload: &Workload) -> Option<&Origin> {
+        self.frame.sidecar_of(workload).map(|sidecar| &sidecar.origin)
     }
 
     /// What a workload's proxy sees. Sidecar objects do not narrow what gateways see.
@@ -259,9 +309,7 @@ impl Frame {
         let world = self.world();
         let sidecar = match kind {
             ProxyKind::Gateway => None,
-            ProxyKind::None | ProxyKind::Sidecar => {
-                world.sidecar_for(&self.sidecars, &workload.namespace, &workload.labels)
-            }
+            ProxyKind::None | ProxyKind::Sidecar => self.sidecar_of(workload),
         };
         let key = (Arc::clone(&workload.namespace), sidecar.map(SidecarObject::id));
         match self.scopes.get(&key) {
@@ -270,9 +318,13 @@ impl Frame {
         }
     }
 
+    /// The Sidecar object for a workload.
+    fn sidecar_of(&self, workload: &Workload) -> Option<&SidecarObject> {
+        sidecar::choose(&self.sidecars, &self.config.root_namespace, &workload.namespace, &workload.labels)
+    }
+
     pub(crate) fn world(&self) -> World<'_> {
         World {
-            root_namespace: &self.config.root_namespace,
             domain: &self.config.domain,
             default_outbound: self.config.outbound_mode,
             services: &self.services,

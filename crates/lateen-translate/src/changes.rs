@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lateen_mesh::{Mesh, ProxyKind, Scope, Service, VirtualService};
 
 use crate::view::{ProxyView, View};
-use crate::{cluster, type_url};
+use crate::{cluster, secret, type_url};
 
 /// Which resources of a type may differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub fn changes(before: (&Mesh, &ProxyView), now: (&Mesh, &ProxyView), type_url: 
         type_url::CLUSTER => unless(case.sees_same_clusters() && case.has_same_ports()),
         type_url::LISTENER => unless(case.sees_same_listeners() && case.has_same_ports() && case.has_same_policies()),
         type_url::ROUTE => unless(case.has_same_routes()),
-        type_url::SECRET => unless(!case.is_gateway() || case.has_same_rules()),
+        type_url::SECRET => unless(case.has_same_secrets()),
         _ => Changes::Nothing,
     }
 }
@@ -88,13 +88,19 @@ impl Case<'_> {
                 || self.changed_services().all(|service| mesh.stands_as_in(before, service)))
     }
 
-    /// The services behind which the proxy's own application stands; of a gateway, anything that it may serve.
+    /// The ports of the proxy's own application; of a gateway, anything that it may serve.
     fn has_same_ports(&self) -> bool {
         if self.has_same_rules() {
             return true;
         }
-        let of = |mesh: &Mesh| mesh.services_of(&self.view.proxy.workload);
-        !self.is_gateway() && same(&of(self.view.mesh), &of(self.before))
+        let of = |mesh: &Mesh| mesh.inbound_ports(&self.view.proxy.workload);
+        !self.is_gateway() && of(self.view.mesh) == of(self.before)
+    }
+
+    /// A sidecar has secrets for ports on which TLS ends by a Sidecar object's word.
+    fn has_same_secrets(&self) -> bool {
+        let asks = |mesh: &Mesh| !secret::settings(mesh, self.view.proxy).is_empty();
+        self.has_same_rules() || (!self.is_gateway() && !asks(self.view.mesh) && !asks(self.before))
     }
 
     fn has_same_policies(&self) -> bool {
@@ -115,6 +121,7 @@ impl Case<'_> {
         self.sees_same_clusters()
             && (Arc::ptr_eq(scope, old)
                 || (scope.outbound_mode() == old.outbound_mode()
+                    && scope.egress_proxy() == old.egress_proxy()
                     && scope.sidecar_origin() == old.sidecar_origin()
                     && same(&of(scope), &of(old))))
     }

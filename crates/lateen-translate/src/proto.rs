@@ -47,6 +47,13 @@ pub(crate) fn socket_address(address: &str, port: u16) -> core::Address {
     }
 }
 
+/// A Unix socket.
+pub(crate) fn pipe(path: &str) -> core::Address {
+    core::Address {
+        address: Some(core::address::Address::Pipe(core::Pipe { path: path.to_owned(), ..core::Pipe::default() })),
+    }
+}
+
 /// Upstream connections leave from `source`, any port.
 pub(crate) fn bind_source(source: &str) -> core::BindConfig {
     core::BindConfig {

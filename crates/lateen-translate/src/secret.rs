@@ -1,4 +1,4 @@
-//! Secrets of a gateway proxy: the certificates that its own servers name, from its own namespace, and nothing else.
+//! Secrets of a proxy: the certificates that its own servers name, from its own namespace, and nothing else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use lateen_api::kubernetes::Secret;
 use lateen_api::networking::gateway::{ServerTls, ServerTlsMode};
-use lateen_mesh::ProxyKind;
+use lateen_mesh::{Mesh, ProxyKind};
 use tls::secret::Type;
 
 use crate::Named;
-use crate::view::View;
+use crate::view::{ProxyView, View};
 
 /// What a resource's name begins with; the Secret's own name follows.
 const SCHEME: &str = "kubernetes://";
@@ -35,16 +35,22 @@ pub(crate) fn asks_clients(settings: &ServerTls) -> bool {
     matches!(settings.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual)
 }
 
+/// The TLS settings of the places where a proxy ends TLS: a gateway's servers, the ports that a Sidecar opens.
+pub(crate) fn settings(mesh: &Mesh, proxy: &ProxyView) -> Vec<ServerTls> {
+    if proxy.kind == ProxyKind::Gateway {
+        let merged = mesh.gateway_of(&proxy.workload);
+        let servers = merged.listeners.iter().flat_map(|listener| &listener.servers);
+        return servers.filter(|server| server.ends_tls()).filter_map(|server| server.spec.tls.clone()).collect();
+    }
+    let ports = mesh.inbound_ports(&proxy.workload).into_iter();
+    ports.filter_map(|port| port.ingress?.tls.clone()).collect()
+}
+
 /// What the proxy's servers name, as far as it exists.
 pub(crate) fn all(view: &View<'_>) -> Vec<Arc<Named>> {
-    if view.proxy.kind != ProxyKind::Gateway {
-        return Vec::new();
-    }
-    let merged = view.mesh.gateway_of(&view.proxy.workload);
-    let servers = merged.listeners.iter().flat_map(|listener| &listener.servers);
-    let ending = servers.filter(|server| server.ends_tls()).filter_map(|server| server.spec.tls.as_ref());
+    let settings = settings(view.mesh, view.proxy);
     let (mut certificates, mut roots) = (BTreeSet::new(), BTreeSet::new());
-    for settings in ending.filter(|settings| !settings.credential_name.is_empty()) {
+    for settings in settings.iter().filter(|settings| !settings.credential_name.is_empty()) {
         certificates.insert(settings.credential_name.as_str());
         if asks_clients(settings) {
             roots.insert(settings.credential_name.as_str());

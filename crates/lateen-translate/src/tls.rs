@@ -75,9 +75,9 @@ pub(crate) fn mesh_downstream(payload: Payload, trust_domains: &[String]) -> cor
     transport_socket(TLS_SOCKET, &context)
 }
 
-/// A gateway's server that ends TLS; none where it passes, or where its certificate is told in a way that is not honoured
+/// A gateway's server, or a Sidecar's port, that ends TLS; none where it passes, or where its certificate is told in a way that is not honoured
 /// yet (`lateen-api` says so).
-pub(crate) fn gateway_downstream(settings: &ServerTls, trust_domains: &[String]) -> Option<core::TransportSocket> {
+pub(crate) fn downstream(settings: &ServerTls, trust_domains: &[String]) -> Option<core::TransportSocket> {
     use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
     match settings.mode {
         ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => return None,

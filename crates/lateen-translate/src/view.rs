@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lateen_mesh::{Mesh, ProxyKind, Scope, Workload};
+use lateen_mesh::{Mesh, OutboundMode, ProxyKind, Scope, Workload};
+
+use crate::names;
 
 /// A proxy, as far as its configuration depends on it.
 #[derive(Debug, Clone)]
@@ -32,4 +34,17 @@ pub(crate) struct View<'a> {
     pub(crate) mesh: &'a Mesh,
     pub(crate) proxy: &'a ProxyView,
     pub(crate) scope: &'a Arc<Scope>,
+}
+
+impl View<'_> {
+    /// The cluster that takes traffic to unknown destinations; none where there may be no such traffic.
+    pub(crate) fn cluster_for_unknown(&self) -> Option<String> {
+        match (self.scope.outbound_mode(), self.scope.egress_proxy()) {
+            (OutboundMode::RegistryOnly, _) => None,
+            (OutboundMode::AllowAny, None) => Some(names::PASSTHROUGH_CLUSTER.to_owned()),
+            (OutboundMode::AllowAny, Some(proxy)) => {
+                Some(names::outbound_cluster(proxy.port, &proxy.subset, &proxy.host))
+            }
+        }
+    }
 }

@@ -31,14 +31,29 @@ pub(super) const GATEWAY: &[Row] = &[
 #[rustfmt::skip]
 pub(super) const SIDECAR: &[Row] = &[
     honoured("spec.workloadSelector.labels.*"),
-    ignored("spec.ingress", "inbound listeners follow the services of the workload"),
-    ignored("spec.inboundConnectionPool", "inbound connections follow the rule of the service"),
+    honoured("spec.ingress[].port.{number,protocol,name}"),
+    is_refused("spec.{ingress,egress}[].port.targetPort", "Istio has no use for it"),
+    honoured("spec.ingress[].{bind,captureMode,defaultEndpoint}"),
+    honoured("spec.ingress[].tls.{mode,serverCertificate,privateKey,caCertificates,credentialName,subjectAltNames[]}"),
+    honoured("spec.ingress[].tls.{minProtocolVersion,maxProtocolVersion}"),
+    is_refused("spec.ingress[].tls.httpsRedirect", "Istio refuses it, too"),
+    refused("spec.ingress[].tls.{credentialNames,tlsCertificates}", "the port would be closed"),
+    refused("spec.ingress[].tls.{verifyCertificateSpki,verifyCertificateHash}", "any client certificate would be taken"),
+    refused("spec.ingress[].tls.caCrl", "revoked certificates would be taken"),
+    refused("spec.ingress[].tls.caCertCredentialName", "other client certificates would be taken"),
+    ignored("spec.ingress[].tls.insecureSkipVerify", "clients whose certificate does not verify are turned away"),
+    ignored("spec.ingress[].tls.{cipherSuites,ecdhCurves}", "a modern choice is offered"),
+    honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.tcp.{maxConnections,connectTimeout,maxConnectionDuration,idleTimeout}"),
+    honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.tcp.tcpKeepalive.{probes,time,interval}"),
+    honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.http.{http1MaxPendingRequests,http2MaxRequests,maxRequestsPerConnection}"),
+    honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.http.{maxRetries,idleTimeout,h2UpgradePolicy,useClientProtocol}"),
+    honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.http.{maxConcurrentStreams,http2KeepAlive.interval,http2KeepAlive.timeout}"),
     honoured("spec.egress[].hosts[]"),
     ignored("spec.egress[].port", "the hosts are imported; the listener gets no port of its own"),
     ignored("spec.egress[].bind", "the hosts are imported; the listener gets no address of its own"),
     ignored_if("spec.egress[].captureMode", "other than DEFAULT", is_not_default, "outbound traffic is captured as everywhere"),
     honoured("spec.outboundTrafficPolicy.mode"),
-    ignored("spec.outboundTrafficPolicy.egressProxy", "unknown traffic goes to where it was going"),
+    honoured("spec.outboundTrafficPolicy.egressProxy.{host,port.number,subset}"),
 ];
 
 #[rustfmt::skip]

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::check::Check;
 use super::{destination_rule, gateway, metadata, names, virtual_service};
 use crate::networking::Sidecar;
-use crate::networking::sidecar::{EgressListener, IngressListener, OutboundMode, SidecarPort};
+use crate::networking::gateway::{ServerTls, ServerTlsMode};
+use crate::networking::sidecar::{CaptureMode, EgressListener, IngressListener, OutboundMode, SidecarPort};
 use crate::object::Resource;
 
 pub(super) fn check(check: &mut Check<'_>, resource: &Resource<Sidecar>) {
@@ -79,11 +80,32 @@ fn ingress(check: &mut Check<'_>, field: &str, listener: &IngressListener) {
     if !listener.default_endpoint.is_empty() {
         check.rule(format!("{field}.defaultEndpoint"), default_endpoint(&listener.default_endpoint));
     }
+    if listener.capture_mode == CaptureMode::None && listener.default_endpoint.is_empty() {
+        check.error(
+            format!("{field}.defaultEndpoint"),
+            "with `captureMode: NONE` the application is where `defaultEndpoint` says, which is missing",
+        );
+    }
     if let Some(tls) = &listener.tls {
-        gateway::server_tls(check, &format!("{field}.tls"), tls);
+        ingress_tls(check, field, listener, tls);
     }
     if let Some(pool) = &listener.connection_pool {
         destination_rule::connection_pool(check, &format!("{field}.connectionPool"), pool);
+    }
+}
+
+/// TLS ends at the port, and by the settings' own word.
+fn ingress_tls(check: &mut Check<'_>, field: &str, listener: &IngressListener, tls: &ServerTls) {
+    gateway::server_tls(check, &format!("{field}.tls"), tls);
+    if tls.https_redirect {
+        check.error(format!("{field}.tls.httpsRedirect"), "`httpsRedirect` has no effect on a Sidecar");
+    }
+    if matches!(tls.mode, ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough) {
+        let help = "leave `tls` out where the application ends TLS itself";
+        check.error_help(format!("{field}.tls.mode"), "the port of a Sidecar cannot pass TLS through", help);
+    }
+    if names::protocol(&listener.port.protocol) != Some(names::Protocol::Tls) {
+        check.error(format!("{field}.tls"), "a port with TLS settings has the protocol HTTPS or TLS");
     }
 }
 

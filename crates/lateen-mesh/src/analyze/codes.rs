@@ -1,6 +1,8 @@
-//! The message codes of the checks: Istio's names and levels, so that what users know of them stays true.
+//! The message codes of the checks: Istio's names and levels, so that what users know of them stays true; one of our own
+//! where Istio has none.
 
 use lateen_api::Severity;
+use lateen_api::diagnostic::code as own;
 
 use super::{ERROR, INFO, WARNING};
 
@@ -28,3 +30,5 @@ pub(crate) const UNKNOWN_DESTINATION_RULE_HOST: Code = code("IST0174", WARNING);
 
 /// Ours: Istio has no code for it.
 pub(crate) const LOCALITY_FAILOVER_BY_OUTLIER_DETECTION: Code = code("LAT0101", INFO);
+/// A setting that another object keeps from having any effect.
+pub(crate) const INEFFECTIVE_SETTING: Code = code(own::SUSPICIOUS, WARNING);

@@ -8,6 +8,7 @@ mod gateways;
 mod locality;
 mod references;
 mod selectors;
+mod sidecars;
 
 use lateen_api::{Diagnostic, KindSpec, Object, Resource, Severity};
 
@@ -24,6 +25,7 @@ pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -
     gateways::check(&inputs, mesh, &mut findings);
     locality::check(&inputs, mesh, &mut findings);
     selectors::check(&inputs, mesh, &mut findings);
+    sidecars::check(&inputs, mesh, &mut findings);
     let mut out = findings.0;
     out.sort_by(|a, b| {
         (&a.file, a.line, &a.object, &a.field, &a.code).cmp(&(&b.file, b.line, &b.object, &b.field, &b.code))

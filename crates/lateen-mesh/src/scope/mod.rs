@@ -11,6 +11,7 @@ use crate::origin::Origin;
 use crate::routing::destination_rule::{self, DestinationRules};
 use crate::routing::{DestinationRule, VirtualService};
 use crate::services::{Registry, Resolution, Service, Services};
+use crate::sidecar::{EgressProxy, Import};
 use crate::workloads::Labels;
 
 pub(crate) use sharing::{Difference, Sharing};
@@ -24,6 +25,7 @@ pub struct Scope {
     virtual_services: Vec<Arc<VirtualService>>,
     destination_rules: Arc<SeenRules>,
     outbound: OutboundMode,
+    egress_proxy: Option<EgressProxy>,
     sidecar: Option<Origin>,
     depends_on_labels: bool,
 }
@@ -116,6 +118,11 @@ impl Scope {
         self.outbound
     }
 
+    /// Where traffic to unknown destinations goes in place of these.
+    pub fn egress_proxy(&self) -> Option<&EgressProxy> {
+        self.egress_proxy.as_ref()
+    }
+
     /// The Sidecar object that made this scope what it is.
     pub fn sidecar_origin(&self) -> Option<&Origin> {
         self.sidecar.as_ref()
@@ -125,6 +132,7 @@ impl Scope {
     fn is_same(&self, other: &Self) -> bool {
         self.namespace == other.namespace
             && self.outbound == other.outbound
+            && self.egress_proxy == other.egress_proxy
             && self.sidecar == other.sidecar
             && Arc::ptr_eq(&self.services, &other.services)
             && Arc::ptr_eq(&self.destination_rules, &other.destination_rules)
@@ -132,59 +140,8 @@ impl Scope {
     }
 }
 
-/// A read Sidecar object.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SidecarObject {
-    pub(crate) namespace: Arc<str>,
-    pub(crate) selector: Option<Labels>,
-    pub(crate) outbound: Option<OutboundMode>,
-    /// `egress[].hosts` of all listeners; empty: everything.
-    pub(crate) imports: Vec<Import>,
-    pub(crate) origin: Origin,
-}
-
-impl SidecarObject {
-    /// Namespace and name.
-    pub(crate) fn id(&self) -> (Arc<str>, Arc<str>) {
-        (Arc::clone(&self.namespace), Arc::clone(&self.origin.name))
-    }
-}
-
-/// One `ns/host` of a Sidecar's `egress`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Import {
-    /// `None`: any.
-    namespace: Option<String>,
-    host: String,
-    /// Takes away instead of adding.
-    exclude: bool,
-}
-
-impl Import {
-    /// Reads `ns/host` for a Sidecar of `own` namespace; the namespace may be `.`, `*`, or begin with `~`.
-    pub(crate) fn parse(text: &str, own: &str) -> Option<Self> {
-        let (namespace, host) = text.split_once('/')?;
-        let (exclude, namespace) = match namespace.strip_prefix('~') {
-            Some("") => (true, "*"),
-            Some(rest) => (true, rest),
-            None => (false, namespace),
-        };
-        let namespace = match namespace {
-            "*" => None,
-            "." => Some(own.to_owned()),
-            named => Some(named.to_owned()),
-        };
-        Some(Self { namespace, host: host.to_ascii_lowercase(), exclude })
-    }
-
-    fn is_for(&self, namespace: &str) -> bool {
-        self.namespace.as_deref().is_none_or(|wanted| wanted == namespace)
-    }
-}
-
 /// Everything there is to see.
 pub(crate) struct World<'a> {
-    pub(crate) root_namespace: &'a str,
     pub(crate) domain: &'a str,
     pub(crate) default_outbound: OutboundMode,
     pub(crate) services: &'a Arc<Services>,
@@ -209,11 +166,12 @@ impl World<'_> {
         &self,
         namespace: &str,
         imports: &[Import],
+        egress_proxy: Option<&EgressProxy>,
         virtual_services: &[Arc<VirtualService>],
     ) -> Vec<Arc<Service>> {
         let mut services = self.visible_services(namespace);
         if !imports.is_empty() {
-            self.narrow(imports, &mut services, virtual_services);
+            self.narrow(imports, egress_proxy, &mut services, virtual_services);
         }
         services.into_values().collect()
     }
@@ -235,14 +193,16 @@ impl World<'_> {
         visible.map(|service| (Arc::clone(&service.host), Arc::clone(service))).collect()
     }
 
-    /// Keeps what a Sidecar imports, and the destinations of the VirtualServices that it imports.
+    /// Keeps what a Sidecar imports, and the destinations of the VirtualServices that it imports and of unknown traffic.
     fn narrow(
         &self,
         imports: &[Import],
+        egress_proxy: Option<&EgressProxy>,
         services: &mut BTreeMap<Arc<str>, Arc<Service>>,
         virtual_services: &[Arc<VirtualService>],
     ) {
-        let destinations = self.destinations(virtual_services);
+        let mut destinations = self.destinations(virtual_services);
+        destinations.extend(egress_proxy.map(|proxy| proxy.host.clone()));
         services.retain(|name, service| {
             destinations.contains(&**name)
                 || are_chosen(imports, &service.namespace, |import| host::is_subset_of(name, import))
@@ -256,27 +216,6 @@ impl World<'_> {
         for service in self.services.all.iter().filter(|service| targets.contains(&service.host)) {
             services.entry(Arc::clone(&service.host)).or_insert_with(|| Arc::clone(service));
         }
-    }
-
-    /// The Sidecar for a workload: one that selects it, else one for its namespace, else the root namespace's.
-    pub(crate) fn sidecar_for<'a>(
-        &self,
-        sidecars: &'a [SidecarObject],
-        namespace: &str,
-        labels: &Labels,
-    ) -> Option<&'a SidecarObject> {
-        let here = |sidecar: &&SidecarObject| *sidecar.namespace == *namespace;
-        let selecting = |sidecar: &&SidecarObject| {
-            sidecar.selector.as_ref().is_some_and(|selector| crate::workloads::selects(selector, labels))
-        };
-        sidecars
-            .iter()
-            .filter(here)
-            .find(selecting)
-            .or_else(|| sidecars.iter().filter(here).find(|sidecar| sidecar.selector.is_none()))
-            .or_else(|| {
-                sidecars.iter().find(|sidecar| *sidecar.namespace == *self.root_namespace && sidecar.selector.is_none())
-            })
     }
 }
 

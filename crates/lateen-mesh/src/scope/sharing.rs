@@ -7,10 +7,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Scope, SeenRules, SeenServices, SidecarObject, World, same, visible};
+use super::{Scope, SeenRules, SeenServices, World, same, visible};
 use crate::host;
 use crate::routing::DestinationRule;
 use crate::services::{Service, Services};
+use crate::sidecar::SidecarObject;
 
 /// What differs between two worlds, as far as scopes tell.
 pub(crate) struct Difference {
@@ -75,6 +76,7 @@ impl Sharing {
         known: Option<&Arc<Scope>>,
     ) -> Arc<Scope> {
         let imports = sidecar.map_or(&[][..], |sidecar| &sidecar.imports);
+        let egress_proxy = sidecar.and_then(|sidecar| sidecar.egress_proxy.as_ref());
         let virtual_services = world.virtual_services(namespace, imports);
         let known = known.filter(|_| self.difference.is_some());
         let leads_elsewhere = |known: &Scope| {
@@ -92,7 +94,10 @@ impl Sharing {
             (Some(known), Some(touched)) if imports.is_empty() => {
                 self.work_into_services(world, namespace, &known.services, touched)
             }
-            _ => self.share_services(SeenServices::new(world.services(namespace, imports, &virtual_services)), known),
+            _ => self.share_services(
+                SeenServices::new(world.services(namespace, imports, egress_proxy, &virtual_services)),
+                known,
+            ),
         };
         let destination_rules = match (known, touched) {
             (Some(known), Some(touched)) if imports.is_empty() || touched.is_empty() => {
@@ -109,6 +114,7 @@ impl Sharing {
             virtual_services,
             destination_rules,
             outbound: sidecar.and_then(|sidecar| sidecar.outbound).unwrap_or(world.default_outbound),
+            egress_proxy: egress_proxy.cloned(),
             sidecar: sidecar.map(|sidecar| sidecar.origin.clone()),
         };
         let scope = match known {

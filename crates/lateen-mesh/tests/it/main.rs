@@ -8,4 +8,5 @@ mod routing;
 mod scope;
 mod services;
 mod sharing;
+mod sidecar;
 mod world;

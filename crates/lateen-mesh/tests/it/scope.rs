@@ -78,6 +78,38 @@ fn a_workloads_sidecar_beats_the_namespaces_beats_the_roots() {
     assert_eq!(seen(&(root + &namespace + &own)), (2, OutboundMode::AllowAny));
 }
 
+/// Istio hides the control plane and telemetry backends from such a workload, too; here neither is reached through the mesh.
+#[test]
+fn egress_to_the_own_namespace_hides_the_root_namespace_unless_it_is_imported() {
+    let seen = |egress: &str| {
+        let mesh = mesh(&(base() + &sidecar("client", "default", &format!("{{egress: [{{hosts: {egress}}}]}}"))));
+        scope(&mesh, "caller-0").service("control.istio-system.svc.cluster.local").is_some()
+    };
+    assert!(!seen("['./*']"));
+    assert!(seen("['./*', 'istio-system/*']"));
+}
+
+#[test]
+fn rules_meet_imported_hosts_both_ways_and_services_one_way() {
+    let rule = |host: &str| {
+        let spec = format!("{{hosts: ['{host}'], http: [{{route: [{{destination: {{host: own}}}}]}}]}}");
+        object("VirtualService", "shop", "rule", &spec)
+    };
+    let seen = |host: &str, import: &str| {
+        let egress = format!("{{egress: [{{hosts: ['shop/{import}']}}]}}");
+        let mesh = mesh(&(base() + &rule(host) + &sidecar("client", "default", &egress)));
+        let scope = scope(&mesh, "caller-0");
+        (scope.virtual_services().len(), scope.service("web.shop.svc.cluster.local").is_some())
+    };
+    // A rule for `*.test` is about the imported `a.test`, and a rule for `a.test` is among the imported `*.test`.
+    assert_eq!(seen("*.test", "a.test"), (1, false));
+    assert_eq!(seen("a.test", "*.test"), (1, false));
+    assert_eq!(seen("b.test", "a.test"), (0, false));
+    // A service is imported by a name that covers it, not by one that it would cover.
+    assert_eq!(seen("b.test", "*.shop.svc.cluster.local"), (0, true));
+    assert_eq!(seen("b.test", "a.web.shop.svc.cluster.local"), (0, false));
+}
+
 #[test]
 fn gateways_ignore_sidecars() {
     let mesh = mesh(&(base() + &sidecar("client", "default", "{egress: [{hosts: ['./*']}]}")));

@@ -16,7 +16,7 @@ use crate::cache::{Cache, Input};
 use crate::cluster::outbound;
 use crate::names::OutboundCluster;
 use crate::origin::{object, text};
-use crate::proto::{socket_address, uint32};
+use crate::proto::{pipe, socket_address, uint32};
 use crate::route::destination::labels;
 use crate::view::View;
 
@@ -87,9 +87,7 @@ fn lb_endpoint(member: &Endpoint) -> endpoint::LbEndpoint {
     let address = match &member.address {
         Address::Ip(ip) => socket_address(&ip.to_string(), member.port),
         Address::Host(host) => socket_address(host, member.port),
-        Address::Unix(path) => core::Address {
-            address: Some(core::address::Address::Pipe(core::Pipe { path: path.to_string(), ..core::Pipe::default() })),
-        },
+        Address::Unix(path) => pipe(path),
     };
     endpoint::LbEndpoint {
         health_status: core::HealthStatus::Healthy as i32,

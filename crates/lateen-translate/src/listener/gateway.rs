@@ -103,7 +103,7 @@ fn http_chain(
 fn context(view: &View<'_>, server: &GatewayServer) -> Option<core::TransportSocket> {
     let config = view.mesh.config();
     let domains: Vec<String> = config.trust_domains().map(str::to_owned).collect();
-    tls::gateway_downstream(server.spec.tls.as_ref()?, &domains)
+    tls::downstream(server.spec.tls.as_ref()?, &domains)
 }
 
 /// TLS that ends here: one chain for the server's names; inside is HTTP, or bytes for the server's TCP route.

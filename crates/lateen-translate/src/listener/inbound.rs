@@ -1,9 +1,9 @@
 //! The listener of everything that arrives at a sidecar (15006): one set of filter chains per declared port, one for
-//! the rest.
+//! the rest; and those of ports that a Sidecar has it open beside.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
-use lateen_mesh::{InboundPort, MtlsMode, Protocol};
+use lateen_mesh::{InboundPort, Ingress, MtlsMode, Protocol};
 
 use crate::filters::http_connection_manager::{self as http, Class, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
@@ -18,6 +18,8 @@ use crate::view::View;
 
 /// Port to which the redirect rules send inbound connections.
 const INBOUND_PORT: u16 = 15006;
+
+const ANY_ADDRESS: &str = "0.0.0.0";
 
 /// ALPN by which mesh clients say that the bytes inside mTLS are HTTP.
 const MESH_HTTP: [&str; 3] = ["istio-http/1.0", "istio-http/1.1", "istio-h2"];
@@ -53,27 +55,63 @@ impl From<Protocol> for Reading {
     }
 }
 
-/// The listener `virtualInbound`.
-pub(crate) fn listener(view: &View<'_>) -> listener::Listener {
+/// `virtualInbound`, and a listener for each port that a Sidecar has the proxy open itself.
+pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
     let authorization = Authorization::of(view.mesh, &view.proxy.workload);
     let ports = view.mesh.inbound_ports(&view.proxy.workload);
     let mut chains = vec![black_hole()];
     chains.extend(passthrough(view, &authorization, &ports));
+    let mut opened = Vec::new();
     for port in &ports {
-        chains.extend(declared(view, &authorization, port));
+        let own = declared(view, &authorization, port);
+        match port.ingress.as_ref().filter(|ingress| ingress.opens_port) {
+            Some(ingress) => opened.push(of_port(view, ingress, own)),
+            None => chains.extend(own),
+        }
     }
     let mut listener_filters = vec![inspectors::original_dst()];
     listener_filters.extend(inspectors::for_chains(&chains));
-    listener::Listener {
+    let redirected = listener::Listener {
         name: VIRTUAL_INBOUND.to_owned(),
-        address: Some(socket_address("0.0.0.0", INBOUND_PORT)),
-        traffic_direction: core::TrafficDirection::Inbound as i32,
+        address: Some(socket_address(ANY_ADDRESS, INBOUND_PORT)),
         metadata: origin::stable([&view.proxy.workload.origin]),
         listener_filters,
+        ..reading(view, chains)
+    };
+    std::iter::once(redirected).chain(opened).collect()
+}
+
+/// What inbound listeners have in common.
+fn reading(view: &View<'_>, chains: Vec<listener::FilterChain>) -> listener::Listener {
+    listener::Listener {
+        traffic_direction: core::TrafficDirection::Inbound as i32,
         listener_filters_timeout: Some(duration(view.mesh.config().inbound_detection_timeout())),
         continue_on_listener_filters_timeout: true,
         filter_chains: chains,
         ..listener::Listener::default()
+    }
+}
+
+/// The listener of a port to which connections come without being redirected.
+fn of_port(view: &View<'_>, ingress: &Ingress, chains: Vec<listener::FilterChain>) -> listener::Listener {
+    let address = address_of(view, ingress);
+    listener::Listener {
+        name: format!("inbound_{address}_{}", ingress.port),
+        address: Some(socket_address(&address, ingress.port)),
+        metadata: origin::stable([&ingress.origin]),
+        listener_filters: inspectors::for_chains(&chains),
+        ..reading(view, chains)
+    }
+}
+
+/// Where such a port is opened: on the workload's own address rather than on all, since the listener for what the
+/// application calls on a port of that number has them all, and a proxy takes no two listeners for one address.
+fn address_of(view: &View<'_>, ingress: &Ingress) -> String {
+    let own = view.proxy.workload.ip().filter(|_| ingress.opens_port && matches!(&*ingress.bind, "" | ANY_ADDRESS));
+    match own {
+        Some(own) => own.to_string(),
+        None if ingress.bind.is_empty() => ANY_ADDRESS.to_owned(),
+        None => ingress.bind.clone(),
     }
 }
 
@@ -127,26 +165,47 @@ fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundP
 
 /// The chains of one declared port.
 fn declared(view: &View<'_>, authorization: &Authorization, port: &InboundPort) -> Vec<listener::FilterChain> {
+    let config = view.mesh.config();
     let mode = view.mesh.mtls(&view.proxy.workload).mode(port.port);
-    let name = format!("0.0.0.0_{}", port.port);
+    let address = port.ingress.as_ref().map_or_else(|| ANY_ADDRESS.to_owned(), |ingress| address_of(view, ingress));
+    let name = format!("{address}_{}", port.port);
     let cluster = inbound_cluster(port.port);
+    // A Sidecar's TLS settings are for ports without the mesh's mTLS (Istio).
+    let own_tls = port.ingress.as_ref().and_then(|ingress| ingress.tls.as_ref()).filter(|_| mode == MtlsMode::Disable);
+    let entrances = match own_tls {
+        Some(_) => vec![of_own_tls(port.protocol)],
+        None => entrances(mode, Reading::from(port.protocol)),
+    };
     let mut chains = Vec::new();
-    for entrance in entrances(mode, Reading::from(port.protocol)) {
+    for entrance in entrances {
         let filters = if entrance.payload == Payload::Tcp {
             let mut filters = authorization.network.clone();
-            filters.push(tcp_proxy::to_cluster(view.mesh.config(), &cluster, &TcpOptions::default()));
+            filters.push(tcp_proxy::to_cluster(config, &cluster, &TcpOptions::default()));
             filters
         } else {
             let routes = Routes::Inline(Box::new(inbound_route::table(&cluster, port.service_port, Some(port))));
             let stat_prefix = format!("inbound_{name};");
-            let config = view.mesh.config();
             vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, authorization.http.clone())]
         };
         let mut chain = chain(view, name.clone(), Some(port.port), &entrance, filters);
-        chain.metadata = origin::stable([&port.service.origin]);
+        chain.metadata = origin::stable(port.origin());
+        if let Some(settings) = own_tls {
+            let domains: Vec<String> = config.trust_domains().map(str::to_owned).collect();
+            chain.transport_socket = tls::downstream(settings, &domains);
+            if chain.transport_socket.is_none() {
+                // Settings without a certificate, which validation refuses: rather nothing than plaintext.
+                chain.filters = vec![tcp_proxy::to_nowhere()];
+            }
+        }
         chains.push(chain);
     }
     chains
+}
+
+/// The way into a port where TLS ends by a Sidecar's settings: what HTTPS carries is HTTP then.
+fn of_own_tls(protocol: Protocol) -> Entrance {
+    let payload = if protocol == Protocol::Https { Payload::Http1 } else { Payload::Tcp };
+    Entrance { transport: "tls", alpn: Vec::new(), terminate: false, payload }
 }
 
 fn chain(

@@ -12,7 +12,6 @@ use lateen_mesh::{Protocol, ProxyKind, Resolution};
 
 use crate::Named;
 use crate::cache::{Cache, Input, List};
-use crate::names::VIRTUAL_INBOUND;
 use crate::view::View;
 
 /// All listeners of a proxy.
@@ -22,7 +21,7 @@ pub(crate) fn all(view: &View<'_>, cache: &Cache) -> Vec<Arc<Named>> {
         return listeners.iter().map(|listener| Arc::new(Named::new(&listener.name, listener))).collect();
     }
     let mut out = outbound(view, cache).to_vec();
-    out.push(Arc::new(Named::new(VIRTUAL_INBOUND, &inbound::listener(view))));
+    out.extend(inbound::listeners(view).iter().map(|listener| Arc::new(Named::new(&listener.name, listener))));
     out
 }
 

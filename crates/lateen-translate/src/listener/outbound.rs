@@ -7,13 +7,13 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use ipnet::IpNet;
-use lateen_mesh::{Origin, OutboundMode, Protocol, Resolution, Service, ServicePort};
+use lateen_mesh::{Origin, Protocol, Resolution, Service, ServicePort};
 
 use crate::filters::http_connection_manager::{self as http, Class, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
 use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::listener::l4::{self, Layer4};
-use crate::names::{BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, VIRTUAL_OUTBOUND};
+use crate::names::{BLACK_HOLE_CLUSTER, VIRTUAL_OUTBOUND};
 use crate::origin;
 use crate::proto::{boolean, cidr, duration, socket_address, uint32};
 use crate::view::View;
@@ -207,13 +207,10 @@ fn layer4_chain(layer4: &Layer4) -> listener::FilterChain {
 
 /// What becomes of a connection that no service is behind.
 fn unknown_destination(view: &View<'_>, name: &str) -> listener::FilterChain {
-    let cluster = match view.scope.outbound_mode() {
-        OutboundMode::AllowAny => PASSTHROUGH_CLUSTER,
-        OutboundMode::RegistryOnly => BLACK_HOLE_CLUSTER,
-    };
+    let cluster = view.cluster_for_unknown().unwrap_or_else(|| BLACK_HOLE_CLUSTER.to_owned());
     listener::FilterChain {
         name: name.to_owned(),
-        filters: vec![tcp_proxy::to_cluster(view.mesh.config(), cluster, &TcpOptions::default())],
+        filters: vec![tcp_proxy::to_cluster(view.mesh.config(), &cluster, &TcpOptions::default())],
         ..listener::FilterChain::default()
     }
 }

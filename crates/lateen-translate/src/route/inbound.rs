@@ -10,7 +10,7 @@ use crate::route::{retry, set_timeout, to_cluster};
 /// The inline table of one inbound port; `service_port` is the service's number of it, 0 for undeclared ports.
 pub(crate) fn table(cluster: &str, service_port: u16, port: Option<&InboundPort>) -> route::RouteConfiguration {
     let grpc = port.is_some_and(|port| port.protocol.is_grpc());
-    let metadata = port.and_then(|port| origin::stable([&port.service.origin]));
+    let metadata = port.and_then(|port| origin::stable(port.origin()));
     let mut action = route::RouteAction {
         cluster_specifier: Some(to_cluster(cluster)),
         // A gRPC server may have seen what was sent before the reset.

@@ -18,9 +18,9 @@ use lateen_mesh::{Origin, ProxyKind};
 
 use crate::Named;
 use crate::cache::{Cache, Input};
+use crate::origin;
 use crate::proto::{boolean, duration, no_timeout, uint32};
 use crate::view::View;
-use crate::{names, origin};
 
 /// Answers of up to this many bytes can be written into a route (`directResponse`).
 const MAX_DIRECT_RESPONSE: u32 = 1024 * 1024;
@@ -102,13 +102,11 @@ pub(crate) fn table(name: &str, virtual_hosts: Vec<route::VirtualHost>) -> route
     }
 }
 
-/// The last virtual host of a sidecar's table: unknown hosts pass to where they were going, or get 502.
-pub(crate) fn catch_all(allow_any: bool) -> route::VirtualHost {
-    let (name, action) = if allow_any {
-        let mut action = route::RouteAction {
-            cluster_specifier: Some(to_cluster(names::PASSTHROUGH_CLUSTER)),
-            ..route::RouteAction::default()
-        };
+/// The last virtual host of a sidecar's table: unknown hosts go to this cluster, or get 502.
+pub(crate) fn catch_all(cluster: Option<&str>) -> route::VirtualHost {
+    let (name, action) = if let Some(cluster) = cluster {
+        let mut action =
+            route::RouteAction { cluster_specifier: Some(to_cluster(cluster)), ..route::RouteAction::default() };
         set_timeout(&mut action, None);
         ("allow_any", route::route::Action::Route(action))
     } else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as route;
-use lateen_mesh::{MESH, OutboundMode, Resolution, Service, VirtualService, host};
+use lateen_mesh::{MESH, Resolution, Service, VirtualService, host};
 
 use crate::names;
 use crate::origin;
@@ -67,7 +67,7 @@ pub(crate) fn build(view: &View<'_>, name: &str) -> route::RouteConfiguration {
         return table(name, own.into_iter().collect());
     }
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts.push(catch_all(view.scope.outbound_mode() == OutboundMode::AllowAny));
+    hosts.push(catch_all(view.cluster_for_unknown().as_deref()));
     table(name, hosts)
 }
 
