@@ -1,5 +1,6 @@
 //! `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct TcpProxy {
     pub idle_timeout: Option<Duration>,
     pub max_connect_attempts: u32,
     pub max_downstream_connection_duration: Option<Duration>,
+    /// A client's address leads to the same host, where the cluster goes by hashes.
+    pub hash_source: bool,
     pub access_logs: Vec<AccessLog>,
 }
 
@@ -28,7 +31,24 @@ pub enum TcpTarget {
     Weighted(Vec<(Arc<str>, u32)>, u64),
 }
 
+fn hash_source(config: &proto::TcpProxy, at: &At) -> bool {
+    use envoy_types::pb::envoy::r#type::v3::hash_policy::PolicySpecifier;
+    let mut source = false;
+    for (index, policy) in config.hash_policy.iter().enumerate() {
+        match policy.policy_specifier {
+            Some(PolicySpecifier::SourceIp(_)) => source = true,
+            _ => at.index("hash_policy", index).error("only source_ip is supported"),
+        }
+    }
+    source
+}
+
 impl TcpProxy {
+    /// The hash of a client, as Envoy computes it.
+    pub fn hash(&self, source: IpAddr) -> Option<u64> {
+        self.hash_source.then(|| xxhash_rust::xxh64::xxh64(source.to_string().as_bytes(), 0))
+    }
+
     /// The cluster for a connection that drew `random`.
     pub fn cluster(&self, random: u64) -> &Arc<str> {
         match &self.target {
@@ -47,7 +67,7 @@ impl TcpProxy {
 
     pub(crate) fn from_xds(config: &proto::TcpProxy, at: &At) -> Option<Self> {
         refuse!(at, config;
-            metadata_match, hash_policy, tunneling_config, on_demand, backoff_options, proxy_protocol_tlvs,
+            metadata_match, tunneling_config, on_demand, backoff_options, proxy_protocol_tlvs,
             upstream_connect_mode, max_early_data_bytes, downstream_idle_timeout, upstream_idle_timeout,
             access_log_flush_interval, flush_access_log_on_connected, access_log_options);
         let target = match config.cluster_specifier.as_ref() {
@@ -79,6 +99,7 @@ impl TcpProxy {
             idle_timeout: Some(idle).filter(|idle| !idle.is_zero()),
             max_connect_attempts: u32_or(config.max_connect_attempts.as_ref(), 1).max(1),
             max_downstream_connection_duration: duration(config.max_downstream_connection_duration.as_ref(), at),
+            hash_source: hash_source(config, at),
             access_logs: access_logs(&config.access_log, at),
         })
     }

@@ -88,6 +88,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
     };
     info.cluster = Some(Arc::clone(&cluster.name));
     let state = worker.cluster(cluster);
+    let hash = proxy.hash(info.connection.remote.ip());
     let mut tried = Tried { attempts: 5, ..Tried::default() };
     for _ in 0..proxy.max_connect_attempts {
         if !state.in_flight().may_connect(&cluster.breakers[0]) {
@@ -95,7 +96,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
             info.flag(ResponseFlag::UpstreamOverflow);
             return None;
         }
-        let Some(host) = state.pick(worker.random(), None, info.connection.local, &tried) else {
+        let Some(host) = state.pick(worker.random(), hash, info.connection.local, &tried) else {
             state.stats.cx_none_healthy.inc();
             info.flag(ResponseFlag::NoHealthyUpstream);
             return None;
