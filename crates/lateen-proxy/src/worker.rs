@@ -13,6 +13,7 @@ use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
 
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
+use crate::cluster::ejection::Ejections;
 use crate::config::Received;
 use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     /// Hosts that DNS found, by cluster; takes the place of the names in the cluster's own set.
     pub resolved: ArcSwap<HashMap<Arc<str>, Arc<EndpointSet>>>,
     pub stats: Registry,
+    /// Hosts that outlier detection keeps out.
+    pub ejections: Ejections,
     pub log_files: LogFiles,
     pub tls: TlsStore,
     pub lifecycle: Lifecycle,

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Row, has_no_effect, honoured, ignored, ignored_if, refused};
+use super::{Row, has_no_effect, honoured, ignored, ignored_if, is_refused, refused};
 
 #[rustfmt::skip]
 pub(super) const DESTINATION_RULE: &[Row] = &[
@@ -19,7 +19,7 @@ pub(super) const DESTINATION_RULE: &[Row] = &[
     honoured("{policy}.loadBalancer.localityLbSetting.{enabled,failoverPriority[],failover[].from,failover[].to}"),
     honoured("{policy}.loadBalancer.localityLbSetting.distribute[].{from,to.*}"),
     ignored("{policy}.loadBalancer.zoneAwareLbSetting", "endpoints are chosen without regard to zone"),
-    ignored("{policy}.loadBalancer.backendUtilization", "load reports are not read"),
+    is_refused("{policy}.loadBalancer.backendUtilization", "load reports of endpoints (ORCA) are not read; least request goes by the requests in flight"),
     honoured("{policy}.loadBalancer.{warmup.duration,warmup.minimumPercent,warmup.aggression,warmupDurationSecs}"),
     honoured("{policy}.connectionPool.tcp.{maxConnections,connectTimeout,maxConnectionDuration,idleTimeout}"),
     honoured("{policy}.connectionPool.tcp.tcpKeepalive.{probes,time,interval}"),
@@ -35,8 +35,7 @@ pub(super) const DESTINATION_RULE: &[Row] = &[
     refused("{policy}.tls.caCrl", "revoked certificates would be taken"),
     ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.tunnel", "connections go straight to the destination"),
     ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.proxyProtocol", "no PROXY header is sent"),
-    honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.retryBudget.{percent,minRetryConcurrency}"),
-    ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.retryBudget.budgetInterval", "the budget is a share of what is in flight"),
+    honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.retryBudget.{percent,minRetryConcurrency,budgetInterval}"),
 ];
 
 #[rustfmt::skip]

@@ -77,6 +77,10 @@ fn traffic_policy(check: &mut Check<'_>, field: &str, policy: &TrafficPolicy) {
             check.error(format!("{field}.proxyProtocol"), "a policy may not have both `tunnel` and `proxyProtocol`");
         }
     }
+    check.duration(
+        format!("{field}.retryBudget.budgetInterval"),
+        policy.retry_budget.and_then(|budget| budget.budget_interval),
+    );
     let budget = policy.retry_budget.and_then(|budget| budget.percent);
     if let Some(percent) = budget.filter(|percent| !(0.0..=100.0).contains(percent)) {
         check.error(format!("{field}.retryBudget.percent"), format!("{percent} is not in the range 0 to 100"));
@@ -143,6 +147,13 @@ fn load_balancer(check: &mut Check<'_>, field: &str, settings: &LoadBalancer, ej
     if let Some(zones) = &settings.zone_aware_lb_setting {
         let fails_over = !zones.failover.is_empty() || !zones.failover_priority.is_empty();
         spread(check, &format!("{field}.zoneAwareLbSetting"), locality::zone_aware_lb(zones), fails_over, ejects);
+    }
+    if settings.backend_utilization.is_some() {
+        check.error_help(
+            format!("{field}.backendUtilization"),
+            "balancing by the load that endpoints report (ORCA) is not supported",
+            "use `simple: LEAST_REQUEST`, which goes by the requests in flight",
+        );
     }
     if let Some(warmup) = settings.warmup {
         match warmup.duration {

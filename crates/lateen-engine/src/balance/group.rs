@@ -91,12 +91,20 @@ fn shares(members: &[usize], whole: f64, hosts: &[Arc<Endpoint>]) -> Vec<f64> {
     members.iter().map(|host| f64::from(hosts[*host].weight) / total * whole).collect()
 }
 
-/// How long a host with this load waits for its next turn, in thousandths of a turn.
-fn wait(state: &impl HostState, host: usize, load: u64) -> u64 {
+/// How long a host waits for its next turn, in thousandths of a turn, given how long it would wait with its whole weight.
+fn wait(state: &impl HostState, host: usize, whole: u64) -> u64 {
     match state.share(host) {
-        None => load * WHOLE_TURN,
-        Some(share) => load * WHOLE_TURN * 1000 / u64::from(share.max(1)),
+        None => whole,
+        Some(share) => whole * 1000 / u64::from(share.max(1)),
     }
+}
+
+/// How long a host waits that has so many requests in flight.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "bounded")]
+fn busy(active: u32, bias: f64) -> u64 {
+    let load = f64::from(active) + 1.0;
+    let turns = if bias == 1.0 { load } else { load.powf(bias) };
+    (turns.min(1e9) * WHOLE_TURN as f64) as u64
 }
 
 impl Members {
@@ -104,7 +112,7 @@ impl Members {
         let weights = members.iter().map(|host| hosts[*host].weight.into()).collect();
         let order = if members.iter().any(|host| state.share(*host).is_some()) {
             // Envoy: from the first host in slow start on, turns go by weight.
-            RoundRobin::in_turns(weights, |index| wait(state, members[index], 1))
+            RoundRobin::in_turns(weights, |index| wait(state, members[index], WHOLE_TURN))
         } else {
             RoundRobin::new(weights)
         };
@@ -119,16 +127,16 @@ impl Members {
             LbPolicy::Random | LbPolicy::RingHash { .. } | LbPolicy::Maglev { .. } => {
                 below(by.random, self.hosts.len())
             }
-            LbPolicy::LeastRequest { choices } if self.order.is_uniform() => {
+            LbPolicy::LeastRequest { choices, .. } if self.order.is_uniform() => {
                 self.least_loaded(choices, by.random, state)
             }
             // Envoy: with weights it is a round robin in which a busy host counts for less.
-            LbPolicy::LeastRequest { .. } => {
-                let load = |host: usize| u64::from(state.active(host)).saturating_add(1);
-                self.order.next_for(|index| wait(state, self.hosts[index], load(self.hosts[index])))
-            }
+            LbPolicy::LeastRequest { bias, .. } => self.order.next_for(|index| {
+                let host = self.hosts[index];
+                wait(state, host, busy(state.active(host), bias))
+            }),
             LbPolicy::RoundRobin | LbPolicy::ClusterProvided => {
-                self.order.next_for(|index| wait(state, self.hosts[index], 1))
+                self.order.next_for(|index| wait(state, self.hosts[index], WHOLE_TURN))
             }
         };
         Some(self.hosts[index])

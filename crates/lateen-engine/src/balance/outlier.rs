@@ -15,6 +15,43 @@ pub enum Outcome {
     Connected,
 }
 
+/// Why a host is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Consecutive5xx,
+    ConsecutiveGatewayFailure,
+    ConsecutiveLocalOriginFailure,
+}
+
+impl Cause {
+    /// As Envoy's statistics call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Consecutive5xx => "consecutive_5xx",
+            Self::ConsecutiveGatewayFailure => "consecutive_gateway_failure",
+            Self::ConsecutiveLocalOriginFailure => "consecutive_local_origin_failure",
+        }
+    }
+}
+
+/// The HTTP status that a gRPC status in an answer's head counts as (Envoy's `grpcToHttpStatus`).
+pub fn status_of_grpc(status: u32) -> u16 {
+    match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// What is remembered of one host.
 #[derive(Clone, Debug, Default)]
 pub struct HostRecord {
@@ -31,34 +68,39 @@ impl HostRecord {
         self.ejected_at.is_some()
     }
 
-    /// Notes an outcome; true if the host is to be ejected, should [`may_eject`] allow it.
-    pub fn note(&mut self, outcome: Outcome, rule: &OutlierDetection) -> bool {
+    /// Notes an outcome; why the host is to be ejected, should [`may_eject`] allow it. The count begins anew either way.
+    pub fn note(&mut self, outcome: Outcome, rule: &OutlierDetection) -> Option<Cause> {
         match outcome {
             Outcome::Connected => {
                 self.consecutive_local = 0;
-                return false;
+                return None;
             }
             Outcome::LocalFailure if rule.split_local_origin => {
-                self.consecutive_local += 1;
-                return reached(self.consecutive_local, rule.consecutive_local_origin_failure);
+                let over = reached(&mut self.consecutive_local, rule.consecutive_local_origin_failure);
+                return over.then_some(Cause::ConsecutiveLocalOriginFailure);
             }
             // Without split counting a failure counts as a 503.
-            Outcome::LocalFailure => {
-                self.consecutive_5xx += 1;
-                self.consecutive_gateway += 1;
-            }
+            Outcome::LocalFailure => {}
             Outcome::Status(status) if status >= 500 => {
-                self.consecutive_5xx += 1;
-                self.consecutive_gateway = if (502..=504).contains(&status) { self.consecutive_gateway + 1 } else { 0 };
+                if !(502..=504).contains(&status) {
+                    self.consecutive_gateway = 0;
+                    let over = reached(&mut self.consecutive_5xx, rule.consecutive_5xx);
+                    return over.then_some(Cause::Consecutive5xx);
+                }
             }
             Outcome::Status(_) => {
                 self.consecutive_5xx = 0;
                 self.consecutive_gateway = 0;
-                return false;
+                return None;
             }
         }
-        reached(self.consecutive_5xx, rule.consecutive_5xx)
-            || reached(self.consecutive_gateway, rule.consecutive_gateway_failure)
+        let gateway = reached(&mut self.consecutive_gateway, rule.consecutive_gateway_failure);
+        let any = reached(&mut self.consecutive_5xx, rule.consecutive_5xx);
+        match (gateway, any) {
+            (true, _) => Some(Cause::ConsecutiveGatewayFailure),
+            (false, true) => Some(Cause::Consecutive5xx),
+            (false, false) => None,
+        }
     }
 
     pub fn eject(&mut self, now: Instant) {
@@ -85,13 +127,20 @@ impl HostRecord {
         }
     }
 
-    fn time_out(&self, rule: &OutlierDetection) -> Duration {
+    /// How long it is out, or would be if it were ejected once more.
+    pub fn time_out(&self, rule: &OutlierDetection) -> Duration {
         rule.base_ejection_time.saturating_mul(self.times_ejected.max(1)).min(rule.max_ejection_time)
     }
 }
 
-fn reached(count: u32, threshold: Option<u32>) -> bool {
-    threshold.is_some_and(|threshold| count >= threshold)
+/// Counts one more, and begins anew at the threshold.
+fn reached(count: &mut u32, threshold: Option<u32>) -> bool {
+    *count = count.saturating_add(1);
+    let over = threshold.is_some_and(|threshold| *count >= threshold);
+    if over {
+        *count = 0;
+    }
+    over
 }
 
 /// Whether one more host may be ejected: Envoy lets the share be exceeded by the host that crosses it.

@@ -41,7 +41,14 @@ impl HostState for Busy {
 
 fn endpoint(number: u8, weight: u32, health: Health) -> Arc<Endpoint> {
     let address = HostAddress::Socket(([10, 0, 0, number], 80).into());
-    Arc::new(Endpoint { address, hostname: "".into(), health, weight, transport_match: Default::default() })
+    Arc::new(Endpoint {
+        address,
+        hostname: "".into(),
+        health,
+        weight,
+        transport_match: Default::default(),
+        workload: "".into(),
+    })
 }
 
 fn set(priorities: Vec<Vec<Arc<Endpoint>>>) -> EndpointSet {
@@ -90,7 +97,8 @@ fn random_is_even() {
 
 #[test]
 fn least_request_shuns_the_busy_host() {
-    let mut balancer = Balancer::new(&cluster(LbPolicy::LeastRequest { choices: 2 }), &set(vec![healthy(2)]));
+    let mut balancer =
+        Balancer::new(&cluster(LbPolicy::LeastRequest { choices: 2, bias: 1.0 }), &set(vec![healthy(2)]));
     let counts = counts(&mut balancer, 10_000, &Busy(vec![50, 0]));
     // The busy one is chosen only when it is drawn twice.
     assert!((2_200..2_800).contains(&counts[0]), "{counts:?}");
@@ -241,7 +249,7 @@ impl HostState for Starting {
 
 #[test]
 fn a_host_in_slow_start_gets_its_part() {
-    for lb in [LbPolicy::RoundRobin, LbPolicy::LeastRequest { choices: 2 }] {
+    for lb in [LbPolicy::RoundRobin, LbPolicy::LeastRequest { choices: 2, bias: 1.0 }] {
         for (share, expected) in [(100, 100), (500, 500), (1, 1)] {
             let mut balancer = Balancer::new(&cluster(lb), &set(vec![healthy(3)]));
             let state = Starting(share, 2);
@@ -253,6 +261,18 @@ fn a_host_in_slow_start_gets_its_part() {
             let after = counts(&mut balancer, 3_000, &Idle);
             assert!(after.iter().all(|count| count.abs_diff(1_000) <= 2), "{lb:?}: {after:?}");
         }
+    }
+}
+
+#[test]
+fn the_bias_says_how_much_requests_in_flight_count() {
+    let hosts = || vec![endpoint(1, 1, Health::Healthy), endpoint(2, 2, Health::Healthy)];
+    // Three in flight at the heavier host: its weight is 2 / 4^bias.
+    for (bias, expected) in [(0.0, 2_000), (0.5, 1_500), (1.0, 1_000), (2.0, 333)] {
+        let policy = LbPolicy::LeastRequest { choices: 2, bias };
+        let mut balancer = Balancer::new(&cluster(policy), &set(vec![hosts()]));
+        let got = counts(&mut balancer, 3_000, &Busy(vec![0, 3]))[1];
+        assert!(got.abs_diff(expected) <= 2, "{bias}: {got}");
     }
 }
 
@@ -275,7 +295,7 @@ fn a_share_grows_with_age() {
 mod ejection {
     use std::time::{Duration, Instant};
 
-    use crate::balance::outlier::{HostRecord, Outcome, may_eject};
+    use crate::balance::outlier::{Cause, HostRecord, Outcome, may_eject};
     use crate::config::cluster::OutlierDetection;
 
     fn rule() -> OutlierDetection {
@@ -296,8 +316,10 @@ mod ejection {
     fn only_failures_in_a_row_count() {
         let mut host = HostRecord::default();
         let outcomes = [500, 503, 200, 500, 500];
-        assert!(outcomes.iter().all(|status| !host.note(Outcome::Status(*status), &rule())));
-        assert!(host.note(Outcome::LocalFailure, &rule()), "a failure to connect counts as a 5xx");
+        assert!(outcomes.iter().all(|status| host.note(Outcome::Status(*status), &rule()).is_none()));
+        let over = host.note(Outcome::LocalFailure, &rule());
+        assert_eq!(over, Some(Cause::Consecutive5xx), "a failure to connect counts as a 5xx");
+        assert_eq!(host.note(Outcome::LocalFailure, &rule()), None, "and the count begins anew");
     }
 
     #[test]

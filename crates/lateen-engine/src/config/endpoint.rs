@@ -47,6 +47,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// `envoy.transport_socket_match` of the endpoint's metadata.
     pub transport_match: BTreeMap<String, Value>,
+    /// Whose it is, in Istio's form (`workload;namespace;canonical name;revision;cluster`); empty: unknown.
+    pub workload: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -148,6 +150,11 @@ impl Endpoint {
             health,
             weight: weight.max(1),
             transport_match: metadata::filter(endpoint.metadata.as_ref(), "envoy.transport_socket_match"),
+            workload: metadata::filter(endpoint.metadata.as_ref(), "istio")
+                .get("workload")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .into(),
         })
     }
 }

@@ -1,9 +1,10 @@
 //! `/clusters` and `/listeners`, as Envoy writes them, in text and JSON.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use lateen_engine::config::cluster::{Breakers, Discovery};
 use lateen_engine::config::endpoint::{Endpoint, Health, HostAddress, Locality};
@@ -11,6 +12,7 @@ use lateen_engine::config::resources::CLUSTER;
 use lateen_engine::config::{Cluster, EndpointSet};
 use serde_json::{Map, Value, json};
 
+use crate::cluster::ejection::Ejected;
 use crate::worker::Shared;
 
 pub(super) fn address(address: &HostAddress) -> Value {
@@ -55,6 +57,8 @@ pub(super) struct WithHosts {
     pub(super) hosts: Arc<EndpointSet>,
     /// Came by discovery.
     pub(super) added_via_api: bool,
+    /// Hosts that outlier detection keeps out.
+    ejected: HashMap<HostAddress, Ejected>,
 }
 
 /// In the order of their names.
@@ -65,6 +69,7 @@ pub(super) fn with_hosts(shared: &Shared) -> Vec<WithHosts> {
         cluster: Arc::clone(cluster),
         hosts: Arc::clone(resolved.get(&cluster.name).unwrap_or_else(|| snapshot.endpoints(cluster))),
         added_via_api: added.contains(&*cluster.name),
+        ejected: shared.ejections.of(&cluster.name),
     };
     let mut clusters: Vec<_> = snapshot.clusters().map(of).collect();
     clusters.sort_by(|left, right| left.cluster.name.cmp(&right.cluster.name));
@@ -96,7 +101,10 @@ pub(super) fn clusters(shared: &Shared) -> Value {
         if it.added_via_api {
             status.insert("added_via_api".into(), json!(true));
         }
-        let hosts: Vec<_> = it.each().map(|(priority, locality, host)| host_status(priority, locality, host)).collect();
+        let hosts: Vec<_> = it
+            .each()
+            .map(|(priority, locality, host)| host_status(priority, locality, host, it.ejected.get(&host.address)))
+            .collect();
         status.insert("host_statuses".into(), json!(hosts));
         let [normal, high] = &cluster.breakers;
         let mut high = thresholds(high);
@@ -132,12 +140,21 @@ pub(super) fn health(health: Health) -> &'static str {
     }
 }
 
-fn host_status(priority: usize, locality: &Locality, host: &Endpoint) -> Value {
+/// RFC 3339.
+fn time(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+fn host_status(priority: usize, locality: &Locality, host: &Endpoint, ejected: Option<&Ejected>) -> Value {
     let mut status = json!({
         "address": address(&host.address),
         "health_status": { "eds_health_status": health(host.health) },
         "weight": host.weight,
     });
+    if let Some(Ejected { cause, until }) = ejected {
+        status["health_status"]["failed_outlier_check"] = json!(true);
+        status["ejection"] = json!({ "cause": cause.as_str(), "until": time(*until) });
+    }
     if !host.hostname.is_empty() {
         status["hostname"] = json!(&*host.hostname);
     }
@@ -176,14 +193,21 @@ pub(super) fn clusters_text(shared: &Shared, wanted: impl Fn(&str) -> bool) -> S
             line("eds_service_name", &service);
         }
         for (priority, locality, host) in it.each() {
-            let flags = match host.health {
-                Health::Healthy => "healthy",
-                Health::Degraded => "/degraded_eds_health",
-                Health::Unhealthy => "/failed_eds_health",
-            };
             let at = &host.address;
+            let ejected = it.ejected.get(at);
+            let flags = match (host.health, ejected) {
+                (Health::Healthy, None) => "healthy",
+                (Health::Healthy, Some(_)) => "/failed_outlier_check",
+                (Health::Degraded, None) => "/degraded_eds_health",
+                (Health::Degraded, Some(_)) => "/failed_outlier_check/degraded_eds_health",
+                (Health::Unhealthy, None) => "/failed_eds_health",
+                (Health::Unhealthy, Some(_)) => "/failed_outlier_check/failed_eds_health",
+            };
             line(&format!("{at}::hostname"), &host.hostname);
             line(&format!("{at}::health_flags"), &flags);
+            if let Some(Ejected { cause, until }) = ejected {
+                line(&format!("{at}::ejected"), &format!("{} until {}", cause.as_str(), time(*until)));
+            }
             line(&format!("{at}::weight"), &host.weight);
             line(&format!("{at}::region"), &locality.region);
             line(&format!("{at}::zone"), &locality.zone);

@@ -24,6 +24,7 @@ use super::pages;
 use super::workers::{Running, tell};
 use crate::admin::{self, ports};
 use crate::cluster::dns::Resolving;
+use crate::cluster::ejection::Ejections;
 use crate::config::{Applier, Order, Received, Workers};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Sockets, bind, listen};
@@ -106,6 +107,7 @@ fn shared() -> anyhow::Result<Shared> {
         resolved: ArcSwap::default(),
         log_files: LogFiles::start(dropped).context("cannot start the access log's thread")?,
         stats,
+        ejections: Ejections::default(),
         tls: TlsStore::default(),
         lifecycle: Lifecycle::default(),
         listening: ArcSwap::default(),

@@ -2,22 +2,24 @@
 //! flight. It outlives snapshots: a push forgets no ejected host and drops no warm connection.
 
 pub(crate) mod dns;
+pub(crate) mod ejection;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
-use lateen_engine::balance::breaker::InFlight;
-use lateen_engine::balance::outlier::{HostRecord, Outcome, may_eject};
+use ejection::{Ejected, Out};
+use lateen_engine::balance::breaker::{Begun, InFlight};
+use lateen_engine::balance::outlier::{Cause, HostRecord, Outcome, may_eject};
 use lateen_engine::balance::{Balancer, HostState, Pick};
-use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, SlowStart};
+use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, OutlierDetection, RetryBudget, SlowStart};
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
 
 use crate::telemetry::grpc_stats::GrpcStats;
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
 use crate::upstream::named_pools::Pools;
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
 
 #[derive(Debug)]
 pub(crate) struct ClusterState {
@@ -26,6 +28,9 @@ pub(crate) struct ClusterState {
     balancer: RefCell<Balancer>,
     hosts: RefCell<Vec<Rc<Host>>>,
     in_flight: Cell<InFlight>,
+    /// Requests by when they began, where a retry budget goes by that.
+    begun: RefCell<Begun>,
+    shared: Arc<Shared>,
     pub stats: ClusterStats,
     pub grpc: GrpcStats,
 }
@@ -38,6 +43,8 @@ pub(crate) struct Host {
     pub name: Rc<str>,
     active: Cell<u32>,
     record: RefCell<HostRecord>,
+    /// While this worker has it out.
+    out: RefCell<Option<Out>>,
     pub pools: Pools,
     /// Since when it is known, for slow start.
     since: Instant,
@@ -70,6 +77,7 @@ pub(crate) struct ClusterStats {
     pub cx_tx_bytes: Counter,
     pub ejections_active: Gauge,
     pub ejections_enforced_total: Counter,
+    pub ejections_overflow: Counter,
     pub membership_total: Gauge,
     pub membership_healthy: Gauge,
 }
@@ -105,6 +113,7 @@ impl ClusterStats {
             cx_tx_bytes: counter("upstream_cx_tx_bytes_total"),
             ejections_active: gauge("outlier_detection.ejections_active"),
             ejections_enforced_total: counter("outlier_detection.ejections_enforced_total"),
+            ejections_overflow: counter("outlier_detection.ejections_overflow"),
             membership_total: gauge("membership_total"),
             membership_healthy: gauge("membership_healthy"),
         }
@@ -161,6 +170,7 @@ impl Host {
             name,
             active: Cell::new(0),
             record: RefCell::default(),
+            out: RefCell::default(),
             pools: Pools::default(),
             since: Instant::now(),
         })
@@ -207,6 +217,8 @@ impl ClusterState {
             balancer: RefCell::new(Balancer::new(cluster, &EndpointSet::empty())),
             hosts: RefCell::default(),
             in_flight: Cell::default(),
+            begun: RefCell::default(),
+            shared: Arc::clone(&worker.shared),
             stats: ClusterStats::new(&worker.shared.stats, stat_name(cluster)),
             grpc: GrpcStats::new(&worker.shared.stats, stat_name(cluster)),
         });
@@ -266,6 +278,7 @@ impl ClusterState {
                             name: Rc::clone(&before.name),
                             active: Cell::new(0),
                             record: RefCell::new(before.record.borrow().clone()),
+                            out: RefCell::new(before.out.take()),
                             pools: before.pools.clone(),
                             since: before.since,
                         })
@@ -276,19 +289,23 @@ impl ClusterState {
             .collect();
         for gone in old {
             gone.pools.retire();
+            gone.out.take();
         }
-        let healthy = hosts.iter().filter(|host| host.endpoint.health != Health::Unhealthy).count();
-        self.stats.membership_total.set(hosts.len() as u64);
-        self.stats.membership_healthy.set(healthy as u64);
         *self.set.borrow_mut() = Arc::clone(set);
         *self.hosts.borrow_mut() = hosts;
         *self.balancer.borrow_mut() = balancer;
         self.refresh();
     }
 
+    /// After a change of who may be chosen: the balancer, and the numbers. A host that any worker has out is not healthy.
     fn refresh(&self) {
         let (hosts, config) = (self.hosts.borrow(), self.config.borrow());
         self.balancer.borrow_mut().refresh(&View::new(&hosts, &config));
+        let out = self.shared.ejections.of(&config.name);
+        let is_healthy =
+            |host: &&Rc<Host>| host.endpoint.health != Health::Unhealthy && !out.contains_key(&host.endpoint.address);
+        self.stats.membership_total.set(hosts.len() as u64);
+        self.stats.membership_healthy.set(hosts.iter().filter(is_healthy).count() as u64);
     }
 
     /// Draws a host. `original` is where the client wanted to go, for clusters that go there.
@@ -334,6 +351,7 @@ impl ClusterState {
             health: Health::Healthy,
             weight: 1,
             transport_match: Default::default(),
+            workload: "".into(),
         };
         let host = Host::new(Arc::new(endpoint));
         hosts.push(Rc::clone(&host));
@@ -342,6 +360,12 @@ impl ClusterState {
 
     pub(crate) fn limits(&self, high_priority: bool) -> Breakers {
         self.config.borrow().breakers[usize::from(high_priority)]
+    }
+
+    /// Whether the retry policy's limits leave room for one more.
+    pub(crate) fn may_retry(&self, high_priority: bool) -> bool {
+        let begun = |interval| self.begun.borrow_mut().count(Instant::now(), interval);
+        self.in_flight().may_retry(&self.limits(high_priority), begun)
     }
 
     pub(crate) fn in_flight(&self) -> InFlight {
@@ -356,6 +380,11 @@ impl ClusterState {
     }
 
     pub(crate) fn hold_request(self: &Rc<Self>) -> Slot {
+        let interval = |breakers: &Breakers| breakers.retry_budget.and_then(|budget: RetryBudget| budget.interval);
+        let longest: Option<Duration> = self.config.borrow().breakers.iter().filter_map(interval).max();
+        if let Some(interval) = longest {
+            self.begun.borrow_mut().note(Instant::now(), interval);
+        }
         self.take(|in_flight| &mut in_flight.requests)
     }
 
@@ -371,31 +400,63 @@ impl ClusterState {
     pub(crate) fn note(&self, host: &Host, outcome: Outcome) {
         let config = self.config();
         let Some(rule) = &config.outlier else { return };
-        let over = host.record.borrow_mut().note(outcome, rule);
-        if !over || host.record.borrow().is_ejected() {
-            return;
-        }
+        let cause = host.record.borrow_mut().note(outcome, rule);
+        let Some(cause) = cause.filter(|_| !host.record.borrow().is_ejected()) else { return };
+        self.count(&format!("ejections_detected_{}", cause.as_str()));
         let (ejected, all) = {
             let hosts = self.hosts.borrow();
             (hosts.iter().filter(|host| host.record.borrow().is_ejected()).count(), hosts.len())
         };
         if may_eject(ejected, all, rule) {
-            host.record.borrow_mut().eject(Instant::now());
-            tracing::info!(cluster = %config.name, host = %host.endpoint.address, ?outcome, "ejected");
-            self.stats.ejections_enforced_total.inc();
-            self.stats.ejections_active.set(ejected as u64 + 1);
-            self.refresh();
+            self.eject(host, cause, rule, &config.name);
+        } else {
+            self.stats.ejections_overflow.inc();
+            let host = &host.endpoint.address;
+            tracing::warn!(cluster = %config.name, %host, cause = cause.as_str(), ejected, all,
+                "has failed too often, and is not ejected: too many are");
         }
+    }
+
+    /// An event: the log tells who, why and until when; so do counters and, while it lasts, the admin port.
+    fn eject(&self, host: &Host, cause: Cause, rule: &OutlierDetection, cluster: &Arc<str>) {
+        host.record.borrow_mut().eject(Instant::now());
+        let time_out = host.record.borrow().time_out(rule);
+        let until = SystemTime::now() + time_out;
+        let active = &self.stats.ejections_active;
+        let out = self.shared.ejections.add(cluster, &host.endpoint.address, Ejected { cause, until }, active);
+        host.out.replace(Some(out));
+        let mut parts = host.endpoint.workload.split(';');
+        let (workload, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        tracing::warn!(%cluster, host = %host.endpoint.address, workload, namespace, cause = cause.as_str(),
+            for_seconds = time_out.as_secs_f64(), "ejected");
+        self.stats.ejections_enforced_total.inc();
+        self.count(&format!("ejections_enforced_{}", cause.as_str()));
+        let tags =
+            [("cluster", &**cluster), ("workload", workload), ("namespace", namespace), ("cause", cause.as_str())];
+        let tags = tags.map(|(name, value)| (Arc::from(name), Box::from(value))).to_vec();
+        self.shared.stats.tagged_counter(&"lateen.ejections_total".into(), &tags).inc();
+        self.refresh();
+    }
+
+    /// One of outlier detection's counters, which are looked up when they count: that is rare.
+    fn count(&self, name: &str) {
+        let scope = Scope::Cluster(stat_name(&self.config()));
+        self.shared.stats.counter(&scope, format!("outlier_detection.{name}")).inc();
     }
 
     fn tick(&self) {
         let config = self.config();
         let Some(rule) = &config.outlier else { return };
         let now = Instant::now();
-        let back = self.hosts.borrow().iter().filter(|host| host.record.borrow_mut().tick(now, rule)).count();
-        if back > 0 {
-            let ejected = self.hosts.borrow().iter().filter(|host| host.record.borrow().is_ejected()).count();
-            self.stats.ejections_active.set(ejected as u64);
+        let mut back = false;
+        for host in self.hosts.borrow().iter() {
+            if host.record.borrow_mut().tick(now, rule) {
+                host.out.take();
+                back = true;
+                tracing::info!(cluster = %config.name, host = %host.endpoint.address, "let in again");
+            }
+        }
+        if back {
             self.refresh();
         }
     }
@@ -418,7 +479,7 @@ async fn watch_outliers(state: Weak<ClusterState>) {
         else {
             return;
         };
-        tokio::time::sleep(interval.max(std::time::Duration::from_millis(10))).await;
+        tokio::time::sleep(interval.max(Duration::from_millis(10))).await;
         match state.upgrade() {
             Some(state) => state.tick(),
             None => return,

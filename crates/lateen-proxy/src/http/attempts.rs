@@ -4,11 +4,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
-use lateen_engine::balance::outlier::Outcome;
+use http::{HeaderName, StatusCode};
+use lateen_engine::balance::outlier::{Outcome, status_of_grpc};
 use lateen_engine::config::cluster::ServerNames;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
-use lateen_engine::message::RequestHead;
+use lateen_engine::message::{RequestHead, ResponseHead};
 use lateen_engine::route::action::{Forward, HostRewrite};
 use lateen_engine::route::retry_policy::RetryPolicy;
 
@@ -120,8 +120,7 @@ impl Attempts<'_, '_, '_> {
         if self.interims.count() > 0 || !self.body.is_replayable() {
             return false;
         }
-        let limits = self.state.limits(self.action.high_priority);
-        if !self.state.in_flight().may_retry(&limits) {
+        if !self.state.may_retry(self.action.high_priority) {
             self.state.stats.rq_retry_overflow.inc();
             return false;
         }
@@ -172,13 +171,26 @@ impl Attempts<'_, '_, '_> {
                 let status = answer.head.status.as_u16();
                 self.state.stats.status(status);
                 let errors = &self.state.config().errors;
-                let counted = errors.as_ref().map_or(status, |errors| errors.status(&answer.head));
+                // A gRPC status in the head counts in place of the HTTP status; one in trailers does not (Envoy).
+                let counted = match (errors, grpc_status(self.head, &answer.head)) {
+                    (Some(errors), _) => errors.status(&answer.head),
+                    (None, Some(grpc)) => status_of_grpc(grpc),
+                    (None, None) => status,
+                };
                 self.state.note(host, Outcome::Status(counted));
             }
             Err(failure) if failure.is_downstream() => {}
             Err(_) => self.state.note(host, Outcome::LocalFailure),
         }
     }
+}
+
+/// The gRPC status of an answer's head, to a gRPC request.
+fn grpc_status(request: &RequestHead, answer: &ResponseHead) -> Option<u32> {
+    if !request.is_grpc() {
+        return None;
+    }
+    answer.headers.get(&HeaderName::from_static("grpc-status"))?.to_str().ok()?.parse().ok()
 }
 
 /// A failure as an answer.

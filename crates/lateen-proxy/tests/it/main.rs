@@ -3,6 +3,7 @@
 mod discovery;
 mod discovery_admin;
 mod discovery_server;
+mod ejection;
 mod http2_conformance;
 mod http_bodies;
 mod http_connections;

@@ -78,7 +78,7 @@ pub(crate) fn connection_pool(
         thresholds.retry_budget = Some(cluster::circuit_breakers::thresholds::RetryBudget {
             budget_percent: Some(percent(budget.percent.map_or(20.0, f64::from))),
             min_retry_concurrency: Some(uint32(budget.min_retry_concurrency.filter(|min| *min > 0).unwrap_or(3))),
-            budget_interval: None,
+            budget_interval: budget.budget_interval.map(|interval| duration(interval.0)),
         });
     }
     out.circuit_breakers =

@@ -52,13 +52,6 @@ fn each_gap_names_its_field() {
             "`spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.caCrl: /a.pem` is not supported: revoked certificates would be taken",
         ),
         (
-            "dr",
-            "{host: a, trafficPolicy: {retryBudget: {percent: 10, budgetInterval: 5s}}}",
-            Warning,
-            "spec.trafficPolicy.retryBudget.budgetInterval",
-            "`spec.trafficPolicy.retryBudget.budgetInterval: 5s` is not supported: the budget is a share of what is in flight",
-        ),
-        (
             "gateway",
             "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: MUTUAL, credentialName: c, verifyCertificateSpki: [x]}}]}",
             Error,

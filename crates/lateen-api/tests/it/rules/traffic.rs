@@ -33,6 +33,12 @@ fn load_balancers() {
     let cases: &[(&str, &[&str])] = &[
         ("loadBalancer: {simple: ROUND_ROBIN}", &[]),
         (
+            "loadBalancer: {backendUtilization: {}}",
+            &[
+                "error $.loadBalancer.backendUtilization: balancing by the load that endpoints report (ORCA) is not supported",
+            ],
+        ),
+        (
             "loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}",
             &["error $.loadBalancer.consistentHash: only one of `simple` and `consistentHash` may be set"],
         ),

@@ -15,6 +15,8 @@ pub enum LbPolicy {
     Random,
     LeastRequest {
         choices: u32,
+        /// How much requests in flight count among hosts of different weight: weight / (requests + 1)^bias.
+        bias: f64,
     },
     RingHash {
         minimum: u64,
@@ -93,14 +95,18 @@ pub(super) fn policy(
         }
         (Policy::Random, _) => LbPolicy::Random,
         (Policy::LeastRequest, config) => {
-            let mut choices = 2;
+            let (mut choices, mut bias) = (2, 1.0);
             if let Some(LbConfig::LeastRequestLbConfig(config)) = config {
                 let at = at.field("least_request_lb_config");
-                refuse!(at, config; active_request_bias);
+                // Without a runtime the default holds.
+                bias = config.active_request_bias.as_ref().map_or(1.0, |bias| bias.default_value);
+                if bias.is_nan() || bias < 0.0 {
+                    at.field("active_request_bias").error("must be at least 0");
+                }
                 slow_start = SlowStart::from_xds(config.slow_start_config.as_ref(), &at);
                 choices = u32_or(config.choice_count.as_ref(), 2).max(2);
             }
-            LbPolicy::LeastRequest { choices }
+            LbPolicy::LeastRequest { choices, bias }
         }
         (Policy::RingHash, config) => {
             let (mut minimum, mut maximum) = (1024, 8 << 20);

@@ -18,8 +18,18 @@ pub struct Breakers {
     pub max_pending: u32,
     pub max_requests: u32,
     pub max_retries: u32,
-    /// Share of active requests in millionths, and the least number, in place of `max_retries`.
-    pub retry_budget: Option<(u32, u32)>,
+    /// In place of `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Share of requests.
+    pub millionths: u32,
+    /// So many may be on their way in any case.
+    pub least: u32,
+    /// Requests count from their beginning for so long; none: while they are active.
+    pub interval: Option<Duration>,
 }
 
 impl Default for Breakers {
@@ -60,14 +70,18 @@ pub(super) fn breakers(breakers: Option<&proto::CircuitBreakers>, at: &At) -> [B
             max_retries: u32_or(threshold.max_retries.as_ref(), default.max_retries),
             retry_budget: threshold.retry_budget.as_ref().map(|budget| {
                 let at = at.field("retry_budget");
-                refuse!(at, budget; budget_interval);
                 let percent = budget.budget_percent.as_ref().map_or(20.0, |percent| percent.value);
                 if !(0.0..=100.0).contains(&percent) {
                     at.field("budget_percent").error("must be from 0 to 100");
                 }
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
                 let millionths = (percent.clamp(0.0, 100.0) * 10_000.0) as u32;
-                (millionths, u32_or(budget.min_retry_concurrency.as_ref(), 3))
+                RetryBudget {
+                    millionths,
+                    least: u32_or(budget.min_retry_concurrency.as_ref(), 3),
+                    interval: duration(budget.budget_interval.as_ref(), &at.field("budget_interval"))
+                        .filter(|interval| !interval.is_zero()),
+                }
             }),
         };
     }

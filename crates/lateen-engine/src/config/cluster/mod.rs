@@ -15,7 +15,7 @@ use prost::Message;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
 
 pub use balancing::{LbPolicy, SlowStart};
-pub use limits::{Breakers, ErrorMatcher, OutlierDetection};
+pub use limits::{Breakers, ErrorMatcher, OutlierDetection, RetryBudget};
 pub use protocol::{AutoNames, Http2Options, ServerNames, UpstreamProtocol};
 
 use super::endpoint::{Endpoint, EndpointSet};

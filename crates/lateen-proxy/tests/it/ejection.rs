@@ -1,0 +1,103 @@
+//! Outlier detection: who is ejected, why, until when, and how that is told.
+
+use lateen_testing::upstream::Upstream;
+
+use crate::proxy::{Proxy, Setup};
+
+const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+
+/// Sends a request that whichever host gets it answers so.
+async fn ask(proxy: &Proxy, upstreams: &[Upstream], content_type: &str, answer: &str) {
+    let mut client = proxy.connect().await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: h\r\ncontent-type: {content_type}\r\n\r\n")).await;
+    let [first, second, third] = upstreams else { panic!("there are three") };
+    let mut server = tokio::select! {
+        server = first.accept() => server,
+        server = second.accept() => server,
+        server = third.accept() => server,
+    };
+    server.head().await;
+    server.send(answer).await;
+    client.response().await;
+}
+
+async fn three(cluster: &'static str) -> (Vec<Upstream>, Proxy) {
+    let upstreams = vec![Upstream::start().await, Upstream::start().await, Upstream::start().await];
+    let addresses: Vec<_> = upstreams.iter().map(|upstream| upstream.address).collect();
+    // No connection is kept: each request shows at which host it arrives.
+    let options = "common_http_protocol_options: {max_requests_per_connection: 1}";
+    let proxy = Setup { cluster, options, ..Setup::default() }.start(&addresses).await;
+    (upstreams, proxy)
+}
+
+/// istio/istio#45128: ejected and ready hosts add up before, during and after.
+#[tokio::test]
+async fn ejected_and_healthy_hosts_add_up_and_each_ejection_is_told() {
+    let (upstreams, proxy) = three(
+        "lb_policy: ROUND_ROBIN, common_lb_config: {healthy_panic_threshold: {value: 0}}, \
+         outlier_detection: {consecutive_5xx: 5, enforcing_success_rate: 0, interval: 0.05s, base_ejection_time: 2s, \
+         max_ejection_percent: 60}",
+    )
+    .await;
+    let numbers = async || {
+        let stat = async |name: &str| proxy.stat(&format!("cluster.up.{name}")).await;
+        let (ejected, healthy) = (stat("outlier_detection.ejections_active").await, stat("membership_healthy").await);
+        (ejected, healthy, stat("membership_total").await)
+    };
+    // In turn: each host counts its own failures, the fifth of each is one too many.
+    for _ in 0..12 {
+        ask(&proxy, &upstreams, "text/plain", FAILED).await;
+    }
+    assert_eq!(numbers().await, (0, 3, 3));
+    ask(&proxy, &upstreams, "text/plain", FAILED).await;
+    assert_eq!(numbers().await, (1, 2, 3));
+    let clusters = proxy.admin("/clusters").await.body;
+    assert_eq!(clusters.matches("::health_flags::/failed_outlier_check\n").count(), 1, "{clusters}");
+    assert_eq!(clusters.matches("::ejected::consecutive_5xx until 20").count(), 1, "{clusters}");
+    let json = proxy.admin("/clusters?format=json").await.body;
+    assert!(json.contains("failed_outlier_check") && json.contains("consecutive_5xx"), "{json}");
+    assert_eq!(proxy.stat("cluster.up.outlier_detection.ejections_enforced_consecutive_5xx").await, 1);
+    let told = proxy.admin("/stats?filter=ejections_total").await.body;
+    assert!(told.contains("cause.consecutive_5xx: 1"), "{told}");
+    // It comes back by itself.
+    proxy.until_stat("cluster.up.outlier_detection.ejections_active", 0).await;
+    assert_eq!(numbers().await, (0, 3, 3));
+    assert!(!proxy.admin("/clusters").await.body.contains("failed_outlier_check"));
+}
+
+#[tokio::test]
+async fn no_more_are_ejected_than_may_be() {
+    let (upstreams, proxy) = three(
+        "lb_policy: ROUND_ROBIN, outlier_detection: {consecutive_5xx: 1, enforcing_success_rate: 0, interval: 100s, \
+         base_ejection_time: 100s, max_ejection_percent: 10}",
+    )
+    .await;
+    for _ in 0..3 {
+        ask(&proxy, &upstreams, "text/plain", FAILED).await;
+    }
+    assert_eq!(proxy.stat("cluster.up.outlier_detection.ejections_active").await, 1);
+    assert_eq!(proxy.stat("cluster.up.outlier_detection.ejections_detected_consecutive_5xx").await, 3);
+    assert_eq!(proxy.stat("cluster.up.outlier_detection.ejections_overflow").await, 2);
+}
+
+/// Envoy: the status in the head of an answer to a gRPC request counts in place of the 200 that it comes with.
+#[tokio::test]
+async fn a_grpc_status_counts_as_the_http_status_that_it_means() {
+    let (upstreams, proxy) = three(
+        "lb_policy: ROUND_ROBIN, outlier_detection: {consecutive_5xx: 1, enforcing_success_rate: 0, interval: 100s, \
+         base_ejection_time: 100s, max_ejection_percent: 100}",
+    )
+    .await;
+    let answer = |status: u32| {
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: {status}\r\nContent-Length: 0\r\n\r\n"
+        )
+    };
+    let ejected = async || proxy.stat("cluster.up.outlier_detection.ejections_active").await;
+    // Not found is no failure of the server, and a header of that name means nothing to other requests.
+    ask(&proxy, &upstreams, "application/grpc", &answer(5)).await;
+    ask(&proxy, &upstreams, "text/plain", &answer(14)).await;
+    assert_eq!(ejected().await, 0);
+    ask(&proxy, &upstreams, "application/grpc", &answer(14)).await;
+    assert_eq!(ejected().await, 1);
+}
