@@ -216,7 +216,11 @@ fn resource(named: Arc<Named>) -> Resource {
 struct Encoded(Arc<Named>);
 
 impl Body for Encoded {
-    fn any(&self) -> &envoy_types::pb::google::protobuf::Any {
-        &self.0.resource
+    fn type_url(&self) -> &str {
+        self.0.type_url
+    }
+
+    fn pieces(&self) -> &[Arc<[u8]>] {
+        &self.0.pieces
     }
 }

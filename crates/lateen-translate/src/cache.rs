@@ -108,7 +108,10 @@ impl Entry {
     fn new(resources: List, inputs: &[Input]) -> Self {
         // What other entries share is counted there.
         let own = resources.iter().filter(|named| Arc::strong_count(named) == 1);
-        let bytes = own.map(|named| named.resource.value.len()).sum::<usize>()
+        let pieces = own.flat_map(|named| &named.pieces);
+        let bytes = pieces
+            .map(|piece| size_of_val(piece) + if Arc::strong_count(piece) == 1 { piece.len() } else { 0 })
+            .sum::<usize>()
             + resources.len() * size_of::<Arc<Named>>()
             + size_of::<Self>();
         Self { resources, inputs: inputs.iter().map(Arc::downgrade).collect(), bytes }
@@ -133,8 +136,8 @@ mod tests {
     use super::*;
 
     fn named(bytes: usize) -> Arc<Named> {
-        let resource = envoy_types::pb::google::protobuf::Any { value: vec![0; bytes], ..Default::default() };
-        Arc::new(Named { name: "a".into(), resource, version: 0, stand_in: false })
+        let pieces = Box::new([vec![0; bytes].into()]);
+        Arc::new(Named::of_pieces("a", "", pieces))
     }
 
     #[test]

@@ -38,13 +38,21 @@ pub mod type_url {
     pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
     pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
     pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+
+    /// Of a message that is a resource.
+    pub(crate) fn of<M: prost::Name>() -> &'static str {
+        let of_name = |url: &&&str| url.rsplit('/').next() == Some(&M::full_name());
+        [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET].iter().find(of_name).expect("the messages made here are resources")
+    }
 }
 
 /// One xDS resource, encoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named {
     pub name: Arc<str>,
-    pub resource: Any,
+    pub type_url: &'static str,
+    /// The encoded message, one piece after the other; others may have some of them too.
+    pub pieces: Box<[Arc<[u8]>]>,
     /// Of the encoded bytes: equal versions are equal resources.
     pub version: u64,
     /// There is no such thing (any more): this is for a proxy that asks for it and would wait for ever.
@@ -53,14 +61,22 @@ pub struct Named {
 
 impl Named {
     pub(crate) fn new<M: Message + Name>(name: &str, message: &M) -> Self {
-        let resource = wire::pack(message);
-        let version = xxhash_rust::xxh64::xxh64(&resource.value, 0);
-        Self { name: name.into(), resource, version, stand_in: false }
+        Self::of_pieces(name, type_url::of::<M>(), Box::new([wire::encode(message).into()]))
+    }
+
+    pub(crate) fn of_pieces(name: &str, type_url: &'static str, pieces: Box<[Arc<[u8]>]>) -> Self {
+        let mut version = xxhash_rust::xxh64::Xxh64::new(0);
+        pieces.iter().for_each(|piece| version.update(piece));
+        Self { name: name.into(), type_url, pieces, version: version.digest(), stand_in: false }
     }
 
     /// The same, for something that does not exist.
     pub(crate) fn standing_in<M: Message + Name>(name: &str, message: &M) -> Self {
         Self { stand_in: true, ..Self::new(name, message) }
+    }
+
+    pub fn to_any(&self) -> Any {
+        Any { type_url: self.type_url.to_owned(), value: self.pieces.concat() }
     }
 }
 

@@ -57,6 +57,7 @@ fn shape_of(full_name: &str) -> &'static Shape {
         "envoy.config.endpoint.v3.ClusterLoadAssignment" => &CLUSTER_LOAD_ASSIGNMENT,
         "envoy.config.listener.v3.Listener" => &LISTENER,
         "envoy.config.route.v3.RouteConfiguration" => &ROUTE_CONFIGURATION,
+        "envoy.config.route.v3.VirtualHost" => &VIRTUAL_HOST,
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager" => &HTTP_CONNECTION_MANAGER,
         // The network filter keeps its rules in fields 1 and 2, as the HTTP filter does.
         "envoy.extensions.filters.http.rbac.v3.RBAC" | "envoy.extensions.filters.network.rbac.v3.RBAC" => &RBAC,
@@ -198,7 +199,8 @@ fn varint(bytes: &[u8], mut at: usize) -> (u64, usize) {
     }
 }
 
-fn put_message(number: u32, payload: &[u8], out: &mut Vec<u8>) {
+/// Writes an encoded message as a field of another.
+pub(crate) fn put_message(number: u32, payload: &[u8], out: &mut Vec<u8>) {
     prost::encoding::encode_varint(u64::from(number) << 3 | 2, out);
     prost::encoding::encode_varint(payload.len() as u64, out);
     out.extend_from_slice(payload);

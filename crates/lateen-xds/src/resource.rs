@@ -3,22 +3,30 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use envoy_types::pb::google::protobuf::Any;
 
 /// Whatever keeps the encoded form of a resource.
 pub trait Body: Send + Sync + 'static {
-    fn any(&self) -> &Any;
+    fn type_url(&self) -> &str;
+
+    /// The encoded message, in the pieces that it is kept in.
+    fn pieces(&self) -> &[Arc<[u8]>];
 }
 
-impl Body for Any {
-    fn any(&self) -> &Any {
-        self
+/// A body of its own.
+struct Whole {
+    type_url: String,
+    value: [Arc<[u8]>; 1],
+}
+
+impl Body for Whole {
+    fn type_url(&self) -> &str {
+        &self.type_url
     }
-}
 
-impl<T: Body> Body for Arc<T> {
-    fn any(&self) -> &Any {
-        (**self).any()
+    fn pieces(&self) -> &[Arc<[u8]>] {
+        &self.value
     }
 }
 
@@ -37,6 +45,11 @@ impl Resource {
         Self { name: name.into(), version, body: Arc::new(body), stand_in: false }
     }
 
+    /// A resource that nothing else keeps.
+    pub fn of_any(name: impl Into<Arc<str>>, version: u64, any: Any) -> Self {
+        Self::new(name, version, Whole { type_url: any.type_url, value: [any.value.into()] })
+    }
+
     /// What is said to a proxy that asks for something that does not exist (any more) and would wait for it. A proxy that has
     /// the resource keeps it, for as long as something of what it was given still names it.
     #[must_use]
@@ -48,8 +61,21 @@ impl Resource {
         self.stand_in
     }
 
-    pub fn any(&self) -> &Any {
-        self.body.any()
+    pub fn type_url(&self) -> &str {
+        self.body.type_url()
+    }
+
+    /// Bytes of the encoded message.
+    pub(crate) fn len(&self) -> usize {
+        self.body.pieces().iter().map(|piece| piece.len()).sum()
+    }
+
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        self.body.pieces().iter().for_each(|piece| out.extend_from_slice(piece));
+    }
+
+    pub fn to_any(&self) -> Any {
+        Any { type_url: self.type_url().to_owned(), value: self.body.pieces().concat() }
     }
 }
 

@@ -66,6 +66,12 @@ impl VirtualService {
             || self.tcp.iter().flat_map(|rule| &rule.matches).any(|conditions| !conditions.source_labels.is_empty())
     }
 
+    /// Whether what it does to HTTP depends on the namespace of who asks.
+    pub fn depends_on_namespace(&self) -> bool {
+        let matches = self.http.iter().flat_map(|rule| &rule.route.matches);
+        matches.into_iter().any(|conditions| !conditions.source_namespace.is_empty())
+    }
+
     /// Full names of the hosts that it sends traffic to.
     pub fn destinations<'a>(&'a self, domain: &'a str) -> impl Iterator<Item = String> + 'a {
         let http = self.http.iter().flat_map(move |rule| {

@@ -118,7 +118,7 @@ impl View for World {
         let resource = |((_, name), any): (&(String, String), &Any)| {
             let mut hasher = DefaultHasher::new();
             any.value.hash(&mut hasher);
-            Resource::new(name.as_str(), hasher.finish(), any.clone())
+            Resource::of_any(name.as_str(), hasher.finish(), any.clone())
         };
         selected.map(resource).collect()
     }

@@ -18,9 +18,9 @@ use lateen_mesh::{Origin, ProxyKind};
 
 use crate::Named;
 use crate::cache::{Cache, Input};
-use crate::origin;
 use crate::proto::{boolean, duration, no_timeout, uint32};
 use crate::view::View;
+use crate::{origin, type_url, wire};
 
 /// Answers of up to this many bytes can be written into a route (`directResponse`).
 const MAX_DIRECT_RESPONSE: u32 = 1024 * 1024;
@@ -32,7 +32,7 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
         let is_gone = table.virtual_hosts.is_empty();
         return Some(Arc::new(if is_gone { Named::standing_in(name, &table) } else { Named::new(name, &table) }));
     }
-    let make = || [Arc::new(Named::new(name, &outbound::build(view, name)))];
+    let make = || [Arc::new(outbound::build(view, cache, name))];
     if !outbound::is_of_a_service(view, name) {
         // Nobody else asks for it: whoever makes names up shall not fill the cache with them.
         return make().into_iter().next();
@@ -102,6 +102,29 @@ pub(crate) fn table(name: &str, virtual_hosts: Vec<route::VirtualHost>) -> route
     }
 }
 
+/// The type of a virtual host that stands for itself, on its way into a table.
+const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
+
+/// Number of the field `virtual_hosts` of a table.
+const VIRTUAL_HOSTS: u32 = 2;
+
+/// A virtual host, encoded as a field of its table.
+pub(crate) fn encoded(host: &route::VirtualHost) -> Arc<Named> {
+    let mut field = Vec::new();
+    wire::put_message(VIRTUAL_HOSTS, &wire::encode(host), &mut field);
+    Arc::new(Named::of_pieces(&host.name, VIRTUAL_HOST, Box::new([field.into()])))
+}
+
+/// A table of virtual hosts that are encoded already: the bytes of [`table`], without decoding or copying a host.
+pub(crate) fn spliced(name: &str, hosts: &[Arc<Named>]) -> Named {
+    let name_alone = route::RouteConfiguration { name: name.to_owned(), ..route::RouteConfiguration::default() };
+    // Fields stand in the order of their numbers: the name, the hosts, and the rest.
+    let pieces = std::iter::once(wire::encode(&name_alone).into())
+        .chain(hosts.iter().flat_map(|host| host.pieces.iter().cloned()))
+        .chain([wire::encode(&table("", Vec::new())).into()]);
+    Named::of_pieces(name, type_url::ROUTE, pieces.collect())
+}
+
 /// The last virtual host of a sidecar's table: unknown hosts go to this cluster, or get 502.
 pub(crate) fn catch_all(cluster: Option<&str>) -> route::VirtualHost {
     let (name, action) = if let Some(cluster) = cluster {
@@ -124,5 +147,21 @@ pub(crate) fn catch_all(cluster: Option<&str>) -> route::VirtualHost {
         }],
         include_request_attempt_count: true,
         ..route::VirtualHost::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spliced_table_has_the_bytes_of_the_whole() {
+        let hosts = [catch_all(Some("some")), catch_all(None)];
+        let encoded = hosts.each_ref().map(encoded);
+        for count in 0..=2 {
+            let whole = Named::new("80", &table("80", hosts[..count].to_vec()));
+            let spliced = spliced("80", &encoded[..count]);
+            assert_eq!((spliced.to_any(), spliced.version), (whole.to_any(), whole.version));
+        }
     }
 }

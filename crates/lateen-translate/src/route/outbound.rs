@@ -6,13 +6,13 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use lateen_mesh::{MESH, Resolution, Service, VirtualService, host};
 
-use crate::names;
-use crate::origin;
+use crate::cache::{Cache, Input};
 use crate::route::destination::{Target, labels};
 use crate::route::route_match::Asker;
 use crate::route::virtual_service::{self, Site};
-use crate::route::{catch_all, default_route, table};
+use crate::route::{catch_all, default_route, encoded, spliced};
 use crate::view::View;
+use crate::{Named, names, origin};
 
 /// The port on which a VirtualService may speak of hosts that no service has.
 const PLAIN_HTTP: u16 = 80;
@@ -57,80 +57,172 @@ pub(crate) fn is_of_a_service(view: &View<'_>, name: &str) -> bool {
 }
 
 /// The table of this name; empty when nothing asks for it.
-pub(crate) fn build(view: &View<'_>, name: &str) -> route::RouteConfiguration {
-    let Some(wanted) = TableName::parse(name) else { return table(name, Vec::new()) };
-    let mut hosts = VirtualHosts::build(view, wanted.port());
+///
+/// Each virtual host is made once for all tables that have it; most differ from namespace to namespace in nothing.
+pub(crate) fn build(view: &View<'_>, cache: &Cache, name: &str) -> Named {
+    let Some(wanted) = TableName::parse(name) else { return spliced(name, &[]) };
+    let drafts = Drafts::of(view, wanted);
     if let TableName::Service(host, _) = wanted {
         // A listener of one service's address: whoever calls there means the service.
-        let own = hosts.into_iter().find(|built| built.domains.iter().any(|domain| domain == host));
-        let own = own.map(|built| route::VirtualHost { domains: vec!["*".to_owned()], ..built });
-        return table(name, own.into_iter().collect());
+        let own = drafts.into_iter().find(|draft| draft.domains.iter().any(|domain| domain == host));
+        let own = own.map(|draft| Draft { domains: vec!["*".to_owned()], ..draft });
+        return spliced(name, own.map(|draft| draft.encode(view, cache)).as_slice());
     }
+    let mut hosts: Vec<_> = drafts.iter().map(|draft| draft.encode(view, cache)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts.push(catch_all(view.cluster_for_unknown().as_deref()));
-    table(name, hosts)
+    hosts.push(encoded(&catch_all(view.cluster_for_unknown().as_deref())));
+    spliced(name, &hosts)
 }
 
-struct VirtualHosts<'a> {
+/// A virtual host in the making.
+struct Draft<'a> {
+    host: String,
+    port: u16,
+    domains: Vec<String>,
+    source: Source<'a>,
+}
+
+/// What a virtual host is for.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Rule(&'a Arc<VirtualService>),
+    /// A service that no rule speaks for.
+    Service(&'a Arc<Service>),
+}
+
+impl Draft<'_> {
+    fn encode(&self, view: &View<'_>, cache: &Cache) -> Arc<Named> {
+        let mut name = format!("{}:{} {}", self.host, self.port, self.domains.join(" "));
+        let mut inputs: Vec<Input> = vec![Arc::clone(view.mesh.config()) as Input];
+        match self.source {
+            Source::Service(service) => {
+                inputs.push(Arc::clone(service) as Input);
+                inputs.extend(seen_rule(view, &service.host));
+            }
+            Source::Rule(rule) => {
+                inputs.push(Arc::clone(rule) as Input);
+                for host in rule.destinations(&view.mesh.config().domain) {
+                    inputs.extend(seen_destination(view, &host));
+                }
+                if rule.depends_on_namespace() {
+                    name.push_str(" from ");
+                    name.push_str(view.scope.namespace());
+                }
+                if rule.depends_on_labels() {
+                    inputs.push(Arc::clone(&view.proxy.workload) as Input);
+                }
+            }
+        }
+        let made = cache.get("virtual host", &name, &inputs, || [encoded(&self.build(view))]);
+        Arc::clone(&made[0])
+    }
+
+    fn build(&self, view: &View<'_>) -> route::VirtualHost {
+        let (routes, origin) = match self.source {
+            Source::Rule(rule) => (virtual_service::routes(&site(view, self.port), rule), &rule.origin),
+            Source::Service(service) => (vec![route_to(view, service, self.port)], &service.origin),
+        };
+        route::VirtualHost {
+            name: format!("{}:{}", self.host, self.port),
+            domains: self.domains.clone(),
+            routes,
+            include_request_attempt_count: true,
+            metadata: origin::metadata([origin]),
+            ..route::VirtualHost::default()
+        }
+    }
+}
+
+/// What a route to this host depends on: its service, what that may stand for, and their rules.
+fn seen_destination(view: &View<'_>, host: &str) -> Vec<Input> {
+    let service = view.scope.service(host);
+    let target = service.and_then(|service| service.alias_of.as_deref());
+    let mut inputs: Vec<Input> = Vec::new();
+    for host in [Some(host), target].into_iter().flatten() {
+        inputs.extend(view.scope.service(host).map(|service| Arc::clone(service) as Input));
+        inputs.extend(seen_rule(view, host));
+    }
+    inputs
+}
+
+fn seen_rule(view: &View<'_>, host: &str) -> Option<Input> {
+    view.scope.destination_rule(host, labels(view)).map(|rule| Arc::clone(rule) as Input)
+}
+
+fn site<'a>(view: &'a View<'a>, port: u16) -> Site<'a> {
+    let asker = Asker { labels: labels(view), namespace: view.scope.namespace(), gateway: MESH, port };
+    Site { view, asker, tls: false }
+}
+
+/// The route to a service that no rule speaks for.
+fn route_to(view: &View<'_>, service: &Service, port: u16) -> route::Route {
+    let cluster = names::outbound_cluster(port, "", &service.host);
+    let target = Target { host: service.host.to_string(), port, subset: String::new() };
+    let hash = target.hash_policy(view, true);
+    let rule = view.scope.destination_rule(&service.host, labels(view));
+    let mut origins = vec![&service.origin];
+    origins.extend(rule.into_iter().flat_map(|rule| &rule.origins));
+    default_route(&cluster, hash, &origins)
+}
+
+/// Who gets a virtual host, and under which names.
+struct Drafts<'a> {
     view: &'a View<'a>,
     port: u16,
     /// Services with this port that may be HTTP, by host; those that a VirtualService speaks for are taken out.
     services: BTreeMap<&'a str, &'a Arc<Service>>,
-    /// Full names of all services with this port, which beat short forms of other services.
-    known: HashSet<&'a str>,
     taken_domains: HashSet<String>,
-    out: Vec<route::VirtualHost>,
+    out: Vec<Draft<'a>>,
 }
 
-impl<'a> VirtualHosts<'a> {
-    fn build(view: &'a View<'a>, port: u16) -> Vec<route::VirtualHost> {
-        let services: BTreeMap<&str, &Arc<Service>> = view
-            .scope
-            .services()
-            .iter()
-            .filter(|service| service.port(port).is_some_and(|port| port.protocol.may_be_http()))
-            .map(|service| (&*service.host, service))
-            .collect();
-        let with_port = view.scope.services().iter().filter(|service| service.port(port).is_some());
-        let known = with_port.map(|service| &*service.host).collect();
-        let mut hosts = Self { view, port, services, known, taken_domains: HashSet::new(), out: Vec::new() };
+impl<'a> Drafts<'a> {
+    fn of(view: &'a View<'a>, wanted: TableName<'_>) -> Vec<Draft<'a>> {
+        let port = wanted.port();
+        let may_be_http = |service: &&Arc<Service>| service.port(port).is_some_and(|port| port.protocol.may_be_http());
+        let services: BTreeMap<&str, &Arc<Service>> = match wanted {
+            TableName::Port(_) => {
+                view.scope.services().iter().filter(may_be_http).map(|service| (&*service.host, service)).collect()
+            }
+            // No other's virtual host could have its name.
+            TableName::Service(host, _) => {
+                let own = view.scope.service(host);
+                let target = own.and_then(|own| view.scope.service(own.alias_of.as_deref()?));
+                own.into_iter().chain(target).filter(may_be_http).map(|service| (&*service.host, service)).collect()
+            }
+        };
+        let mut drafts = Self { view, port, services, taken_domains: HashSet::new(), out: Vec::new() };
         for rule in view.scope.virtual_services() {
-            hosts.add_rule(rule);
+            drafts.add_rule(rule);
         }
-        for service in std::mem::take(&mut hosts.services).into_values() {
-            hosts.add_service(service);
+        for service in std::mem::take(&mut drafts.services).into_values() {
+            if service.resolution != Resolution::Alias {
+                drafts.add_service(service, Source::Service(service));
+            }
         }
-        hosts.out
+        drafts.out
+    }
+
+    /// Whether this is the full name of a service with this port, which beats short forms of other services.
+    fn is_known(&self, host: &str) -> bool {
+        self.view.scope.service(host).is_some_and(|service| service.port(self.port).is_some())
     }
 
     /// The oldest rule for a host has it; later ones lose it.
-    fn add_rule(&mut self, rule: &'a VirtualService) {
-        let site = Site {
-            view: self.view,
-            asker: Asker {
-                labels: labels(self.view),
-                namespace: &self.view.proxy.workload.namespace,
-                gateway: MESH,
-                port: self.port,
-            },
-            tls: false,
-        };
+    fn add_rule(&mut self, rule: &'a Arc<VirtualService>) {
         let (services, others) = self.hosts_of(rule);
         // Hosts that the registry does not know count on port 80, elsewhere only beside one that it knows.
         if services.is_empty() && self.port != PLAIN_HTTP {
             return;
         }
-        let routes = virtual_service::routes(&site, rule);
-        if routes.is_empty() {
+        if !virtual_service::has_routes(&site(self.view, self.port), rule) {
             return;
         }
         for host in others {
-            self.push(&host, vec![host.clone()], &[], routes.clone(), rule);
+            self.add(&host, vec![host.clone()], &[], Source::Rule(rule));
         }
         for service in services {
             self.services.remove(&*service.host);
-            let (domains, short) = domains(self.view, service);
-            self.push(&service.host, domains, &short, routes.clone(), rule);
+            self.add_service(service, Source::Rule(rule));
         }
     }
 
@@ -148,7 +240,7 @@ impl<'a> VirtualHosts<'a> {
                 services.extend(covered.into_iter().filter(|service| self.is_most_specific(rule, own, service)));
             } else if let Some(service) = self.services.get(own.as_str()) {
                 services.push(service);
-            } else if !self.known.contains(own.as_str()) {
+            } else if !self.is_known(own) {
                 others.push(own.clone());
             }
         }
@@ -162,57 +254,19 @@ impl<'a> VirtualHosts<'a> {
         !others.flat_map(|other| &other.hosts).any(|other| better(other))
     }
 
-    /// A service that no rule speaks for.
-    fn add_service(&mut self, service: &'a Arc<Service>) {
-        if service.resolution == Resolution::Alias {
-            return;
-        }
-        let cluster = names::outbound_cluster(self.port, "", &service.host);
-        let target = Target { host: service.host.to_string(), port: self.port, subset: String::new() };
-        let hash = target.hash_policy(self.view, true);
-        let rule = self.view.scope.destination_rule(&service.host, labels(self.view));
-        let mut origins = vec![&service.origin];
-        origins.extend(rule.into_iter().flat_map(|rule| &rule.origins));
-        let route = default_route(&cluster, hash, &origins);
+    fn add_service(&mut self, service: &'a Service, source: Source<'a>) {
         let (domains, short) = domains(self.view, service);
-        self.add(&service.host, domains, &short, vec![route], &service.origin);
+        self.add(&service.host, domains, &short, source);
     }
 
-    fn push(
-        &mut self,
-        host: &str,
-        domains: Vec<String>,
-        short: &[String],
-        routes: Vec<route::Route>,
-        rule: &VirtualService,
-    ) {
-        self.add(host, domains, short, routes, &rule.origin);
-    }
-
-    fn add(
-        &mut self,
-        host: &str,
-        mut domains: Vec<String>,
-        short: &[String],
-        routes: Vec<route::Route>,
-        origin: &lateen_mesh::Origin,
-    ) {
-        let (known, taken) = (&self.known, &mut self.taken_domains);
+    fn add(&mut self, host: &str, mut domains: Vec<String>, short: &[String], source: Source<'a>) {
         domains.retain(|domain| {
-            let is_anothers = short.contains(domain) && known.contains(domain.as_str());
-            !is_anothers && taken.insert(domain.clone())
+            let is_anothers = short.contains(domain) && self.is_known(domain);
+            !is_anothers && self.taken_domains.insert(domain.clone())
         });
-        if domains.is_empty() {
-            return;
+        if !domains.is_empty() {
+            self.out.push(Draft { host: host.to_owned(), port: self.port, domains, source });
         }
-        self.out.push(route::VirtualHost {
-            name: format!("{host}:{}", self.port),
-            domains,
-            routes,
-            include_request_attempt_count: true,
-            metadata: origin::metadata([origin]),
-            ..route::VirtualHost::default()
-        });
     }
 }
 
@@ -220,8 +274,8 @@ impl<'a> VirtualHosts<'a> {
 fn domains(view: &View<'_>, service: &Service) -> (Vec<String>, Vec<String>) {
     let mut all: Vec<String> = Vec::new();
     let mut short: Vec<String> = Vec::new();
-    let aliases = view.scope.services().iter().filter(|alias| alias.alias_of.as_deref() == Some(&*service.host));
-    for name in std::iter::once(&service.host).chain(aliases.map(|alias| &alias.host)) {
+    let aliases = view.scope.aliases_of(&service.host);
+    for name in std::iter::once(&service.host).chain(aliases.iter().map(|alias| &alias.host)) {
         all.push(name.to_string());
         short.push(format!("{name}."));
         short.extend(short_forms(view, name));

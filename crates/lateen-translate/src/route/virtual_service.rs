@@ -63,6 +63,14 @@ pub(crate) fn routes(site: &Site<'_>, virtual_service: &VirtualService) -> Vec<r
     out
 }
 
+/// Whether there are any.
+pub(crate) fn has_routes(site: &Site<'_>, virtual_service: &VirtualService) -> bool {
+    virtual_service.http.iter().any(|rule| {
+        let concerns = |conditions: &HttpMatch| route_match::concerns(conditions, &site.asker, &rule.namespace);
+        rule.route.matches.is_empty() || rule.route.matches.iter().any(concerns)
+    })
+}
+
 fn translate(site: &Site<'_>, rule: &HttpRule, conditions: Option<&HttpMatch>) -> route::Route {
     let operations = headers::operations(rule.route.headers.as_ref());
     let name = match conditions {

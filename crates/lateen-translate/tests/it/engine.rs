@@ -13,7 +13,7 @@ fn the_engine_takes_what_we_send() {
         for (_, url) in TYPES {
             for named in world.resources(proxy, url) {
                 taken += 1;
-                if let Err(errors) = resources.upsert(url, &named.name, &named.resource, |_| Ok(())) {
+                if let Err(errors) = resources.upsert(url, &named.name, &named.to_any(), |_| Ok(())) {
                     refused.extend(errors.iter().map(|error| format!("{case}: {proxy}: {error}")));
                 }
             }

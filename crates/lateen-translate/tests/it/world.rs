@@ -71,7 +71,7 @@ pub(crate) fn objects(texts: &[(&str, &str)]) -> Vec<Object> {
 
 /// The JSON form of a resource.
 pub(crate) fn json(named: &Named) -> Value {
-    lateen_xds::json::any_to_json(&named.resource.type_url, &named.resource.value)
+    lateen_xds::json::any_to_json(named.type_url, &named.pieces.concat())
         .unwrap_or_else(|error| panic!("{}: {error}", named.name))
 }
 

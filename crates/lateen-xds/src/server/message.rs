@@ -100,7 +100,7 @@ impl Response {
     fn to_state_of_the_world(&self) -> xds::DiscoveryResponse {
         xds::DiscoveryResponse {
             version_info: self.revision.to_string(),
-            resources: self.resources.iter().map(|resource| resource.any().clone()).collect(),
+            resources: self.resources.iter().map(Resource::to_any).collect(),
             type_url: self.type_url.clone(),
             nonce: self.nonce.clone(),
             control_plane: Some(control_plane()),
@@ -134,6 +134,10 @@ const VERSION: u32 = 1;
 const RESOURCE: u32 = 2;
 const NAME: u32 = 3;
 
+/// Field numbers of `google.protobuf.Any`.
+const TYPE_URL: u32 = 1;
+const VALUE: u32 = 2;
+
 /// A message with `more` bytes of fields behind it, which `put_more` writes (protobuf: fields come in any order).
 fn framed(message: &impl Message, more: usize, put_more: impl FnOnce(&mut BytesMut)) -> Bytes {
     let length = message.encoded_len() + more;
@@ -150,9 +154,14 @@ fn field_len(number: u32, length: usize) -> usize {
     key_len(number) + encoded_len_varint(length as u64) + length
 }
 
+fn any_len(resource: &Resource) -> usize {
+    let field = |number, length| if length > 0 { field_len(number, length) } else { 0 };
+    field(TYPE_URL, resource.type_url().len()) + field(VALUE, resource.len())
+}
+
 fn wrapped_len(resource: &Resource) -> usize {
     field_len(VERSION, version_text(resource.version).len())
-        + field_len(RESOURCE, resource.any().encoded_len())
+        + field_len(RESOURCE, any_len(resource))
         + field_len(NAME, resource.name.len())
 }
 
@@ -165,8 +174,16 @@ fn put_wrapped(resource: &Resource, out: &mut BytesMut) {
     };
     put_text(VERSION, &version_text(resource.version), out);
     encode_key(RESOURCE, WireType::LengthDelimited, out);
-    encode_varint(resource.any().encoded_len() as u64, out);
-    resource.any().encode(out).expect("the buffer grows");
+    encode_varint(any_len(resource) as u64, out);
+    // `google.protobuf.Any`, whose fields are left out where they are empty.
+    if !resource.type_url().is_empty() {
+        put_text(TYPE_URL, resource.type_url(), out);
+    }
+    if resource.len() > 0 {
+        encode_key(VALUE, WireType::LengthDelimited, out);
+        encode_varint(resource.len() as u64, out);
+        resource.put(out);
+    }
     put_text(NAME, &resource.name, out);
 }
 
@@ -174,7 +191,7 @@ fn wrap(resource: &Resource) -> xds::Resource {
     xds::Resource {
         name: resource.name.to_string(),
         version: version_text(resource.version),
-        resource: Some(resource.any().clone()),
+        resource: Some(resource.to_any()),
         ..Default::default()
     }
 }
@@ -202,7 +219,7 @@ mod tests {
     fn what_is_sent_is_the_message() {
         let resource = |name: &str, version, bytes: usize| {
             let any = Any { type_url: "type.example/x".to_owned(), value: vec![7; bytes] };
-            Resource::new(name, version, any)
+            Resource::of_any(name, version, any)
         };
         let response = Response {
             type_url: "type.example/x".to_owned(),

@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use prost::Message as _;
-
 use super::Variant;
 use super::blame;
 use super::ledger::{Ledger, Shelf};
@@ -389,7 +387,7 @@ impl Subscription {
         while bytes < RESPONSE_BYTES
             && let Some(resource) = self.plan.upserts.pop_front()
         {
-            bytes += resource.any().encoded_len();
+            bytes += resource.len();
             resources.push(resource);
         }
         if self.plan.upserts.is_empty() {

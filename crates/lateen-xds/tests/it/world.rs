@@ -60,7 +60,7 @@ impl View for World {
             Selection::All => true,
             Selection::Named(names) => names.iter().any(|wanted| **wanted == **name),
         });
-        selected.map(|((_, name), any)| Resource::new(name.as_str(), version_of(any), any.clone())).collect()
+        selected.map(|((_, name), any)| Resource::of_any(name.as_str(), version_of(any), any.clone())).collect()
     }
 }
 

@@ -226,7 +226,7 @@ impl Session {
         let owners: HashSet<&Arc<str>> = batch.news.iter().map(|owner| &owner.name).chain(&batch.removed).collect();
         self.awaited.retain(|(owner, _), awaited| awaited.owner_type != owner_type || !owners.contains(owner));
         for owner in &batch.news {
-            for name in references::referred_names(owner.any()) {
+            for name in references::referred_names(&owner.to_any()) {
                 let referred = self.types.iter_mut().find(|of| *of.type_url == *type_url);
                 if let Some(referred) = referred.filter(|referred| referred.covers(&name)) {
                     referred.repeat(&name);

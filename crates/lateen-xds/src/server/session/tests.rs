@@ -64,7 +64,7 @@ impl View for World {
             Selection::All => true,
             Selection::Named(names) => names.iter().any(|wanted| **wanted == **name),
         });
-        let resource = |name: &'static str, url, version| match Resource::new(name, version, body(url, name)) {
+        let resource = |name: &'static str, url, version| match Resource::of_any(name, version, body(url, name)) {
             resource if version == GONE => resource.standing_in(),
             resource => resource,
         };
@@ -455,7 +455,7 @@ fn big_answers_come_in_pieces() {
         }
         fn resources(&self, type_url: &str, _: Selection<'_>) -> Vec<Resource> {
             let any = Any { type_url: type_url.to_owned(), value: vec![0; 700 << 10] };
-            ["a", "b", "c"].map(|name| Resource::new(name, 1, any.clone())).to_vec()
+            ["a", "b", "c"].map(|name| Resource::of_any(name, 1, any.clone())).to_vec()
         }
     }
     let mut stream = Stream::open(Variant::Delta, world(0, &[]));
@@ -519,7 +519,7 @@ fn what_cannot_differ_is_not_looked_at() {
         }
         fn resources(&self, type_url: &str, _: Selection<'_>) -> Vec<Resource> {
             assert!(self.0 == 1, "looked at again");
-            vec![Resource::new("a", self.0, body(type_url, "a"))]
+            vec![Resource::of_any("a", self.0, body(type_url, "a"))]
         }
         fn changes(&self, type_url: &str, before: &dyn View) -> Changes {
             assert_eq!((type_url, before.revision()), (LISTENER, 1));
