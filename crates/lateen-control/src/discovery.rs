@@ -1,14 +1,14 @@
 //! What the discovery service serves: admits proxies that are who they say, and translates the mesh for each.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use lateen_mesh::{ProxyKind, Workload};
 use lateen_translate::{Cache, Named, ProxyView};
 use lateen_xds::node::{NodeInfo, ProxyId};
 use lateen_xds::server::{Changes, Discovery, Peer, Progress, Proxy, Selection, View};
-use lateen_xds::{Body, Resource, type_url};
+use lateen_xds::{Body, References, Resource, type_url};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -222,5 +222,9 @@ impl Body for Encoded {
 
     fn pieces(&self) -> &[Arc<[u8]>] {
         &self.0.pieces
+    }
+
+    fn references(&self) -> &OnceLock<References> {
+        &self.0.references.0
     }
 }

@@ -28,7 +28,7 @@ pub use analyze::analyze;
 pub use config::{MeshConfig, OutboundMode, PathNormalization};
 pub use endpoints::{Endpoint, ServiceEndpoints};
 pub use in_force::{InForce, ObjectChange};
-pub use mesh::{InboundPort, Mesh, Standing};
+pub use mesh::{InboundPort, Mesh, NamespaceEndpoints, Standing};
 pub use origin::Origin;
 pub use policy::{Authorization, EffectiveMtls, MtlsMode, WorkloadAuthorization};
 pub use precedence::Age;

@@ -28,6 +28,9 @@ pub(crate) type Id = (Arc<str>, Arc<str>);
 /// Things by namespace and name (or host). Namespaces are shared from mesh to mesh while nothing in them changes.
 pub(crate) type ByNamespace<T> = BTreeMap<Arc<str>, Arc<BTreeMap<Arc<str>, T>>>;
 
+/// The endpoints of the services of a namespace, by host.
+pub type NamespaceEndpoints = BTreeMap<Arc<str>, Arc<ServiceEndpoints>>;
+
 /// One consistent state of the mesh. Nothing in it changes; the next state is another `Mesh`, which shares with this
 /// one whatever is the same.
 #[derive(Debug)]
@@ -152,6 +155,11 @@ impl Mesh {
     /// Where a service is reached; nothing for services of another mesh.
     pub fn endpoints(&self, service: &Service) -> &Arc<ServiceEndpoints> {
         self.endpoints.get(&service.namespace).and_then(|own| own.get(&service.host)).unwrap_or(&self.no_endpoints)
+    }
+
+    /// All endpoints by namespace; what stands for a namespace is one object while nothing in it changes.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = &Arc<NamespaceEndpoints>> {
+        self.endpoints.values()
     }
 
     /// The mTLS mode of a workload's ports.

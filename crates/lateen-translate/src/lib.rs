@@ -19,7 +19,7 @@ mod tls;
 mod view;
 pub mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use envoy_types::pb::google::protobuf::Any;
 use lateen_mesh::Mesh;
@@ -46,6 +46,9 @@ pub mod type_url {
     }
 }
 
+/// Whoever asks for more names than this is given them out of a list of all, which is the same for many proxies.
+const FEW: usize = 64;
+
 /// One xDS resource, encoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named {
@@ -55,8 +58,19 @@ pub struct Named {
     pub pieces: Box<[Arc<[u8]>]>,
     /// Of the encoded bytes: equal versions are equal resources.
     pub version: u64,
+    pub references: Remembered,
     /// There is no such thing (any more): this is for a proxy that asks for it and would wait for ever.
     pub stand_in: bool,
+}
+
+/// Room for whoever sends a resource to note what it refers to; part of no comparison.
+#[derive(Debug, Clone, Default)]
+pub struct Remembered(pub OnceLock<Box<[Arc<str>]>>);
+
+impl PartialEq for Remembered {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Named {
@@ -67,7 +81,14 @@ impl Named {
     pub(crate) fn of_pieces(name: &str, type_url: &'static str, pieces: Box<[Arc<[u8]>]>) -> Self {
         let mut version = xxhash_rust::xxh64::Xxh64::new(0);
         pieces.iter().for_each(|piece| version.update(piece));
-        Self { name: name.into(), type_url, pieces, version: version.digest(), stand_in: false }
+        Self {
+            name: name.into(),
+            type_url,
+            pieces,
+            version: version.digest(),
+            references: Remembered::default(),
+            stand_in: false,
+        }
     }
 
     /// The same, for something that does not exist.
@@ -89,10 +110,7 @@ pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) 
     let mut resources = match type_url {
         type_url::CLUSTER => cluster::all(&view, cache),
         type_url::LISTENER => listener::all(&view, cache),
-        type_url::ENDPOINT => {
-            let names = cluster::discovered(&view);
-            names.iter().filter_map(|name| endpoint::by_name(&view, cache, name)).collect()
-        }
+        type_url::ENDPOINT => endpoint::all(&view, cache).to_vec(),
         type_url::ROUTE => {
             let names = listener::route_tables(&view);
             names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect()
@@ -118,6 +136,7 @@ pub fn resources_named(
     let scope = mesh.scope_of(&proxy.workload, proxy.kind);
     let view = View { mesh, proxy, scope: &scope };
     match type_url {
+        type_url::ENDPOINT if names.len() > FEW => endpoint::by_names(&view, cache, names),
         type_url::ENDPOINT => names.iter().filter_map(|name| endpoint::by_name(&view, cache, name)).collect(),
         type_url::ROUTE => names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect(),
         _ => {

@@ -10,7 +10,7 @@ mod references;
 mod resource;
 pub mod server;
 
-pub use resource::{Body, Resource};
+pub use resource::{Body, References, Resource};
 
 /// The type URLs of the resources whose order on the wire matters (Envoy: xDS protocol, "eventual consistency").
 pub mod type_url {

@@ -1,10 +1,12 @@
 //! A resource as the server hands it out: encoded once, shared by every proxy that gets it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use envoy_types::pb::google::protobuf::Any;
+
+use crate::references;
 
 /// Whatever keeps the encoded form of a resource.
 pub trait Body: Send + Sync + 'static {
@@ -12,12 +14,19 @@ pub trait Body: Send + Sync + 'static {
 
     /// The encoded message, in the pieces that it is kept in.
     fn pieces(&self) -> &[Arc<[u8]>];
+
+    /// Where it is remembered which names this makes a proxy ask for, so that it is found out once for all proxies.
+    fn references(&self) -> &OnceLock<References>;
 }
+
+/// Names that a resource makes a proxy ask for.
+pub type References = Box<[Arc<str>]>;
 
 /// A body of its own.
 struct Whole {
     type_url: String,
     value: [Arc<[u8]>; 1],
+    references: OnceLock<References>,
 }
 
 impl Body for Whole {
@@ -27,6 +36,10 @@ impl Body for Whole {
 
     fn pieces(&self) -> &[Arc<[u8]>] {
         &self.value
+    }
+
+    fn references(&self) -> &OnceLock<References> {
+        &self.references
     }
 }
 
@@ -47,7 +60,8 @@ impl Resource {
 
     /// A resource that nothing else keeps.
     pub fn of_any(name: impl Into<Arc<str>>, version: u64, any: Any) -> Self {
-        Self::new(name, version, Whole { type_url: any.type_url, value: [any.value.into()] })
+        let value = [any.value.into()];
+        Self::new(name, version, Whole { type_url: any.type_url, value, references: OnceLock::new() })
     }
 
     /// What is said to a proxy that asks for something that does not exist (any more) and would wait for it. A proxy that has
@@ -72,6 +86,14 @@ impl Resource {
 
     pub(crate) fn put(&self, out: &mut BytesMut) {
         self.body.pieces().iter().for_each(|piece| out.extend_from_slice(piece));
+    }
+
+    /// The names that it makes a proxy ask for, each once.
+    pub(crate) fn references(&self) -> &[Arc<str>] {
+        self.body.references().get_or_init(|| {
+            let names = references::referred_names(&self.to_any());
+            names.into_iter().map(Arc::from).collect()
+        })
     }
 
     pub fn to_any(&self) -> Any {

@@ -56,7 +56,7 @@ fn of_services(view: &View<'_>, cache: &Cache) -> List {
 }
 
 /// What decides which clusters there are: services, rules, the configuration, and labels where rules look at them.
-fn seen(view: &View<'_>) -> Vec<Input> {
+pub(crate) fn seen(view: &View<'_>) -> Vec<Input> {
     let mut inputs: Vec<Input> = vec![
         Arc::clone(view.scope.seen_services()) as Input,
         Arc::clone(view.scope.seen_rules()) as Input,

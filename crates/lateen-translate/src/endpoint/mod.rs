@@ -8,12 +8,12 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::google::protobuf::Struct;
-use lateen_mesh::{Address, Endpoint, Labels, selects};
+use lateen_mesh::{Address, Endpoint, Labels, ProxyKind, selects};
 use spread::Group;
 
 use crate::Named;
-use crate::cache::{Cache, Input};
-use crate::cluster::outbound;
+use crate::cache::{Cache, Input, List};
+use crate::cluster::{self, outbound};
 use crate::names::OutboundCluster;
 use crate::origin::{object, text};
 use crate::proto::{pipe, socket_address, uint32};
@@ -53,6 +53,44 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
         [Arc::new(Named::new(name, &assignment(name, &spread.groups(members))))]
     });
     made.first().cloned()
+}
+
+/// The load assignments of all clusters with discovered endpoints, sorted by name: one list for all proxies that see the
+/// same services and rules, for as long as no endpoint changes.
+pub(crate) fn all(view: &View<'_>, cache: &Cache) -> List {
+    let mut inputs = cluster::seen(view);
+    inputs.extend(view.mesh.all_endpoints().map(|own| Arc::clone(own) as Input));
+    let kind = match view.proxy.kind {
+        ProxyKind::Gateway => "all endpoints of a gateway",
+        ProxyKind::None | ProxyKind::Sidecar => "all endpoints of a sidecar",
+    };
+    // In the order in which this client prefers them.
+    cache.get(kind, &view.mesh.place_of(&view.proxy.workload), &inputs, || {
+        let names = cluster::discovered(view);
+        let mut all: Vec<_> = names.iter().filter_map(|name| by_name(view, cache, name)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    })
+}
+
+/// What [`by_name`] gives, for many names.
+pub(crate) fn by_names(view: &View<'_>, cache: &Cache, names: &[String]) -> Vec<Arc<Named>> {
+    let all = all(view, cache);
+    let mut rest = &all[..];
+    let find = |name: &String| {
+        // Names mostly come in the order of the list, one after the other.
+        if rest.first().is_none_or(|next| *next.name != **name) {
+            rest = &all[all.partition_point(|known| *known.name < **name)..];
+        }
+        match rest.split_first() {
+            Some((next, behind)) if *next.name == **name => {
+                rest = behind;
+                Some(Arc::clone(next))
+            }
+            _ => by_name(view, cache, name),
+        }
+    };
+    names.iter().filter_map(find).collect()
 }
 
 /// The endpoints that carry the subset's labels.

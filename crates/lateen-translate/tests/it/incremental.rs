@@ -247,7 +247,7 @@ fn is_told(before: &[Arc<Named>], after: &[Arc<Named>], told: &Changes) -> Resul
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn following_changes_comes_to_the_same_as_building_anew(

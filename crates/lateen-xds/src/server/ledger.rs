@@ -5,9 +5,10 @@
 //! costs is what it differs in; a change makes one small part anew.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use foldhash::fast::RandomState;
 
 /// Parts of a ledger. A part is copied when something in it changes, so they should be small; and each ledger has a pointer
 /// for each, so they should be few.

@@ -201,25 +201,29 @@ impl Subscription {
 
     /// Names, and whether each is to be answered even if the proxy already has it.
     fn subscribe<'a>(&mut self, names: impl Iterator<Item = (&'a str, bool)>) {
-        let mut news: BTreeSet<Arc<str>> = BTreeSet::new();
+        let (mut news, mut owed_names) = (Vec::new(), Vec::new());
         for (name, owed) in names {
             if name == WILDCARD {
                 self.stale |= !self.wildcard;
                 self.wildcard = true;
                 continue;
             }
-            // One name for all proxies that want it, where it is known.
-            let known = self.names.entry(name).or_else(|| self.given.entry(name)).map(|entry| Arc::clone(&entry.0));
+            let known = self.names.entry(name).map(|entry| Arc::clone(&entry.0));
+            let is_new = known.is_none();
             let name = known.unwrap_or_else(|| name.into());
-            if owed {
-                self.owed.insert(Arc::clone(&name));
+            if is_new {
+                news.push(Arc::clone(&name));
             }
-            if !self.names.contains(&name) {
-                news.insert(name);
+            if owed {
+                owed_names.push(name);
             }
         }
+        news.sort_unstable();
+        news.dedup();
         self.names_bytes += news.iter().map(|name| name.len() + ENTRY_BYTES).sum::<usize>();
         self.names.extend(news.into_iter().map(|name| (name, 0)));
+        // A tree is built at once of what comes together.
+        self.owed.append(&mut owed_names.into_iter().collect());
     }
 
     fn unsubscribe(&mut self, name: &str) {
@@ -461,8 +465,11 @@ impl Subscription {
                 self.suspects.remove(name);
             }
             let found = view.resources(&self.type_url, Selection::Named(&owed));
-            let there: HashSet<&str> = found.iter().map(|resource| &*resource.name).collect();
-            self.plan.absent.extend(owed.iter().filter(|name| !there.contains(&***name)).cloned());
+            // Each name is there once at most.
+            if found.len() < owed.len() {
+                let there: HashSet<&str> = found.iter().map(|resource| &*resource.name).collect();
+                self.plan.absent.extend(owed.iter().filter(|name| !there.contains(&***name)).cloned());
+            }
             self.plan.upserts.extend(found);
         }
         if !self.suspects.is_empty() {

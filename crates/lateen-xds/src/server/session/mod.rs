@@ -226,13 +226,13 @@ impl Session {
         let owners: HashSet<&Arc<str>> = batch.news.iter().map(|owner| &owner.name).chain(&batch.removed).collect();
         self.awaited.retain(|(owner, _), awaited| awaited.owner_type != owner_type || !owners.contains(owner));
         for owner in &batch.news {
-            for name in references::referred_names(&owner.to_any()) {
+            for name in owner.references() {
                 let referred = self.types.iter_mut().find(|of| *of.type_url == *type_url);
-                if let Some(referred) = referred.filter(|referred| referred.covers(&name)) {
-                    referred.repeat(&name);
+                if let Some(referred) = referred.filter(|referred| referred.covers(name)) {
+                    referred.repeat(name);
                 } else {
                     let awaited = Awaited { owner_type, type_url, since: now, overdue: false };
-                    self.awaited.insert((Arc::clone(&owner.name), name.into()), awaited);
+                    self.awaited.insert((Arc::clone(&owner.name), Arc::clone(name)), awaited);
                 }
             }
         }
