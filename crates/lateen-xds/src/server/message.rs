@@ -35,6 +35,16 @@ pub enum Names {
     All(Vec<String>),
 }
 
+impl Names {
+    /// Whether something may be asked for that was not before.
+    pub(super) fn ask(&self) -> bool {
+        match self {
+            Self::Delta { subscribe, .. } => !subscribe.is_empty(),
+            Self::All(_) => true,
+        }
+    }
+}
+
 impl Default for Names {
     fn default() -> Self {
         Self::All(Vec::new())

@@ -12,7 +12,7 @@ pub struct Progress {
     pub sending: u64,
     /// What the proxy refused and still has not got in a better version, oldest first.
     pub rejections: Vec<Rejection>,
-    /// Resources that clusters and listeners name and the proxy has not asked for yet: type URL and name.
+    /// Resources that clusters and listeners name and the proxy has not asked for yet, the first few: type URL and name.
     pub awaited: Vec<(&'static str, Arc<str>)>,
     pub types: Vec<TypeProgress>,
 }

@@ -250,7 +250,7 @@ impl Subscription {
         self.drop_given(name);
         self.owed.remove(name);
         self.suspects.remove(name);
-        self.plan.drop_name(name);
+        self.plan.drop_names(&BTreeSet::from([Arc::from(name)]));
     }
 
     fn set_names(&mut self, names: &[String], first: bool) {
@@ -459,11 +459,10 @@ impl Subscription {
             return self.compare_all(view);
         }
         if !self.owed.is_empty() {
-            let owed: Vec<_> = std::mem::take(&mut self.owed).into_iter().collect();
-            for name in &owed {
-                self.plan.drop_name(name);
-                self.suspects.remove(name);
-            }
+            let owed = std::mem::take(&mut self.owed);
+            self.plan.drop_names(&owed);
+            self.suspects.retain(|name| !owed.contains(name));
+            let owed: Vec<_> = owed.into_iter().collect();
             let found = view.resources(&self.type_url, Selection::Named(&owed));
             // Each name is there once at most.
             if found.len() < owed.len() {
@@ -559,14 +558,14 @@ impl Subscription {
 }
 
 impl Plan {
-    fn drop_name(&mut self, name: &str) {
+    fn drop_names(&mut self, names: &BTreeSet<Arc<str>>) {
         // Always so between waves, when names come and go by the thousand.
         if self.upserts.is_empty() && self.absent.is_empty() && self.removals.is_empty() && self.whole.is_empty() {
             return;
         }
-        self.upserts.retain(|resource| *resource.name != *name);
-        self.absent.retain(|absent| **absent != *name);
-        self.removals.retain(|removal| **removal != *name);
-        self.whole.retain(|resource| *resource.name != *name);
+        self.upserts.retain(|resource| !names.contains(&resource.name));
+        self.absent.retain(|absent| !names.contains(absent));
+        self.removals.retain(|removal| !names.contains(removal));
+        self.whole.retain(|resource| !names.contains(&resource.name));
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::{ENDPOINT, ROUTE};
 use crate::world::World;
 
 /// Longer than anything takes that works.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Between changes; stragglers of the last one are counted to it.
 const PAUSE: Duration = Duration::from_millis(150);
 /// Proxies that connect one after the other, to tell what one costs.

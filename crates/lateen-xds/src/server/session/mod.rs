@@ -21,6 +21,9 @@ const NAMES_BYTES: usize = 32 << 20;
 /// How long a proxy may take to ask for what a cluster or listener names before the rest stops waiting for it.
 const ASKING: Duration = Duration::from_secs(5);
 
+/// So many of the names that are waited for are told of.
+const TOLD: usize = 8;
+
 /// A request that ends the stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -103,6 +106,7 @@ impl Session {
         }
         let subscription = self.subscription(&request.type_url)?;
         let stage = self.types[subscription].stage;
+        let asks = request.names.ask();
         let answer = self.types[subscription].request(request);
         if self.types.iter().map(Subscription::names_bytes).sum::<usize>() > NAMES_BYTES {
             return Err(Error::TooManyNames);
@@ -110,9 +114,10 @@ impl Session {
         if let Some(answer) = answer {
             self.on_answer(stage, &answer.names, answer.refused, now);
         }
-        let types = &self.types;
-        let asked = |name: &str, type_url: &str| types.iter().any(|of| *of.type_url == *type_url && of.covers(name));
-        self.awaited.retain(|(_, name), awaited| !asked(name, awaited.type_url));
+        if asks {
+            let asked = &self.types[subscription];
+            self.awaited.retain(|(_, name), awaited| *asked.type_url != *awaited.type_url || !asked.covers(name));
+        }
         Ok(())
     }
 
@@ -223,8 +228,10 @@ impl Session {
     fn note_references(&mut self, at: usize, batch: &Batch, now: Instant) {
         let owner_type = self.types[at].stage;
         let Some(type_url) = references::referred_type(&self.types[at].type_url) else { return };
-        let owners: HashSet<&Arc<str>> = batch.news.iter().map(|owner| &owner.name).chain(&batch.removed).collect();
-        self.awaited.retain(|(owner, _), awaited| awaited.owner_type != owner_type || !owners.contains(owner));
+        if self.awaited.values().any(|awaited| awaited.owner_type == owner_type) {
+            let owners = batch.news.iter().map(|owner| &owner.name).chain(&batch.removed);
+            owners.for_each(|owner| self.forget_references(owner_type, owner));
+        }
         for owner in &batch.news {
             for name in owner.references() {
                 let referred = self.types.iter_mut().find(|of| *of.type_url == *type_url);
@@ -235,6 +242,17 @@ impl Session {
                     self.awaited.insert((Arc::clone(&owner.name), Arc::clone(name)), awaited);
                 }
             }
+        }
+    }
+
+    /// What a resource named before it was sent anew, or taken away, is not waited for.
+    fn forget_references(&mut self, owner_type: Stage, owner: &Arc<str>) {
+        let from = (Arc::clone(owner), Arc::from(""));
+        let own = self.awaited.range(from..).take_while(|((of, _), _)| of == owner);
+        let own: Vec<_> =
+            own.filter(|(_, awaited)| awaited.owner_type == owner_type).map(|(key, _)| key.clone()).collect();
+        for key in own {
+            self.awaited.remove(&key);
         }
     }
 
@@ -257,13 +275,12 @@ impl Session {
     /// When to call [`Session::on_deadline`], if nothing happens before.
     pub fn deadline(&self) -> Option<Instant> {
         let answers = self.types.iter().filter_map(|of| Some(of.waiting_since()? + self.answer_within));
-        let asked = self.awaited.values().filter(|awaited| self.is_due(awaited)).map(|awaited| awaited.since + ASKING);
+        // Before its owner has been answered, nobody knows what to ask for.
+        let unanswered: Vec<Stage> =
+            self.types.iter().filter(|of| of.waiting_since().is_some()).map(|of| of.stage).collect();
+        let due = |awaited: &&Awaited| !awaited.overdue && !unanswered.contains(&awaited.owner_type);
+        let asked = self.awaited.values().filter(due).map(|awaited| awaited.since + ASKING);
         answers.chain(asked).min()
-    }
-
-    fn is_due(&self, awaited: &Awaited) -> bool {
-        let owner_answered = self.types.iter().all(|of| of.stage != awaited.owner_type || of.waiting_since().is_none());
-        owner_answered && !awaited.overdue
     }
 
     /// Stops waiting for names that the proxy has not asked for in time (they still count as not live); an error when it has
@@ -285,7 +302,9 @@ impl Session {
             settled: self.settled,
             sending: self.view.revision(),
             rejections,
-            awaited: self.awaited.iter().map(|((_, name), awaited)| (awaited.type_url, Arc::clone(name))).collect(),
+            awaited: (self.awaited.iter().take(TOLD))
+                .map(|((_, name), awaited)| (awaited.type_url, Arc::clone(name)))
+                .collect(),
             types: self.types.iter().map(Subscription::progress).collect(),
         }
     }
