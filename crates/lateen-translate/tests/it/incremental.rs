@@ -356,3 +356,32 @@ fn what_a_proxy_does_not_see_changes_nothing_for_it() {
         }
     }
 }
+
+#[test]
+fn a_changed_route_makes_one_virtual_host_and_one_table_anew() {
+    let own = |text: &str| lateen_api::parse_documents("test.yaml", text, "default").objects.remove(0);
+    let route = |timeout: u32| {
+        let spec = format!("hosts: [web], http: [{{timeout: {timeout}s, route: [{{destination: {{host: web}}}}]}}]");
+        own(&rules("VirtualService", "a", "web", &[&spec])[0])
+    };
+    let names = ["web", "db", "more", "other"];
+    let services = names.iter().map(|name| own(&services("a", name, &["ports: [{name: http, port: 80}]"])[0]));
+    let pod = own(&pods("a", "web-0", "web")[0]);
+    let objects: Vec<Object> = services.chain([pod, route(1)]).collect();
+    let before = InForce::new(&objects, &Arc::new(MeshConfig::default()), None);
+    let cache = Cache::new();
+    let tables = |in_force: &InForce| {
+        let view = ProxyView::of(&in_force.mesh, "a", "web-0").expect("it is there");
+        resources(&in_force.mesh, &view, type_url::ROUTE, &cache)
+    };
+    let old = tables(&before);
+    // Four hosts and their table.
+    assert_eq!((old.len(), cache.made()), (1, 5));
+    let changed = route(2);
+    let after = before.after([(&changed.key(), Some(&changed))]).expect("rules are easy");
+    let new = tables(&after);
+    assert_ne!(old[0].version, new[0].version);
+    assert_eq!(cache.made(), 7);
+    let shared = new[0].pieces.iter().filter(|piece| old[0].pieces.iter().any(|old| Arc::ptr_eq(old, piece)));
+    assert_eq!(shared.count(), 3, "the other hosts are the same bytes");
+}
