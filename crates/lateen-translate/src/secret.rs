@@ -6,7 +6,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use lateen_api::kubernetes::Secret;
-use lateen_api::networking::gateway::{ServerTls, ServerTlsMode};
+use lateen_api::networking::gateway::ServerTls;
 use lateen_mesh::{Mesh, ProxyKind};
 use tls::secret::Type;
 
@@ -30,11 +30,6 @@ pub(crate) fn roots_name(credential: &str) -> String {
     format!("{SCHEME}{credential}{ROOTS}")
 }
 
-/// Clients are asked for a certificate.
-pub(crate) fn asks_clients(settings: &ServerTls) -> bool {
-    matches!(settings.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual)
-}
-
 /// The TLS settings of the places where a proxy ends TLS: a gateway's servers, the ports that a Sidecar opens.
 pub(crate) fn settings(mesh: &Mesh, proxy: &ProxyView) -> Vec<ServerTls> {
     if proxy.kind == ProxyKind::Gateway {
@@ -50,11 +45,9 @@ pub(crate) fn settings(mesh: &Mesh, proxy: &ProxyView) -> Vec<ServerTls> {
 pub(crate) fn all(view: &View<'_>) -> Vec<Arc<Named>> {
     let settings = settings(view.mesh, view.proxy);
     let (mut certificates, mut roots) = (BTreeSet::new(), BTreeSet::new());
-    for settings in settings.iter().filter(|settings| !settings.credential_name.is_empty()) {
-        certificates.insert(settings.credential_name.as_str());
-        if asks_clients(settings) {
-            roots.insert(settings.credential_name.as_str());
-        }
+    for settings in &settings {
+        certificates.extend(settings.credentials());
+        roots.extend(settings.client_roots().filter(|_| settings.asks_clients()));
     }
     let namespace = &view.proxy.workload.namespace;
     let find = |name: &str| view.mesh.secret(namespace, name);
@@ -85,11 +78,13 @@ fn certificate(secret: &Secret) -> Option<tls::TlsCertificate> {
     })
 }
 
-/// `ca.crt`, or `cacert` of a generic Secret.
+/// `ca.crt` and `ca.crl`, or `cacert` and `crl` of a generic Secret; there need not be a revocation list.
 fn trusted(secret: &Secret) -> Option<tls::CertificateValidationContext> {
     let roots = ["ca.crt", "cacert"].into_iter().find_map(|key| secret.value(key))?;
+    let revoked = ["ca.crl", "crl"].into_iter().find_map(|key| secret.value(key));
     Some(tls::CertificateValidationContext {
         trusted_ca: Some(inline(roots)),
+        crl: revoked.map(inline),
         ..tls::CertificateValidationContext::default()
     })
 }

@@ -78,46 +78,19 @@ pub(crate) fn mesh_downstream(payload: Payload, trust_domains: &[String]) -> cor
 /// A gateway's server, or a Sidecar's port, that ends TLS; none where it passes, or where its certificate is told in a way that is not honoured
 /// yet (`lateen-api` says so).
 pub(crate) fn downstream(settings: &ServerTls, trust_domains: &[String]) -> Option<core::TransportSocket> {
-    use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
     match settings.mode {
         ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => return None,
         ServerTlsMode::IstioMutual => return Some(mesh_downstream(Payload::Http2, trust_domains)),
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {}
     }
     let mut common = tls::CommonTlsContext {
-        tls_params: Some(gateway_versions(settings)),
+        tls_params: Some(parameters(settings)),
         alpn_protocols: ["h2", "http/1.1"].map(str::to_owned).to_vec(),
         ..tls::CommonTlsContext::default()
     };
-    let wanted = tls::CertificateValidationContext {
-        match_typed_subject_alt_names: settings.subject_alt_names.iter().map(|name| peer_name(name)).collect(),
-        ..tls::CertificateValidationContext::default()
-    };
-    let asks = secret::asks_clients(settings);
-    if !settings.credential_name.is_empty() {
-        common.tls_certificate_sds_secret_configs =
-            vec![discovered_secret(secret::certificate_name(&settings.credential_name))];
-        common.validation_context_type = asks.then(|| {
-            ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-                default_validation_context: Some(wanted),
-                validation_context_sds_secret_config: Some(discovered_secret(secret::roots_name(
-                    &settings.credential_name,
-                ))),
-                ..CombinedCertificateValidationContext::default()
-            })
-        });
-    } else if !settings.server_certificate.is_empty() {
-        common.tls_certificates = vec![tls::TlsCertificate {
-            certificate_chain: Some(from_file(&settings.server_certificate)),
-            private_key: Some(from_file(&settings.private_key)),
-            ..tls::TlsCertificate::default()
-        }];
-        common.validation_context_type = asks.then(|| {
-            let trusted_ca = Some(from_file(&settings.ca_certificates));
-            ValidationContextType::ValidationContext(tls::CertificateValidationContext { trusted_ca, ..wanted })
-        });
-    } else {
-        return None;
+    certify(&mut common, settings)?;
+    if settings.asks_clients() {
+        common.validation_context_type = Some(clients(settings)?);
     }
     let context = tls::DownstreamTlsContext {
         common_tls_context: Some(common),
@@ -127,10 +100,58 @@ pub(crate) fn downstream(settings: &ServerTls, trust_domains: &[String]) -> Opti
     Some(transport_socket(TLS_SOCKET, &context))
 }
 
-/// From TLS 1.2, whatever is asked for below it.
-fn gateway_versions(settings: &ServerTls) -> tls::TlsParameters {
+/// Where the server's certificates come from; `None` where the settings name none.
+fn certify(common: &mut tls::CommonTlsContext, settings: &ServerTls) -> Option<()> {
+    let file = |chain: &str, key: &str| tls::TlsCertificate {
+        certificate_chain: Some(from_file(chain)),
+        private_key: Some(from_file(key)),
+        ..tls::TlsCertificate::default()
+    };
+    let discovered: Vec<_> =
+        settings.credentials().map(|name| discovered_secret(secret::certificate_name(name))).collect();
+    if !discovered.is_empty() {
+        common.tls_certificate_sds_secret_configs = discovered;
+    } else if !settings.tls_certificates.is_empty() {
+        let files = settings.tls_certificates.iter();
+        common.tls_certificates = files.map(|pair| file(&pair.server_certificate, &pair.private_key)).collect();
+    } else if !settings.server_certificate.is_empty() {
+        common.tls_certificates = vec![file(&settings.server_certificate, &settings.private_key)];
+    } else {
+        return None;
+    }
+    Some(())
+}
+
+/// What clients must prove; `None` where the settings name no roots.
+fn clients(settings: &ServerTls) -> Option<tls::common_tls_context::ValidationContextType> {
+    use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+    let mut wanted = tls::CertificateValidationContext {
+        match_typed_subject_alt_names: settings.subject_alt_names.iter().map(|name| peer_name(name)).collect(),
+        verify_certificate_spki: settings.verify_certificate_spki.clone(),
+        verify_certificate_hash: settings.verify_certificate_hash.clone(),
+        crl: (!settings.ca_crl.is_empty()).then(|| from_file(&settings.ca_crl)),
+        ..tls::CertificateValidationContext::default()
+    };
+    if let Some(name) = settings.client_roots() {
+        return Some(ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+            default_validation_context: Some(wanted),
+            validation_context_sds_secret_config: Some(discovered_secret(secret::roots_name(name))),
+            ..CombinedCertificateValidationContext::default()
+        }));
+    }
+    if settings.ca_certificates.is_empty() {
+        return None;
+    }
+    wanted.trusted_ca = Some(from_file(&settings.ca_certificates));
+    Some(ValidationContextType::ValidationContext(wanted))
+}
+
+/// Versions from TLS 1.2 (validation refuses what is below), suites and groups as they are listed.
+fn parameters(settings: &ServerTls) -> tls::TlsParameters {
     use tls::tls_parameters::TlsProtocol;
     let mut versions = versions();
+    versions.cipher_suites.clone_from(&settings.cipher_suites);
+    versions.ecdh_curves.clone_from(&settings.ecdh_curves);
     if settings.min_protocol_version == Some(TlsVersion::V1_3) {
         versions.tls_minimum_protocol_version = TlsProtocol::TlSv13 as i32;
     }

@@ -89,6 +89,26 @@ pub struct ServerTls {
     pub insecure_skip_verify: Option<bool>,
 }
 
+impl ServerTls {
+    /// The Secrets that hold its certificates.
+    pub fn credentials(&self) -> impl Iterator<Item = &str> {
+        let single = Some(self.credential_name.as_str()).filter(|name| !name.is_empty());
+        single.into_iter().chain(self.credential_names.iter().map(String::as_str))
+    }
+
+    /// The Secret that holds the roots for clients, where they do not come from a file: the one that is named for them, else
+    /// the (first) certificate's.
+    pub fn client_roots(&self) -> Option<&str> {
+        let own = Some(self.ca_cert_credential_name.as_str()).filter(|name| !name.is_empty());
+        own.or_else(|| self.credentials().next())
+    }
+
+    /// Clients are asked for a certificate.
+    pub fn asks_clients(&self) -> bool {
+        matches!(self.mode, ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual)
+    }
+}
+
 /// `ServerTLSSettings.TLSmode`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -13,19 +13,14 @@ pub(super) const GATEWAY: &[Row] = &[
     honoured("spec.servers[].hosts[]"),
     has_no_effect("spec.servers[].defaultEndpoint", "nor has it in Istio"),
     honoured("spec.servers[].tls.{httpsRedirect,mode,serverCertificate,privateKey,caCertificates,credentialName}"),
-    ignored("spec.servers[].tls.credentialNames", "one `credentialName` is; this server is not opened"),
-    ignored("spec.servers[].tls.tlsCertificates", "one `serverCertificate` is; this server is not opened"),
-    honoured("spec.servers[].tls.subjectAltNames[]"),
-    refused("spec.servers[].tls.verifyCertificateSpki", "any client certificate would be taken"),
-    refused("spec.servers[].tls.verifyCertificateHash", "any client certificate would be taken"),
-    refused("spec.servers[].tls.caCrl", "revoked certificates would be taken"),
-    refused("spec.servers[].tls.caCertCredentialName", "other client certificates would be taken"),
-    honoured("spec.servers[].tls.{minProtocolVersion,maxProtocolVersion}"),
-    ignored_if("spec.servers[].tls.minProtocolVersion", "before TLS 1.2", is_before_tls12, "the least is TLS 1.2"),
-    refused_if("spec.servers[].tls.maxProtocolVersion", "before TLS 1.2", is_before_tls12, "TLS begins at 1.2"),
+    refused_if("spec.servers[].tls.mode", "`AUTO_PASSTHROUGH`", is_auto, "no service would be reached by the server name"),
+    honoured("spec.servers[].tls.{credentialNames[],caCertCredentialName,caCrl}"),
+    honoured("spec.servers[].tls.tlsCertificates[].{serverCertificate,privateKey}"),
+    refused("spec.servers[].tls.tlsCertificates[].caCertificates", "clients are verified with the `caCertificates` of the server"),
+    honoured("spec.servers[].tls.{subjectAltNames[],verifyCertificateSpki[],verifyCertificateHash[]}"),
     ignored("spec.servers[].tls.insecureSkipVerify", "clients whose certificate does not verify are turned away"),
-    ignored("spec.servers[].tls.cipherSuites", "a modern choice of suites is offered"),
-    ignored("spec.servers[].tls.ecdhCurves", "a modern choice of groups is offered"),
+    honoured("spec.servers[].tls.{minProtocolVersion,maxProtocolVersion,cipherSuites[],ecdhCurves[]}"),
+    refused_if("spec.servers[].tls.{minProtocolVersion,maxProtocolVersion}", "before TLS 1.2", is_before_tls12, "TLS begins at 1.2, the versions before it are broken"),
 ];
 
 #[rustfmt::skip]
@@ -35,14 +30,14 @@ pub(super) const SIDECAR: &[Row] = &[
     is_refused("spec.{ingress,egress}[].port.targetPort", "Istio has no use for it"),
     honoured("spec.ingress[].{bind,captureMode,defaultEndpoint}"),
     honoured("spec.ingress[].tls.{mode,serverCertificate,privateKey,caCertificates,credentialName,subjectAltNames[]}"),
-    honoured("spec.ingress[].tls.{minProtocolVersion,maxProtocolVersion}"),
     is_refused("spec.ingress[].tls.httpsRedirect", "Istio refuses it, too"),
-    refused("spec.ingress[].tls.{credentialNames,tlsCertificates}", "the port would be closed"),
-    refused("spec.ingress[].tls.{verifyCertificateSpki,verifyCertificateHash}", "any client certificate would be taken"),
-    refused("spec.ingress[].tls.caCrl", "revoked certificates would be taken"),
-    refused("spec.ingress[].tls.caCertCredentialName", "other client certificates would be taken"),
+    honoured("spec.ingress[].tls.{credentialNames[],caCertCredentialName,caCrl}"),
+    honoured("spec.ingress[].tls.tlsCertificates[].{serverCertificate,privateKey}"),
+    refused("spec.ingress[].tls.tlsCertificates[].caCertificates", "clients are verified with the `caCertificates` of the port"),
+    honoured("spec.ingress[].tls.{verifyCertificateSpki[],verifyCertificateHash[]}"),
     ignored("spec.ingress[].tls.insecureSkipVerify", "clients whose certificate does not verify are turned away"),
-    ignored("spec.ingress[].tls.{cipherSuites,ecdhCurves}", "a modern choice is offered"),
+    honoured("spec.ingress[].tls.{minProtocolVersion,maxProtocolVersion,cipherSuites[],ecdhCurves[]}"),
+    refused_if("spec.ingress[].tls.{minProtocolVersion,maxProtocolVersion}", "before TLS 1.2", is_before_tls12, "TLS begins at 1.2, the versions before it are broken"),
     honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.tcp.{maxConnections,connectTimeout,maxConnectionDuration,idleTimeout}"),
     honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.tcp.tcpKeepalive.{probes,time,interval}"),
     honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.http.{http1MaxPendingRequests,http2MaxRequests,maxRequestsPerConnection}"),
@@ -60,6 +55,10 @@ pub(super) const SIDECAR: &[Row] = &[
 pub(super) const PROXY_CONFIG: &[Row] = &[
     ignored("", "proxies run with their defaults"),
 ];
+
+fn is_auto(_: &str, mode: &Value) -> bool {
+    mode == "AUTO_PASSTHROUGH"
+}
 
 fn is_before_tls12(_: &str, version: &Value) -> bool {
     matches!(version.as_str(), Some("TLSV1_0" | "TLSV1_1"))

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::check::Check;
 use super::names::{self, Protocol};
 use crate::networking::Gateway;
@@ -104,10 +107,6 @@ fn redirect_without_http(check: &mut Check<'_>, field: &str, tls: &ServerTls) {
 }
 
 pub(super) fn server_tls(check: &mut Check<'_>, field: &str, tls: &ServerTls) {
-    let old = [Some(TlsVersion::V1_0), Some(TlsVersion::V1_1)];
-    if old.contains(&tls.min_protocol_version) {
-        check.warn(format!("{field}.minProtocolVersion"), "TLS versions before 1.2 are not safe");
-    }
     let versions = [tls.min_protocol_version, tls.max_protocol_version];
     if let [Some(least), Some(most)] = versions
         && least != TlsVersion::Auto
@@ -132,7 +131,118 @@ pub(super) fn server_tls(check: &mut Check<'_>, field: &str, tls: &ServerTls) {
             check.error(format!("{field}.{name}"), format!("{count} certificates; at most 2, one RSA and one ECDSA"));
         }
     }
+    for (index, pair) in tls.tls_certificates.iter().enumerate() {
+        let place = format!("{field}.tlsCertificates[{index}]");
+        for (name, path) in [("serverCertificate", &pair.server_certificate), ("privateKey", &pair.private_key)] {
+            if path.is_empty() {
+                check.error(format!("{place}.{name}"), format!("`{name}` is required and missing"));
+            }
+        }
+    }
+    if !tls.tls_certificates.is_empty() && !tls.server_certificate.is_empty() {
+        check.error(
+            format!("{field}.serverCertificate"),
+            "only one of `tlsCertificates` and `serverCertificate` may be set",
+        );
+    }
     certificates(check, field, tls, !chosen.is_empty());
+    offers(check, field, tls);
+    pins(check, field, tls);
+}
+
+/// The cipher suites that Istio knows, by BoringSSL's names.
+const CIPHER_SUITES: &[&str] = &[
+    "AES128-GCM-SHA256",
+    "AES128-SHA",
+    "AES256-GCM-SHA384",
+    "AES256-SHA",
+    "DES-CBC3-SHA",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES128-SHA",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES256-SHA",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-PSK-AES128-CBC-SHA",
+    "ECDHE-PSK-AES256-CBC-SHA",
+    "ECDHE-PSK-CHACHA20-POLY1305",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-SHA",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-SHA",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "PSK-AES128-CBC-SHA",
+    "PSK-AES256-CBC-SHA",
+];
+
+/// The key exchange groups that Envoy knows.
+const CURVES: &[&str] = &["P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"];
+
+/// A suite with ephemeral key exchange by certificate, and with authenticated encryption: what our proxies speak.
+fn is_spoken(suite: &str) -> bool {
+    let exchange = suite.starts_with("ECDHE-RSA-") || suite.starts_with("ECDHE-ECDSA-");
+    exchange && (suite.contains("-GCM-") || suite.ends_with("-CHACHA20-POLY1305"))
+}
+
+/// Names of suites and groups; one that is not spoken is left out, and a list must have one that is.
+fn offers(check: &mut Check<'_>, field: &str, tls: &ServerTls) {
+    let suites = Offer { what: "cipher suite", known: CIPHER_SUITES, is_spoken };
+    // With TLS 1.3 alone, whose suites cannot be chosen, the list is of no account.
+    let needs_one = tls.min_protocol_version != Some(TlsVersion::V1_3);
+    suites.check(check, &format!("{field}.cipherSuites"), &tls.cipher_suites, needs_one);
+    let curves = Offer { what: "key exchange group", known: CURVES, is_spoken: |name| name != "P-521" };
+    curves.check(check, &format!("{field}.ecdhCurves"), &tls.ecdh_curves, true);
+}
+
+/// What a list may name.
+struct Offer {
+    what: &'static str,
+    known: &'static [&'static str],
+    is_spoken: fn(&str) -> bool,
+}
+
+impl Offer {
+    fn check(&self, check: &mut Check<'_>, field: &str, list: &[String], needs_one: bool) {
+        for (index, entry) in list.iter().enumerate() {
+            let place = format!("{field}[{index}]");
+            if !self.known.contains(&entry.as_str()) {
+                let help = format!("there are {}", self.known.join(", "));
+                check.error_help(place, format!("`{entry}` is the name of no {}", self.what), &help);
+            } else if !(self.is_spoken)(entry) {
+                check.warn(place, format!("`{entry}` is not spoken by the proxy and is left out"));
+            }
+        }
+        if needs_one && !list.is_empty() && !list.iter().any(|entry| (self.is_spoken)(entry)) {
+            check.error(field, format!("there is no {} in it that the proxy speaks", self.what));
+        }
+    }
+}
+
+/// Client certificates that are known by their SHA-256.
+fn pins(check: &mut Check<'_>, field: &str, tls: &ServerTls) {
+    for (index, text) in tls.verify_certificate_spki.iter().enumerate() {
+        if !BASE64.decode(text).is_ok_and(|hash| hash.len() == 32) {
+            let place = format!("{field}.verifyCertificateSpki[{index}]");
+            check.error(place, format!("`{text}` is not a SHA-256 in base64"));
+        }
+    }
+    for (index, text) in tls.verify_certificate_hash.iter().enumerate() {
+        let digits = text.bytes().filter(|byte| *byte != b':');
+        if digits.clone().count() != 64 || !digits.clone().all(|digit| digit.is_ascii_hexdigit()) {
+            let place = format!("{field}.verifyCertificateHash[{index}]");
+            check.error(place, format!("`{text}` is not a SHA-256 in hexadecimal"));
+        }
+    }
+    let of_clients = [
+        ("verifyCertificateSpki", !tls.verify_certificate_spki.is_empty()),
+        ("verifyCertificateHash", !tls.verify_certificate_hash.is_empty()),
+        ("subjectAltNames", !tls.subject_alt_names.is_empty()),
+        ("caCertCredentialName", !tls.ca_cert_credential_name.is_empty()),
+    ];
+    for (name, _) in of_clients.iter().filter(|(_, set)| *set && !tls.asks_clients()) {
+        let message =
+            format!("`{name}` is about client certificates, for which the mode {} does not ask", word(tls.mode));
+        check.error(format!("{field}.{name}"), message);
+    }
 }
 
 /// Which certificates a mode needs, and which it does not take.
@@ -157,9 +267,17 @@ fn certificates(check: &mut Check<'_>, field: &str, tls: &ServerTls, from_elsewh
                 check.warn(format!("{field}.{name}"), format!("`{name}` has no effect: the mode passes TLS through"));
             }
         }
+        // Of several certificates, the roots for clients are the server's all the same.
+        _ if !tls.tls_certificates.is_empty() => {
+            if tls.asks_clients() && tls.ca_certificates.is_empty() && tls.client_roots().is_none() {
+                let message = format!("the mode {} needs `caCertificates` or a caCertCredentialName", word(tls.mode));
+                check.error(format!("{field}.caCertificates"), message);
+            }
+        }
         _ if from_elsewhere => {}
         mode => {
-            let needed = if mode == ServerTlsMode::Simple { &files[..2] } else { &files[..3] };
+            let has_roots = mode == ServerTlsMode::Simple || tls.client_roots().is_some();
+            let needed = if has_roots { &files[..2] } else { &files[..3] };
             for (name, _) in needed.iter().filter(|(_, set)| !*set) {
                 check.error(
                     format!("{field}.{name}"),
@@ -169,7 +287,7 @@ fn certificates(check: &mut Check<'_>, field: &str, tls: &ServerTls, from_elsewh
         }
     }
     if !tls.ca_crl.is_empty() {
-        if from_elsewhere {
+        if tls.client_roots().is_some() {
             check.error(
                 format!("{field}.caCrl"),
                 "with a credentialName the revocation list belongs into the credential",

@@ -4,13 +4,16 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 use proto::secret::Type;
 
 use super::error::{At, ConfigError, refuse};
-use super::tls::{self, Certificate, Source};
+use super::tls::{self, Certificate, Crl, Source};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secret {
     Certificate(Certificate),
-    /// Whom to trust.
-    Roots(Source),
+    /// Whom to trust, and which of their certificates no more.
+    Roots {
+        trusted: Source,
+        crl: Option<Crl>,
+    },
 }
 
 impl Secret {
@@ -27,12 +30,13 @@ impl Secret {
             }
             Some(Type::ValidationContext(context)) => {
                 let at = at.field("validation_context");
-                refuse!(at, context; match_typed_subject_alt_names, match_subject_alt_names);
-                let roots = tls::context_of(context, &at).trusted_ca;
-                if roots.is_none() {
+                refuse!(at, context; match_typed_subject_alt_names, match_subject_alt_names, verify_certificate_spki,
+                    verify_certificate_hash);
+                let found = tls::context_of(context, &at);
+                if found.trusted_ca.is_none() {
                     at.field("trusted_ca").error("is required");
                 }
-                roots.map(Self::Roots)
+                Some(Self::Roots { trusted: found.trusted_ca?, crl: found.crl })
             }
             Some(Type::SessionTicketKeys(_) | Type::GenericSecret(_)) | None => {
                 at.error("must be a tls_certificate or a validation_context");

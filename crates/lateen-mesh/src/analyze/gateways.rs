@@ -46,14 +46,23 @@ fn credentials(resource: &Resource<Gateway>, mesh: &Mesh, findings: &mut Finding
     namespaces.sort_unstable();
     namespaces.dedup();
     for (at, server) in resource.spec.servers.iter().enumerate() {
-        let Some(tls) = server.tls.as_ref().filter(|tls| !tls.credential_name.is_empty()) else { continue };
-        for namespace in &namespaces {
-            if mesh.secret(namespace, &tls.credential_name).is_none() {
-                let field = format!("spec.servers[{at}].tls.credentialName");
+        let Some(tls) = &server.tls else { continue };
+        let single = (!tls.credential_name.is_empty()).then(|| ("credentialName".to_owned(), &tls.credential_name));
+        let several =
+            tls.credential_names.iter().enumerate().map(|(at, name)| (format!("credentialNames[{at}]"), name));
+        let roots = Some(("caCertCredentialName".to_owned(), &tls.ca_cert_credential_name));
+        let roots = roots.filter(|(_, name)| !name.is_empty());
+        for (field, name) in single.into_iter().chain(several).chain(roots) {
+            // Roots may lie in a Secret of their own beside the one that is named.
+            let is_there = |namespace: &str| {
+                mesh.secret(namespace, name).is_some()
+                    || (field == "caCertCredentialName" && mesh.secret(namespace, &format!("{name}-cacert")).is_some())
+            };
+            for namespace in namespaces.iter().filter(|namespace| !is_there(namespace)) {
+                let field = format!("spec.servers[{at}].tls.{field}");
                 let message = format!(
-                    "there is no Secret `{}` in namespace {namespace}, where the gateway's pods run; \
-                     connections to this server are refused until it is there",
-                    tls.credential_name
+                    "there is no Secret `{name}` in namespace {namespace}, where the gateway's pods run; \
+                     connections to this server are refused until it is there"
                 );
                 findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &field, message, None);
             }

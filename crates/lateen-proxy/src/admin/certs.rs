@@ -48,7 +48,7 @@ fn entry(context: &Common, workload: Option<&Workload>) -> Value {
             let of = |source: &Source| details(path(source), &first(&tls::material::bytes(source).ok()?)?);
             list.iter().filter_map(|certificate| of(&certificate.chain)).collect()
         }
-        Some(Certificates::Sds(name)) if name == tls::WORKLOAD_CERTIFICATE => {
+        Some(Certificates::Sds(names)) if names.iter().any(|name| name == tls::WORKLOAD_CERTIFICATE) => {
             let leaf = workload.and_then(|workload| workload.identity.chain().first());
             leaf.and_then(|leaf| details("<inline>", leaf)).into_iter().collect()
         }

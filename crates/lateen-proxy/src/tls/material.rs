@@ -7,7 +7,8 @@ use lateen_engine::config::tls::{Certificate, SanKind, Source};
 use lateen_engine::filters::rbac::PeerNames;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -26,10 +27,12 @@ impl Identity {
         Ok(Self { chain, key })
     }
 
-    /// Key and certificate belong together.
-    pub(super) fn check(self) -> Result<(), TlsError> {
+    /// The certificate with its key, which must belong together.
+    pub(super) fn certified(self) -> Result<CertifiedKey, TlsError> {
         let key = super::provider().key_provider.load_private_key(self.key).map_err(TlsError::new)?;
-        rustls::sign::CertifiedKey::new(self.chain, key).keys_match().map_err(TlsError::new)
+        let certified = CertifiedKey::new(self.chain, key);
+        certified.keys_match().map_err(TlsError::new)?;
+        Ok(certified)
     }
 
     pub(super) fn names(&self) -> PeerNames {
@@ -92,6 +95,23 @@ pub(super) fn roots(source: &Source) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
+/// Revocation lists, at least one.
+pub(super) fn revocations(source: &Source) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes(source)?).collect();
+    let found = found.map_err(TlsError::new)?;
+    if found.is_empty() {
+        return Err(TlsError::new(format!("{}: no revocation list in PEM form", shown(source))));
+    }
+    Ok(found)
+}
+
+/// The SHA-256 of a certificate's public key, with what says of which kind it is (`SubjectPublicKeyInfo`).
+pub(super) fn key_hash(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
+    use sha2::Digest as _;
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(sha2::Sha256::digest(parsed.public_key().raw).into())
+}
+
 /// The names of a certificate, as policies match them.
 pub(super) fn names(certificate: &CertificateDer<'_>) -> PeerNames {
     let mut names = PeerNames::default();
@@ -129,11 +149,16 @@ pub(super) fn alternative_names(certificate: &CertificateDer<'_>) -> Vec<(SanKin
     extension.value.general_names.iter().filter_map(name).collect()
 }
 
+/// SHA-256.
+pub(super) fn digest(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(certificate).into()
+}
+
 /// SHA-256, in hexadecimal.
 pub(super) fn hash(certificate: &CertificateDer<'_>) -> String {
-    use sha2::Digest as _;
     let mut text = String::with_capacity(64);
-    for byte in sha2::Sha256::digest(certificate) {
+    for byte in digest(certificate) {
         // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");
     }

@@ -1,5 +1,6 @@
 //! TLS contexts of the configuration made into TLS configurations, and connections secured with them.
 
+mod certificates;
 pub(crate) mod material;
 mod sessions;
 pub(crate) mod stream;
@@ -13,7 +14,9 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
 use lateen_engine::config::cluster::ServerNames;
-use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, TlsVersion, UpstreamTls, Validation};
+use lateen_engine::config::tls::{
+    Certificates, Common, Crl, DownstreamTls, Group, Parameters, Suite, TlsVersion, UpstreamTls, Validation,
+};
 use lateen_engine::config::{Candidate, ConfigError, Secret, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
@@ -25,11 +28,13 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::{
-    CipherSuite, ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, CommonState, HandshakeKind, NamedGroup, RootCertStore, ServerConfig,
+    SupportedProtocolVersion,
 };
 
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
+use certificates::OneOfSeveral;
 use material::Identity;
 use sessions::Sessions;
 use stream::{Secured, Session};
@@ -115,12 +120,58 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Who vouches for peers, and which of their certificates are valid no more.
+struct Trusted {
+    roots: Arc<RootCertStore>,
+    crl: Option<Crl>,
+}
+
 #[derive(Debug)]
 struct Server {
     config: Arc<ServerConfig>,
     /// Who checks clients, if they are.
     clients: Option<Arc<dyn ClientCertVerifier>>,
     local_uri_sans: Vec<String>,
+}
+
+/// The provider with a context's choice of suites for TLS 1.2 and of groups.
+fn chosen(parameters: &Parameters) -> Arc<CryptoProvider> {
+    if parameters.suites.is_none() && parameters.groups.is_none() {
+        return provider();
+    }
+    let mut provider = (*provider()).clone();
+    if let Some(suites) = &parameters.suites {
+        let all = std::mem::take(&mut provider.cipher_suites);
+        let chosen = suites.iter().filter_map(|suite| all.iter().find(|known| known.suite() == name_of(*suite)));
+        let newer = all.iter().filter(|known| known.tls13().is_some());
+        provider.cipher_suites = newer.chain(chosen).copied().collect();
+    }
+    if let Some(groups) = &parameters.groups {
+        let all = std::mem::take(&mut provider.kx_groups);
+        let chosen = groups.iter().filter_map(|group| all.iter().find(|known| known.name() == group_name(*group)));
+        provider.kx_groups = chosen.copied().collect();
+    }
+    Arc::new(provider)
+}
+
+fn name_of(suite: Suite) -> CipherSuite {
+    match suite {
+        Suite::EcdsaAes128 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        Suite::RsaAes128 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        Suite::EcdsaAes256 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        Suite::RsaAes256 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        Suite::EcdsaChaCha20 => CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        Suite::RsaChaCha20 => CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    }
+}
+
+fn group_name(group: Group) -> NamedGroup {
+    match group {
+        Group::X25519MlKem768 => NamedGroup::X25519MLKEM768,
+        Group::X25519 => NamedGroup::X25519,
+        Group::P256 => NamedGroup::secp256r1,
+        Group::P384 => NamedGroup::secp384r1,
+    }
 }
 
 /// The one provider: aws-lc-rs, with Envoy's order of TLS 1.3's cipher suites. SHA-256 and AES with 128 bits make handshakes
@@ -137,10 +188,10 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn versions(common: &Common) -> Vec<&'static SupportedProtocolVersion> {
     let mut versions = Vec::new();
-    if common.maximum >= TlsVersion::V1_3 {
+    if common.parameters.maximum >= TlsVersion::V1_3 {
         versions.push(&rustls::version::TLS13);
     }
-    if common.minimum <= TlsVersion::V1_2 {
+    if common.parameters.minimum <= TlsVersion::V1_2 {
         versions.push(&rustls::version::TLS12);
     }
     versions
@@ -190,33 +241,42 @@ impl TlsStore {
             .retain(|fingerprint, _| downstream.contains(fingerprint));
     }
 
-    fn identity(&self, common: &Common) -> Result<Option<Identity>, TlsError> {
+    /// The certificates of a context.
+    fn identities(&self, common: &Common) -> Result<Vec<Identity>, TlsError> {
         match &common.certificates {
-            None => Ok(None),
-            Some(Certificates::Static(list)) => list.first().map(Identity::read).transpose(),
-            Some(Certificates::Sds(name)) => match &*self.workload.load() {
-                Some(workload) if name == WORKLOAD_CERTIFICATE => Ok(Some(Identity {
-                    chain: workload.identity.chain().to_vec(),
-                    key: workload.identity.key().clone_key(),
-                })),
-                _ => match self.secrets.load().get(name.as_str()).map(|secret| &**secret) {
-                    Some(Secret::Certificate(certificate)) => Identity::read(certificate).map(Some),
-                    Some(Secret::Roots(_)) => Err(TlsError::new(format!("the secret {name} is no certificate"))),
-                    None => Err(TlsError::new(format!("the secret {name} is not there"))),
-                },
+            None => Ok(Vec::new()),
+            Some(Certificates::Static(list)) => list.iter().map(Identity::read).collect(),
+            Some(Certificates::Sds(names)) => names.iter().map(|name| self.discovered(name)).collect(),
+        }
+    }
+
+    /// A certificate by the name of its secret.
+    fn discovered(&self, name: &str) -> Result<Identity, TlsError> {
+        match &*self.workload.load() {
+            Some(workload) if name == WORKLOAD_CERTIFICATE => {
+                Ok(Identity { chain: workload.identity.chain().to_vec(), key: workload.identity.key().clone_key() })
+            }
+            _ => match self.secrets.load().get(name).map(|secret| &**secret) {
+                Some(Secret::Certificate(certificate)) => Identity::read(certificate),
+                Some(Secret::Roots { .. }) => Err(TlsError::new(format!("the secret {name} is no certificate"))),
+                None => Err(TlsError::new(format!("the secret {name} is not there"))),
             },
         }
     }
 
-    /// Whom a context trusts; nothing where it checks no chain.
-    fn roots(&self, validation: &Validation) -> Result<Option<Arc<RootCertStore>>, TlsError> {
+    /// Whom a context trusts, and which revocation lists go with them; nothing where it checks no chain.
+    fn roots(&self, validation: &Validation) -> Result<Option<Trusted>, TlsError> {
+        let own = validation.crl.clone();
         let Some(name) = &validation.sds else {
-            return validation.trusted_ca.as_ref().map(|source| material::roots(source).map(Arc::new)).transpose();
+            let Some(source) = &validation.trusted_ca else { return Ok(None) };
+            return Ok(Some(Trusted { roots: Arc::new(material::roots(source)?), crl: own }));
         };
         match &*self.workload.load() {
-            Some(workload) if name == MESH_ROOTS => Ok(Some(Arc::clone(&workload.roots))),
+            Some(workload) if name == MESH_ROOTS => Ok(Some(Trusted { roots: Arc::clone(&workload.roots), crl: own })),
             _ => match self.secrets.load().get(name.as_str()).map(|secret| &**secret) {
-                Some(Secret::Roots(source)) => material::roots(source).map(|roots| Some(Arc::new(roots))),
+                Some(Secret::Roots { trusted, crl }) => {
+                    Ok(Some(Trusted { roots: Arc::new(material::roots(trusted)?), crl: crl.clone().or(own) }))
+                }
                 Some(Secret::Certificate(_)) => Err(TlsError::new(format!("the secret {name} holds no roots"))),
                 None => Err(TlsError::new(format!("the secret {name} is not there"))),
             },
@@ -241,8 +301,12 @@ impl TlsStore {
             }
             Candidate::Secret(name, secret) => {
                 let checked = match secret {
-                    Secret::Certificate(certificate) => Identity::read(certificate).and_then(Identity::check),
-                    Secret::Roots(source) => material::roots(source).map(drop),
+                    Secret::Certificate(certificate) => {
+                        Identity::read(certificate).and_then(Identity::certified).map(drop)
+                    }
+                    Secret::Roots { trusted, crl } => material::roots(trusted)
+                        .and_then(|_| crl.as_ref().map_or(Ok(Vec::new()), |crl| material::revocations(&crl.lists)))
+                        .map(drop),
                 };
                 complaint(&name.into(), String::new(), checked).into_iter().collect()
             }
@@ -263,14 +327,18 @@ impl TlsStore {
         }
         // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
         let validation = tls.common.validation.as_ref();
-        let roots = validation.map(|validation| self.roots(validation)).transpose()?.flatten();
+        let trusted = validation.map(|validation| self.roots(validation)).transpose()?.flatten();
+        if trusted.as_ref().is_some_and(|trusted| trusted.crl.is_some()) {
+            return Err(TlsError::new("revocation lists are read for clients only"));
+        }
+        let roots = trusted.map(|trusted| trusted.roots);
         let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Servers::new(roots, Matched::new(validation), provider()));
-        let builder = ClientConfig::builder_with_provider(provider())
+        let builder = ClientConfig::builder_with_provider(chosen(&tls.common.parameters))
             .with_protocol_versions(&versions(&tls.common))
             .map_err(TlsError::new)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier));
-        let mut config = match self.identity(&tls.common)? {
+        let mut config = match self.identities(&tls.common)?.into_iter().next() {
             None => builder.with_no_client_auth(),
             Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsError::new)?,
         };
@@ -293,31 +361,48 @@ impl TlsStore {
         if let Some(known) = servers.get(&tls.fingerprint) {
             return Ok(Arc::clone(known));
         }
-        let builder = ServerConfig::builder_with_provider(provider())
+        let builder = ServerConfig::builder_with_provider(chosen(&tls.common.parameters))
             .with_protocol_versions(&versions(&tls.common))
             .map_err(TlsError::new)?;
-        let clients: Option<Arc<dyn ClientCertVerifier>> = match &tls.common.validation {
-            None => None,
-            Some(validation) => {
-                let roots = self.roots(validation)?;
-                let roots = roots.ok_or_else(|| TlsError::new("clients cannot be checked: trusted_ca is not there"))?;
-                let chain = WebPkiClientVerifier::builder_with_provider(roots, provider());
-                let chain = if tls.require_client_certificate { chain } else { chain.allow_unauthenticated() };
-                let clients = Clients::new(chain.build().map_err(TlsError::new)?, Matched::new(Some(validation)));
-                Some(Arc::new(clients))
-            }
-        };
+        let clients = tls
+            .common
+            .validation
+            .as_ref()
+            .map(|validation| self.client_verifier(validation, tls.require_client_certificate));
+        let clients = clients.transpose()?;
         let builder = match &clients {
             None => builder.with_no_client_auth(),
             Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients)),
         };
-        let identity = self.identity(&tls.common)?.ok_or_else(|| TlsError::new("a server needs a certificate"))?;
-        let local_uri_sans = identity.names().uri_sans;
-        let mut config = builder.with_single_cert(identity.chain, identity.key).map_err(TlsError::new)?;
+        let identities = self.identities(&tls.common)?;
+        let local_uri_sans = identities.first().map(|first| first.names().uri_sans).unwrap_or_default();
+        let mut config = builder.with_cert_resolver(Arc::new(OneOfSeveral::of(identities)?));
+        // As in Envoy, who writes a list means its order.
+        config.ignore_client_order = tls.common.parameters.suites.is_some();
         config.alpn_protocols.clone_from(&tls.common.alpn);
         let server = Arc::new(Server { config: Arc::new(config), clients, local_uri_sans });
         servers.insert(tls.fingerprint, Arc::clone(&server));
         Ok(server)
+    }
+
+    /// Checks clients: their chain, its revocation lists, and what their certificate must be.
+    fn client_verifier(
+        &self,
+        validation: &Validation,
+        required: bool,
+    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let trusted = self.roots(validation)?;
+        let trusted = trusted.ok_or_else(|| TlsError::new("clients cannot be checked: trusted_ca is not there"))?;
+        let mut chain = WebPkiClientVerifier::builder_with_provider(trusted.roots, provider());
+        if let Some(crl) = &trusted.crl {
+            // An authority without a list, or with one that is out of date, vouches for nobody: OpenSSL's rule, too.
+            chain = chain.with_crls(material::revocations(&crl.lists)?).enforce_revocation_expiration();
+            if crl.leaf_only {
+                chain = chain.only_check_end_entity_revocation();
+            }
+        }
+        let chain = if required { chain } else { chain.allow_unauthenticated() };
+        Ok(Arc::new(Clients::new(chain.build().map_err(TlsError::new)?, Matched::new(Some(validation)))))
     }
 
     /// The workload's certificate, if there is one yet.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lateen_engine::config::tls::{SanKind, SanMatcher, Validation};
+use lateen_engine::config::tls::{Pin, SanKind, SanMatcher, Validation};
 use lateen_identity::tls::verify::Names;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -10,19 +10,22 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::material;
 
-/// One of the certificate's names is one of those wanted; with no matchers, any certificate will do.
+/// One of the certificate's names is one of those wanted, and the certificate one of those known; without matchers or pins,
+/// any will do.
 #[derive(Debug)]
-pub(super) struct Matched(Vec<SanMatcher>);
+pub(super) struct Matched {
+    sans: Vec<SanMatcher>,
+    pins: Vec<Pin>,
+}
 
 impl Matched {
     pub(super) fn new(validation: Option<&Validation>) -> Self {
-        Self(validation.map(|validation| validation.sans.clone()).unwrap_or_default())
+        let of = |validation: &Validation| Self { sans: validation.sans.clone(), pins: validation.pins.clone() };
+        validation.map_or_else(|| Self { sans: Vec::new(), pins: Vec::new() }, of)
     }
-}
 
-impl Names for Matched {
-    fn fit(&self, certificate: &CertificateDer<'_>) -> bool {
-        if self.0.is_empty() {
+    fn has_name(&self, certificate: &CertificateDer<'_>) -> bool {
+        if self.sans.is_empty() {
             return true;
         }
         let names = material::alternative_names(certificate);
@@ -31,7 +34,25 @@ impl Names for Matched {
             (SanKind::Dns, Some(wanted)) => dns_name_matches(wanted, name),
             _ => san.matcher.matches(name),
         };
-        self.0.iter().any(|san| names.iter().any(|(kind, name)| *kind == san.kind && fits(san, name)))
+        self.sans.iter().any(|san| names.iter().any(|(kind, name)| *kind == san.kind && fits(san, name)))
+    }
+
+    /// A pin of either kind will do (Envoy).
+    fn is_known(&self, certificate: &CertificateDer<'_>) -> bool {
+        if self.pins.is_empty() {
+            return true;
+        }
+        let (whole, key) = (material::digest(certificate), material::key_hash(certificate));
+        self.pins.iter().any(|pin| match pin {
+            Pin::Certificate(hash) => *hash == whole,
+            Pin::Key(hash) => Some(*hash) == key,
+        })
+    }
+}
+
+impl Names for Matched {
+    fn fit(&self, certificate: &CertificateDer<'_>) -> bool {
+        self.has_name(certificate) && self.is_known(certificate)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The built proxy between scripted peers: real sockets, byte by byte where it matters.
 
+mod authority;
 mod discovery;
 mod discovery_admin;
 mod discovery_server;
@@ -21,3 +22,4 @@ mod proxy;
 mod server_names;
 mod stats_log;
 mod tls_resumption;
+mod tls_server;

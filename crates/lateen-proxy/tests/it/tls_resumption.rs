@@ -3,55 +3,16 @@
 use std::sync::Arc;
 
 use lateen_testing::upstream::Upstream;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::authority::{Authority, Leaf, quoted};
 use crate::discovery_server::{ADS, Server, World, follower, http};
 use crate::proxy::Proxy;
-
-/// Somebody who signs certificates.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-    der: CertificateDer<'static>,
-}
-
-/// A certificate and its key.
-struct Leaf {
-    pem: String,
-    der: CertificateDer<'static>,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let key = KeyPair::generate().expect("a key can be made");
-        let mut params = CertificateParams::new(Vec::new()).expect("no names are good names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let certificate = params.self_signed(&key).expect("it can be signed");
-        let (pem, der) = (certificate.pem(), certificate.der().clone());
-        Self { issuer: Issuer::new(params, key), pem, der }
-    }
-
-    fn sign(&self, name: &str) -> Leaf {
-        let key = KeyPair::generate().expect("a key can be made");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name is good");
-        let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
-        Leaf { pem: certificate.pem(), der: certificate.der().clone(), key }
-    }
-}
-
-/// PEM as a YAML string in flow style.
-fn quoted(pem: &str) -> String {
-    format!("\"{}\"", pem.replace('\n', "\\n"))
-}
 
 /// A listener that asks clients for certificates of whom the secret `trust` names.
 fn world(upstream: &Upstream, server: &Leaf, trusted: &Authority) -> World {

@@ -53,10 +53,10 @@ fn each_gap_names_its_field() {
         ),
         (
             "gateway",
-            "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: MUTUAL, credentialName: c, verifyCertificateSpki: [x]}}]}",
+            "{selector: {a: b}, servers: [{port: {number: 443, name: h, protocol: HTTPS}, hosts: [a], tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_1}}]}",
             Error,
-            "spec.servers[0].tls.verifyCertificateSpki",
-            "`spec.servers[0].tls.verifyCertificateSpki` is not supported: any client certificate would be taken",
+            "spec.servers[0].tls.minProtocolVersion",
+            "`spec.servers[0].tls.minProtocolVersion: TLSV1_1` is not supported: TLS begins at 1.2, the versions before it are broken",
         ),
         (
             "vs",

@@ -1,15 +1,17 @@
 //! TLS contexts, as plain data: the proxy makes TLS configurations of them, with the secrets they name.
 
+mod parameters;
+mod validation;
+
 use envoy_types::pb::envoy::config::core::v3::{DataSource, TransportSocket, data_source, transport_socket};
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
-use proto::common_tls_context::ValidationContextType;
-use proto::subject_alt_name_matcher::SanType;
 
 use super::error::{At, refuse};
 use super::scalar::{bool_or, is, open, type_name};
-use crate::matching::StringMatcher;
-
+pub use parameters::{Group, Parameters, Suite, TlsVersion};
+pub(super) use validation::context_of;
+pub use validation::{Crl, Pin, SanKind, SanMatcher, Validation};
 /// PEM text, or where to read it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -35,8 +37,8 @@ impl std::fmt::Debug for Source {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Certificates {
     Static(Vec<Certificate>),
-    /// By the secret's name.
-    Sds(String),
+    /// By the secrets' names.
+    Sds(Vec<String>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,56 +47,13 @@ pub struct Certificate {
     pub key: Source,
 }
 
-/// What a peer's certificate must be.
-#[derive(Clone, Debug, Default)]
-pub struct Validation {
-    pub trusted_ca: Option<Source>,
-    /// The secret that holds the trusted roots.
-    pub sds: Option<String>,
-    /// One of these must match one of the certificate's names; empty: any.
-    pub sans: Vec<SanMatcher>,
-}
-
-impl Validation {
-    /// Roots by a secret's name. Istio's agent serves files under names of their own, `file-root:` and a path or `system`,
-    /// which here are read without asking anybody.
-    fn take(&mut self, secret: &str) {
-        match secret.strip_prefix("file-root:") {
-            Some("system") => self.trusted_ca = Some(Source::System),
-            Some(path) => self.trusted_ca = Some(Source::File(path.to_owned())),
-            None => self.sds = Some(secret.to_owned()),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct SanMatcher {
-    pub kind: SanKind,
-    pub matcher: StringMatcher,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SanKind {
-    Uri,
-    Dns,
-    Email,
-    Ip,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsVersion {
-    V1_2,
-    V1_3,
-}
-
 #[derive(Clone, Debug)]
 pub struct Common {
     pub certificates: Option<Certificates>,
     /// None: the peer's certificate is not checked, and a client's not asked for.
     pub validation: Option<Validation>,
     pub alpn: Vec<Vec<u8>>,
-    pub minimum: TlsVersion,
-    pub maximum: TlsVersion,
+    pub parameters: Parameters,
 }
 
 #[derive(Clone, Debug)]
@@ -119,30 +78,28 @@ pub struct UpstreamTls {
 impl Common {
     /// The names of secrets that this context needs.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        let certificate = match &self.certificates {
-            Some(Certificates::Sds(name)) => Some(name.as_str()),
-            _ => None,
+        let certificates = match &self.certificates {
+            Some(Certificates::Sds(names)) => names.as_slice(),
+            _ => &[],
         };
         let roots = self.validation.as_ref().and_then(|validation| validation.sds.as_deref());
-        certificate.into_iter().chain(roots)
+        certificates.iter().map(String::as_str).chain(roots)
     }
 
     fn from_xds(common: &proto::CommonTlsContext, at: &At) -> Option<Self> {
         refuse!(at, common;
             tls_certificate_provider_instance, tls_certificate_certificate_provider,
             tls_certificate_certificate_provider_instance, custom_handshaker, key_log, custom_tls_certificate_selector);
-        let (minimum, maximum) = versions(common.tls_params.as_ref(), &at.field("tls_params"));
         Some(Self {
             certificates: certificates(common, at),
-            validation: validation(common, at),
+            validation: validation::of(common, at),
             alpn: common
                 .alpn_protocols
                 .iter()
                 .flat_map(|list| list.split(','))
                 .map(|name| name.trim().into())
                 .collect(),
-            minimum,
-            maximum,
+            parameters: Parameters::from_xds(common.tls_params.as_ref(), &at.field("tls_params")),
         })
     }
 }
@@ -172,6 +129,9 @@ impl UpstreamTls {
         let empty = proto::CommonTlsContext::default();
         let common = context.common_tls_context.as_ref().unwrap_or(&empty);
         let common = Common::from_xds(common, &at.field("common_tls_context"))?;
+        if common.validation.as_ref().is_some_and(|validation| validation.crl.is_some()) {
+            at.field("common_tls_context").error("revocation lists are read for clients only");
+        }
         Some(Self {
             common,
             sni: context.sni.clone(),
@@ -182,38 +142,10 @@ impl UpstreamTls {
     }
 }
 
-fn versions(parameters: Option<&proto::TlsParameters>, at: &At) -> (TlsVersion, TlsVersion) {
-    use proto::tls_parameters::TlsProtocol;
-    let Some(parameters) = parameters else { return (TlsVersion::V1_2, TlsVersion::V1_3) };
-    refuse!(at, parameters; signature_algorithms, compliance_policies);
-    let minimum = match parameters.tls_minimum_protocol_version() {
-        TlsProtocol::TlsAuto | TlsProtocol::TlSv12 => TlsVersion::V1_2,
-        TlsProtocol::TlSv13 => TlsVersion::V1_3,
-        TlsProtocol::TlSv10 | TlsProtocol::TlSv11 => {
-            at.field("tls_minimum_protocol_version").error("versions before TLS 1.2 are not spoken");
-            TlsVersion::V1_2
-        }
-    };
-    let maximum = match parameters.tls_maximum_protocol_version() {
-        TlsProtocol::TlsAuto | TlsProtocol::TlSv13 => TlsVersion::V1_3,
-        TlsProtocol::TlSv12 => TlsVersion::V1_2,
-        TlsProtocol::TlSv10 | TlsProtocol::TlSv11 => {
-            at.field("tls_maximum_protocol_version").error("versions before TLS 1.2 are not spoken");
-            TlsVersion::V1_3
-        }
-    };
-    if minimum > maximum {
-        at.error("the minimum version is above the maximum");
-    }
-    // Cipher suites and curves: what is offered is a modern subset; a list only ever narrows Envoy's choice, and every
-    // suite that Istio lists is among ours.
-    (minimum, maximum)
-}
-
 fn certificates(common: &proto::CommonTlsContext, at: &At) -> Option<Certificates> {
     match (common.tls_certificates.as_slice(), common.tls_certificate_sds_secret_configs.as_slice()) {
         ([], []) => None,
-        ([], [sds]) => Some(Certificates::Sds(sds.name.clone())),
+        ([], secrets) => Some(Certificates::Sds(secrets.iter().map(|secret| secret.name.clone()).collect())),
         (list, []) => {
             let read = |(index, certificate): (usize, &proto::TlsCertificate)| {
                 self::certificate(certificate, &at.index("tls_certificates", index))
@@ -221,7 +153,7 @@ fn certificates(common: &proto::CommonTlsContext, at: &At) -> Option<Certificate
             Some(Certificates::Static(list.iter().enumerate().filter_map(read).collect()))
         }
         _ => {
-            at.error("certificates must come from one place: either listed or from one secret");
+            at.error("certificates must come from one place: either listed or from secrets");
             None
         }
     }
@@ -233,81 +165,6 @@ pub(super) fn certificate(certificate: &proto::TlsCertificate, at: &At) -> Optio
         chain: source(certificate.certificate_chain.as_ref(), &at.field("certificate_chain"))?,
         key: source(certificate.private_key.as_ref(), &at.field("private_key"))?,
     })
-}
-
-fn validation(common: &proto::CommonTlsContext, at: &At) -> Option<Validation> {
-    match common.validation_context_type.as_ref()? {
-        ValidationContextType::ValidationContext(context) => {
-            let at = at.field("validation_context");
-            let validation = context_of(context, &at);
-            // Anybody can sign a certificate with any name: Envoy refuses this, too.
-            if !validation.sans.is_empty() && validation.trusted_ca.is_none() {
-                at.field("trusted_ca").error("is required where names are to match");
-            }
-            Some(validation)
-        }
-        ValidationContextType::ValidationContextSdsSecretConfig(sds) => {
-            let mut validation = Validation::default();
-            validation.take(&sds.name);
-            Some(validation)
-        }
-        ValidationContextType::CombinedValidationContext(combined) => {
-            let at = at.field("combined_validation_context");
-            let default = combined.default_validation_context.as_ref();
-            let mut validation =
-                default.map(|context| context_of(context, &at.field("default_validation_context"))).unwrap_or_default();
-            match &combined.validation_context_sds_secret_config {
-                Some(sds) => validation.take(&sds.name),
-                None => at.field("validation_context_sds_secret_config").error("is required"),
-            }
-            Some(validation)
-        }
-        _ => {
-            at.field("validation_context_type").error("certificate providers are not supported");
-            None
-        }
-    }
-}
-
-pub(super) fn context_of(context: &proto::CertificateValidationContext, at: &At) -> Validation {
-    refuse!(at, context;
-        ca_certificate_provider_instance, watched_directory, verify_certificate_spki, verify_certificate_hash,
-        require_signed_certificate_timestamp, crl, allow_expired_certificate, trust_chain_verification,
-        custom_validator_config, max_verify_depth);
-    let mut sans = Vec::new();
-    for (index, matcher) in context.match_typed_subject_alt_names.iter().enumerate() {
-        let at = at.index("match_typed_subject_alt_names", index);
-        let kind = match matcher.san_type() {
-            SanType::Uri => SanKind::Uri,
-            SanType::Dns => SanKind::Dns,
-            SanType::Email => SanKind::Email,
-            SanType::IpAddress => SanKind::Ip,
-            SanType::OtherName | SanType::Unspecified => {
-                at.field("san_type").error("must be URI, DNS, EMAIL or IP_ADDRESS");
-                continue;
-            }
-        };
-        let Some(pattern) = matcher.matcher.as_ref() else {
-            at.field("matcher").error("is required");
-            continue;
-        };
-        sans.extend(StringMatcher::from_xds(pattern, &at.field("matcher")).map(|matcher| SanMatcher { kind, matcher }));
-    }
-    // The older form does not say which kind of name is meant: any.
-    for (index, pattern) in context.match_subject_alt_names.iter().enumerate() {
-        let at = at.index("match_subject_alt_names", index);
-        if let Some(matcher) = StringMatcher::from_xds(pattern, &at) {
-            for kind in [SanKind::Uri, SanKind::Dns] {
-                sans.push(SanMatcher { kind, matcher: matcher.clone() });
-            }
-        }
-    }
-    let trusted_ca = match (&context.trusted_ca, &context.system_root_certs) {
-        (Some(ca), _) => source(Some(ca), &at.field("trusted_ca")),
-        (None, Some(_)) => Some(Source::System),
-        (None, None) => None,
-    };
-    Validation { trusted_ca, sds: None, sans }
 }
 
 fn source(source: Option<&DataSource>, at: &At) -> Option<Source> {

@@ -1,0 +1,65 @@
+//! A server with several certificates, and which of them a client gets.
+
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, SignatureAlgorithm};
+
+use super::TlsError;
+use super::material::Identity;
+
+/// The first that the client can do something with. Those with an elliptic curve's key come first: they are cheaper, and
+/// clients that know none get the other (Envoy's order, too).
+#[derive(Debug)]
+pub(super) struct OneOfSeveral(Vec<Arc<CertifiedKey>>);
+
+impl OneOfSeveral {
+    pub(super) fn of(identities: Vec<Identity>) -> Result<Self, TlsError> {
+        let keys: Result<Vec<_>, _> = identities.into_iter().map(Identity::certified).collect();
+        let mut keys: Vec<Arc<CertifiedKey>> = keys?.into_iter().map(Arc::new).collect();
+        if keys.is_empty() {
+            return Err(TlsError::new("a server needs a certificate"));
+        }
+        // A stable sort: of one kind, the first that is listed.
+        keys.sort_by_key(|key| !is_of_a_curve(key));
+        Ok(Self(keys))
+    }
+}
+
+fn is_of_a_curve(key: &CertifiedKey) -> bool {
+    key.key.algorithm() != SignatureAlgorithm::RSA
+}
+
+/// Whether a suite goes with such a key; those of TLS 1.3 go with any.
+fn goes_with(suite: CipherSuite, curve: bool) -> bool {
+    let name = suite.as_str().unwrap_or_default();
+    name.starts_with("TLS13_") || name.contains(if curve { "_ECDSA_" } else { "_RSA_" })
+}
+
+impl ResolvesServerCert for OneOfSeveral {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_usable = |key: &&Arc<CertifiedKey>| {
+            key.key.choose_scheme(hello.signature_schemes()).is_some()
+                && hello.cipher_suites().iter().any(|suite| goes_with(*suite, is_of_a_curve(key)))
+        };
+        self.0.iter().find(is_usable).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_go_with_keys() {
+        for (suite, curve, rsa) in [
+            (CipherSuite::TLS13_AES_128_GCM_SHA256, true, true),
+            (CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, true, false),
+            (CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, false, true),
+            (CipherSuite::TLS_RSA_WITH_AES_128_CBC_SHA, false, true),
+        ] {
+            assert_eq!((goes_with(suite, true), goes_with(suite, false)), (curve, rsa), "{suite:?}");
+        }
+    }
+}
