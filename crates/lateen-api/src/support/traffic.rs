@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Row, has_no_effect, honoured, ignored, ignored_if, is_refused, refused};
+use super::{Row, has_no_effect, honoured, ignored, ignored_if, is_refused, refused, refused_if};
 
 #[rustfmt::skip]
 pub(super) const DESTINATION_RULE: &[Row] = &[
@@ -33,8 +33,9 @@ pub(super) const DESTINATION_RULE: &[Row] = &[
     honoured("{policy}.tls.{mode,clientCertificate,privateKey,caCertificates,subjectAltNames[],sni,insecureSkipVerify}"),
     ignored("{policy}.tls.credentialName", "only gateways are given secrets; use certificate files"),
     refused("{policy}.tls.caCrl", "revoked certificates would be taken"),
-    ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.tunnel", "connections go straight to the destination"),
-    ignored("spec.{trafficPolicy,subsets[].trafficPolicy}.proxyProtocol", "no PROXY header is sent"),
+    honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.tunnel.{targetHost,targetPort}"),
+    refused_if("spec.{trafficPolicy,subsets[].trafficPolicy}.tunnel.protocol", "`POST`", is_post, "a tunnel is asked for by CONNECT"),
+    honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.proxyProtocol.version"),
     honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.retryBudget.{percent,minRetryConcurrency,budgetInterval}"),
 ];
 
@@ -66,4 +67,8 @@ pub(super) const WORKLOAD_GROUP: &[Row] = &[
 
 fn is_dynamic(_: &str, resolution: &Value) -> bool {
     resolution == "DYNAMIC_DNS"
+}
+
+fn is_post(_: &str, protocol: &Value) -> bool {
+    protocol == "POST"
 }

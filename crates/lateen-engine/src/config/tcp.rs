@@ -21,6 +21,8 @@ pub struct TcpProxy {
     pub max_downstream_connection_duration: Option<Duration>,
     /// A client's address leads to the same host, where the cluster goes by hashes.
     pub hash_source: bool,
+    /// What a forward proxy behind the cluster is asked by CONNECT to connect to (RFC 9110 section 9.3.6).
+    pub tunnel: Option<Arc<str>>,
     pub access_logs: Vec<AccessLog>,
 }
 
@@ -29,6 +31,19 @@ pub enum TcpTarget {
     Single(Arc<str>),
     /// Clusters with their weights, and the sum of these.
     Weighted(Vec<(Arc<str>, u32)>, u64),
+}
+
+fn tunnel(config: &proto::TcpProxy, at: &At) -> Option<Arc<str>> {
+    let tunneling = config.tunneling_config.as_ref()?;
+    let at = at.field("tunneling_config");
+    refuse!(at, tunneling;
+        use_post, headers_to_add, propagate_response_headers, post_path, propagate_response_trailers,
+        request_id_extension);
+    let host = tunneling.hostname.as_str();
+    if host.is_empty() || host.contains(|character: char| character == '%' || !character.is_ascii_graphic()) {
+        at.field("hostname").error(format!("`{host}` is no host and port"));
+    }
+    Some(host.into())
 }
 
 fn hash_source(config: &proto::TcpProxy, at: &At) -> bool {
@@ -67,7 +82,7 @@ impl TcpProxy {
 
     pub(crate) fn from_xds(config: &proto::TcpProxy, at: &At) -> Option<Self> {
         refuse!(at, config;
-            metadata_match, tunneling_config, on_demand, backoff_options, proxy_protocol_tlvs,
+            metadata_match, on_demand, backoff_options, proxy_protocol_tlvs,
             upstream_connect_mode, max_early_data_bytes, downstream_idle_timeout, upstream_idle_timeout,
             access_log_flush_interval, flush_access_log_on_connected, access_log_options);
         let target = match config.cluster_specifier.as_ref() {
@@ -100,6 +115,7 @@ impl TcpProxy {
             max_connect_attempts: u32_or(config.max_connect_attempts.as_ref(), 1).max(1),
             max_downstream_connection_duration: duration(config.max_downstream_connection_duration.as_ref(), at),
             hash_source: hash_source(config, at),
+            tunnel: tunnel(config, at),
             access_logs: access_logs(&config.access_log, at),
         })
     }

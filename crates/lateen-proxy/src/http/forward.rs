@@ -96,7 +96,8 @@ async fn forward_head(
     if !action.mirrors.is_empty() && incoming.upgrade.is_none() {
         body.mirror(Copies::begin(exchange, action, head, (length, body.has_ended()), timeout));
     }
-    let names = cluster.auto_names.as_ref().map(|auto| auto.of(&head.headers, head.host()));
+    let connection = &exchange.context.connection;
+    let names = cluster.names(&head.headers, head.host(), (connection.remote, connection.local));
     let interims = Interims::new(exchange.context.manager.proxy_100_continue);
     // The clock of an upgrade has no time for the answer: that never ends.
     let timeout = timeout.filter(|_| incoming.upgrade.is_none());

@@ -2,20 +2,24 @@
 
 pub(crate) mod copy;
 mod splice;
+mod tunnel;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use lateen_engine::balance::outlier::Outcome;
+use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::flags::ResponseFlag;
 
-use crate::cluster::Tried;
+use crate::cluster::{Host, Tried};
 use crate::listener::connection::ConnectionInfo;
 use crate::listener::drain::{Drain, Phase};
 use crate::stream::{Rewound, Stream};
 use crate::telemetry::access_log::Loggers;
+use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::{Counter, Scope};
 use crate::telemetry::stream_info::StreamInfo;
 use crate::upstream::connect::{Connected, connect};
@@ -57,7 +61,7 @@ pub(crate) async fn serve(
     let mut info = StreamInfo::new(connection);
     if let Some(up) = Box::pin(open(&proxy, &worker, &mut info)).await {
         let mut down = Rewound { prefix, stream };
-        let mut up = Rewound { prefix: BytesMut::new(), stream: up };
+        let mut up = up;
         let copying = copy::both(&mut down, &mut up, proxy.idle_timeout, worker.alarms.alarm());
         let bounded = async {
             match proxy.max_downstream_connection_duration {
@@ -80,7 +84,7 @@ pub(crate) async fn serve(
 }
 
 /// A connection to a host of the cluster; several hosts are tried if the configuration says so.
-async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> Option<Stream> {
+async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> Option<Rewound> {
     let snapshot = worker.snapshot();
     let Some(cluster) = snapshot.cluster(proxy.cluster(worker.random())) else {
         info.flag(ResponseFlag::NoClusterFound);
@@ -104,8 +108,11 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
         info.attempts += 1;
         info.upstream_host = Some(Rc::clone(&host.name));
         state.stats.cx_total.inc();
-        match connect(&worker.shared, cluster, &host.endpoint, None).await {
-            Ok(Connected { stream, local, .. }) => {
+        let client = (info.connection.remote, info.connection.local);
+        let names =
+            cluster.transport.tells_client().then(|| ServerNames { client: Some(client), ..Default::default() });
+        match reach(proxy, worker, cluster, &host, names.as_ref()).await {
+            Ok((stream, local)) => {
                 state.note(&host, Outcome::Connected);
                 info.upstream_local = local;
                 return Some(stream);
@@ -120,4 +127,23 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
     }
     info.flag(ResponseFlag::UpstreamConnectionFailure);
     None
+}
+
+/// A connection to a host, or through it where there is to be a tunnel; each within the cluster's connect time-out.
+async fn reach(
+    proxy: &TcpProxy,
+    worker: &Worker,
+    cluster: &Cluster,
+    host: &Host,
+    names: Option<&ServerNames>,
+) -> Result<(Rewound, Option<SocketAddr>), Failure> {
+    if proxy.tunnel.is_some() && cluster.protocol == UpstreamProtocol::Http2 {
+        return Err(Failure::with(FailureKind::Connect, "tunnels are asked for over HTTP/1.1 only".to_owned()));
+    }
+    let Connected { stream, local, .. } = connect(&worker.shared, cluster, &host.endpoint, names).await?;
+    let Some(to) = &proxy.tunnel else { return Ok((Rewound { prefix: BytesMut::new(), stream }, local)) };
+    match tokio::time::timeout(cluster.connect_timeout, Box::pin(tunnel::open(stream, to))).await {
+        Ok(opened) => Ok((opened?, local)),
+        Err(_) => Err(Failure::new(FailureKind::ConnectTimeout)),
+    }
 }

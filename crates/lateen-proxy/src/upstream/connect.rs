@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use lateen_engine::config::cluster::{Cluster, ServerNames};
 use lateen_engine::config::endpoint::{Endpoint, HostAddress};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::stream::Stream;
+use crate::stream::{Stream, Tcp};
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::worker::Shared;
 
@@ -33,15 +34,22 @@ pub(crate) async fn connect(
         let HostAddress::Socket(address) = &endpoint.address else {
             return Err(Failure::with(FailureKind::Connect, format!("{} has no address", endpoint.address)));
         };
-        let tcp = tcp(shared, cluster, *address)
-            .await
-            .map_err(|error| Failure::with(FailureKind::Connect, reason(&error)))?;
+        let failed = |error: io::Error| Failure::with(FailureKind::Connect, reason(&error));
+        let tcp = tcp(shared, cluster, *address).await.map_err(failed)?;
         let local = tcp.local_addr().ok();
-        match cluster.transport.of(endpoint) {
-            None => Ok(Connected { stream: Stream::Plain(tcp.into()), alpn: None, local }),
+        let mut tcp = Tcp::from(tcp);
+        let socket = cluster.transport.of(endpoint);
+        if let Some(version) = socket.proxy_protocol {
+            // Without a client it is a connection of the proxy's own.
+            let own = (local.unwrap_or(*address), *address);
+            let (from, to) = names.and_then(|names| names.client).unwrap_or(own);
+            tcp.write_all(&version.header(from, to)).await.map_err(failed)?;
+        }
+        match &socket.tls {
+            None => Ok(Connected { stream: Stream::Plain(tcp), alpn: None, local }),
             Some(tls) => {
                 // Handshakes are large and rare: requests need not have room for one.
-                let shaking = Box::pin(shared.tls.connect(tls, tcp.into(), &endpoint.hostname, names));
+                let shaking = Box::pin(shared.tls.connect(tls, tcp, &endpoint.hostname, names));
                 let (stream, alpn) =
                     shaking.await.map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
                 Ok(Connected { stream: Stream::Tls(Box::new(stream)), alpn, local })

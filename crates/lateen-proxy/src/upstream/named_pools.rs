@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn a_name_keeps_its_pool_until_too_many_others_came() {
         let pools = Pools::default();
-        let name = |name: usize| ServerNames { sni: Some(format!("{name}.test")), san: None };
+        let name = |name: usize| ServerNames { sni: Some(format!("{name}.test")), ..ServerNames::default() };
         let first = pools.of(Some(&name(0)));
         (1..MOST_NAMES).for_each(|other| drop(pools.of(Some(&name(other)))));
         assert_eq!(pools.of(Some(&name(0))).generation(), 0, "it is known, and now the newest");

@@ -21,5 +21,6 @@ mod mirror;
 mod proxy;
 mod server_names;
 mod stats_log;
+mod tcp_begin;
 mod tls_resumption;
 mod tls_server;

@@ -5,6 +5,7 @@ mod inbound;
 pub(crate) mod outbound;
 mod policy;
 mod protocol;
+mod proxy_protocol;
 mod tls;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use lateen_api::networking::destination_rule::{SimpleLb, Subset, TrafficPolicy};
 use lateen_mesh::{DestinationRule, Labels, Protocol, ProxyKind, Resolution, Service, ServicePort};
 
-use crate::cluster::{policy, protocol, tls};
+use crate::cluster::{policy, protocol, proxy_protocol, tls};
 use crate::endpoint::Spread;
 use crate::proto::{ads, duration};
 use crate::route::destination::labels;
@@ -141,6 +141,9 @@ fn build(
             automatic: view.mesh.config().enable_auto_mtls && !service.external,
         },
     );
+    if let Some(settings) = policy.proxy_protocol {
+        proxy_protocol::apply(&mut out, settings);
+    }
     if http.upstream_protocol_options.is_some() {
         out.typed_extension_protocol_options = protocol::extension(&http);
     } else if http != upstream::HttpProtocolOptions::default() {

@@ -19,6 +19,8 @@ pub(crate) struct TcpOptions {
     pub(crate) max_connection_duration: Option<Duration>,
     /// The same client address goes to the same endpoint.
     pub(crate) hash_source_ip: bool,
+    /// Host and port that a forward proxy is asked to connect to.
+    pub(crate) tunnel: Option<String>,
 }
 
 /// To one cluster.
@@ -73,6 +75,10 @@ fn with_options(options: &TcpOptions) -> tcp::TcpProxy {
     tcp::TcpProxy {
         idle_timeout: options.idle_timeout.map(duration),
         max_downstream_connection_duration: options.max_connection_duration.map(duration),
+        tunneling_config: options.tunnel.as_ref().map(|hostname| tcp_proxy::TunnelingConfig {
+            hostname: hostname.clone(),
+            ..tcp_proxy::TunnelingConfig::default()
+        }),
         hash_policy: if options.hash_source_ip { vec![source_ip] } else { Vec::new() },
         ..tcp::TcpProxy::default()
     }

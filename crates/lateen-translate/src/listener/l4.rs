@@ -4,7 +4,9 @@
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use ipnet::IpNet;
 use lateen_api::networking::virtual_service::{L4Match, RouteDestination, TlsMatch};
-use lateen_mesh::{MESH, Origin, Protocol, Registry, Resolution, Service, ServicePort, VirtualService};
+use lateen_mesh::{
+    DestinationRule, MESH, Origin, Protocol, Registry, Resolution, Service, ServicePort, VirtualService,
+};
 
 use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::names;
@@ -198,8 +200,25 @@ fn tcp_options(view: &View<'_>, host: &str, subset: &str, port: u16) -> TcpOptio
     TcpOptions {
         idle_timeout: tcp.and_then(|tcp| tcp.idle_timeout).map(|timeout| timeout.0),
         max_connection_duration: tcp.and_then(|tcp| tcp.max_connection_duration).map(|duration| duration.0),
+        tunnel: tunnel(rule, subset),
         hash_source_ip: rule.consistent_hash(subset, Some(port)).is_some_and(|hash| hash.use_source_ip == Some(true)),
     }
+}
+
+/// Where the rule has connections go through a forward proxy; a subset has none but its own (Istio).
+fn tunnel(rule: &DestinationRule, subset: &str) -> Option<String> {
+    let policy = match subset {
+        "" => rule.traffic_policy.as_ref(),
+        subset => rule.subset(subset)?.traffic_policy.as_ref(),
+    };
+    let tunnel = policy?.tunnel.as_ref()?;
+    let host = &tunnel.target_host;
+    // As in a URI, an IPv6 address stands in brackets.
+    Some(if host.contains(':') {
+        format!("[{host}]:{}", tunnel.target_port)
+    } else {
+        format!("{host}:{}", tunnel.target_port)
+    })
 }
 
 fn parse_ranges(texts: &[String]) -> Vec<IpNet> {

@@ -3,9 +3,9 @@
 mod balancing;
 mod limits;
 mod protocol;
+mod transport;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +17,13 @@ use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
 pub use balancing::{LbPolicy, SlowStart};
 pub use limits::{Breakers, ErrorMatcher, OutlierDetection, RetryBudget};
 pub use protocol::{AutoNames, Http2Options, ServerNames, UpstreamProtocol};
+pub use transport::{ProxyProtocol, Socket, TransportMatch, UpstreamTransport};
 
-use super::endpoint::{Endpoint, EndpointSet};
+use super::endpoint::EndpointSet;
 use super::error::{At, refuse};
-use super::metadata::{self, Origin, Value};
+use super::metadata::Origin;
 use super::scalar::{self, duration};
-use super::tls::{self, UpstreamTls};
+use crate::message::Headers;
 use protocol::HttpSettings;
 
 #[derive(Clone, Debug)]
@@ -103,39 +104,6 @@ pub enum DnsFamily {
     All,
 }
 
-/// How connections to hosts are secured.
-#[derive(Clone, Debug, Default)]
-pub struct UpstreamTransport {
-    /// None: plain.
-    pub default: Option<Arc<UpstreamTls>>,
-    /// First match wins.
-    pub matches: Vec<TransportMatch>,
-}
-
-#[derive(Clone, Debug)]
-pub struct TransportMatch {
-    pub name: String,
-    pub labels: BTreeMap<String, Value>,
-    pub tls: Option<Arc<UpstreamTls>>,
-}
-
-impl UpstreamTransport {
-    /// The TLS context for a host; `None`: plain.
-    pub fn of(&self, endpoint: &Endpoint) -> Option<&Arc<UpstreamTls>> {
-        let fits = |wanted: &TransportMatch| {
-            wanted.labels.iter().all(|(key, value)| endpoint.transport_match.get(key) == Some(value))
-        };
-        match self.matches.iter().find(|candidate| fits(candidate)) {
-            Some(found) => found.tls.as_ref(),
-            None => self.default.as_ref(),
-        }
-    }
-
-    pub fn contexts(&self) -> impl Iterator<Item = &Arc<UpstreamTls>> {
-        self.default.iter().chain(self.matches.iter().filter_map(|candidate| candidate.tls.as_ref()))
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpKeepalive {
     pub probes: Option<u32>,
@@ -196,7 +164,7 @@ impl Cluster {
             errors: http.errors,
             panic_threshold,
             locality_weighted,
-            transport: transport(cluster, at)?,
+            transport: UpstreamTransport::from_xds(cluster, at)?,
             bind_source: bind_source(cluster.upstream_bind_config.as_ref(), &at.field("upstream_bind_config")),
             tcp_keepalive: keepalive(cluster.upstream_connection_options.as_ref()),
             alt_stat_name: cluster.alt_stat_name.clone(),
@@ -209,6 +177,15 @@ impl Cluster {
     /// Whether its hosts come by EDS under this name.
     pub(crate) fn asks_for(&self, service: &str) -> bool {
         matches!(&self.discovery, Discovery::Eds(name) if **name == *service)
+    }
+
+    /// What of a request decides which connections may carry it; `client`: from where to where its own connection goes.
+    pub fn names(&self, headers: &Headers, authority: &str, client: (SocketAddr, SocketAddr)) -> Option<ServerNames> {
+        let names = self.auto_names.as_ref().map(|auto| auto.of(headers, authority));
+        if !self.transport.tells_client() {
+            return names;
+        }
+        Some(ServerNames { client: Some(client), ..names.unwrap_or_default() })
     }
 
     /// The names of secrets that connections to its hosts need.
@@ -281,20 +258,6 @@ fn common_lb(common: Option<&proto::cluster::CommonLbConfig>, at: &At) -> (u32, 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a percentage")]
     let panic = common.healthy_panic_threshold.as_ref().map_or(50, |percent| percent.value.clamp(0.0, 100.0) as u32);
     (panic, weighted)
-}
-
-fn transport(cluster: &proto::Cluster, at: &At) -> Option<UpstreamTransport> {
-    let default = tls::upstream(cluster.transport_socket.as_ref(), &at.field("transport_socket"))?;
-    let mut matches = Vec::new();
-    for (index, candidate) in cluster.transport_socket_matches.iter().enumerate() {
-        let at = at.index("transport_socket_matches", index);
-        matches.push(TransportMatch {
-            name: candidate.name.clone(),
-            labels: candidate.r#match.as_ref().map(metadata::map).unwrap_or_default(),
-            tls: tls::upstream(candidate.transport_socket.as_ref(), &at.field("transport_socket"))?,
-        });
-    }
-    Some(UpstreamTransport { default, matches })
 }
 
 fn bind_source(bind: Option<&core::BindConfig>, at: &At) -> Option<IpAddr> {

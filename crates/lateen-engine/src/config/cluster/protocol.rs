@@ -1,6 +1,6 @@
 //! The HTTP version that hosts are spoken to in, how long their connections live, and what of a request names the server.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as proto;
@@ -70,11 +70,14 @@ pub struct AutoNames {
     header: Option<HeaderName>,
 }
 
-/// What a connection is to send as SNI and to find in the certificate, over what its TLS context says.
+/// What a connection is to send as SNI and to find in the certificate, over what its TLS context says, and whom it is for
+/// where the server is told that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerNames {
     pub sni: Option<String>,
     pub san: Option<String>,
+    /// From where and to where the client's own connection goes.
+    pub client: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl AutoNames {
@@ -102,7 +105,7 @@ impl AutoNames {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let is_address = bare.parse::<IpAddr>().is_ok();
         let name = |wanted: bool| (wanted && !bare.is_empty()).then(|| bare.to_owned());
-        ServerNames { sni: name(self.sni && !is_address), san: name(self.san) }
+        ServerNames { sni: name(self.sni && !is_address), san: name(self.san), client: None }
     }
 }
 
