@@ -33,6 +33,12 @@ pub(crate) fn stable<'a>(origins: impl IntoIterator<Item = &'a Origin>) -> Optio
     build(&objects, Lines::LeftOut)
 }
 
+/// Adds a field to our own metadata: what only our proxy understands.
+pub(crate) fn add(metadata: &mut Option<Metadata>, key: &str, value: &str) {
+    let all = &mut metadata.get_or_insert_default().filter_metadata;
+    all.entry(LATEEN.to_owned()).or_default().fields.insert(key.to_owned(), text(value));
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lines {
     Told,

@@ -9,6 +9,11 @@ use crate::meta::StringMap;
 use crate::scalar::{Duration, PortSelector};
 use crate::selector::MatchLabels;
 
+/// Annotation that chooses a load balancer which Istio does not have.
+pub const BALANCER: &str = "lateen.dev/load-balancer";
+/// The one there is: among endpoints the one that is expected to answer sooner.
+pub const PEAK_EWMA: &str = "peak-ewma";
+
 /// The spec of a `DestinationRule`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -7,8 +7,8 @@ use super::locality::{self, Problems};
 use super::{metadata, names};
 use crate::networking::DestinationRule;
 use crate::networking::destination_rule::{
-    ClientTls, ConnectionPool, ConsistentHash, H2UpgradePolicy, HttpSettings, LoadBalancer, OutlierDetection,
-    PortTrafficPolicy, TcpSettings, TlsMode, TrafficPolicy, Tunnel,
+    BALANCER, ClientTls, ConnectionPool, ConsistentHash, H2UpgradePolicy, HttpSettings, LoadBalancer, OutlierDetection,
+    PEAK_EWMA, PortTrafficPolicy, TcpSettings, TlsMode, TrafficPolicy, Tunnel,
 };
 use crate::object::Resource;
 
@@ -17,6 +17,10 @@ pub(super) fn check(check: &mut Check<'_>, resource: &Resource<DestinationRule>)
     match spec.host.as_str() {
         "" => check.error("spec.host", "`host` is required and missing"),
         host => check.rule("spec.host", names::wildcard_host_or_ip(host)),
+    }
+    if let Some(balancer) = resource.metadata.annotations.get(BALANCER).filter(|balancer| *balancer != PEAK_EWMA) {
+        let message = format!("`{balancer}` is no load balancer of this annotation, `{PEAK_EWMA}` is");
+        check.error(format!("metadata.annotations.{BALANCER}"), message);
     }
     if let Some(policy) = &spec.traffic_policy {
         traffic_policy(check, "spec.trafficPolicy", policy);

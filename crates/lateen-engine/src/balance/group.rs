@@ -73,15 +73,15 @@ impl Group {
     }
 
     /// None if there is no member.
-    pub(super) fn draw(&mut self, by: &Draw, state: &impl HostState) -> Option<usize> {
+    pub(super) fn draw(&mut self, by: &Draw, hosts: &[Arc<Endpoint>], state: &impl HostState) -> Option<usize> {
         if let Some(table) = &self.table {
             return Some(table.find(by.hash));
         }
         if self.localities.is_empty() {
-            return self.whole.draw(by, state);
+            return self.whole.draw(by, hosts, state);
         }
         let locality = self.between.next();
-        self.localities[locality].draw(by, state)
+        self.localities[locality].draw(by, hosts, state)
     }
 }
 
@@ -119,7 +119,7 @@ impl Members {
         Self { hosts: members, order }
     }
 
-    fn draw(&mut self, by: &Draw, state: &impl HostState) -> Option<usize> {
+    fn draw(&mut self, by: &Draw, hosts: &[Arc<Endpoint>], state: &impl HostState) -> Option<usize> {
         if self.hosts.is_empty() {
             return None;
         }
@@ -135,11 +135,23 @@ impl Members {
                 let host = self.hosts[index];
                 wait(state, host, busy(state.active(host), bias))
             }),
+            LbPolicy::PeakEwma => self.soonest(by.random, hosts, state),
             LbPolicy::RoundRobin | LbPolicy::ClusterProvided => {
                 self.order.next_for(|index| wait(state, self.hosts[index], WHOLE_TURN))
             }
         };
         Some(self.hosts[index])
+    }
+
+    /// Of two different ones drawn at random, the one that is expected to be done sooner; the heavier bears more.
+    fn soonest(&self, random: u64, hosts: &[Arc<Endpoint>], state: &impl HostState) -> usize {
+        let first = below(random, self.hosts.len());
+        if self.hosts.len() == 1 {
+            return first;
+        }
+        let other = (first + 1 + below(next(random), self.hosts.len() - 1)) % self.hosts.len();
+        let cost = |index: usize| state.cost(self.hosts[index]) / f64::from(hosts[self.hosts[index]].weight);
+        if cost(other) < cost(first) { other } else { first }
     }
 
     /// The one with the fewest requests in flight of a few drawn at random.

@@ -24,7 +24,11 @@ impl HashTable {
         match policy {
             LbPolicy::RingHash { minimum, maximum } => Some(Self::Ring(ring(members, shares, hosts, minimum, maximum))),
             LbPolicy::Maglev { table_size } => Some(Self::Maglev(maglev(members, shares, hosts, table_size))),
-            LbPolicy::RoundRobin | LbPolicy::Random | LbPolicy::LeastRequest { .. } | LbPolicy::ClusterProvided => None,
+            LbPolicy::RoundRobin
+            | LbPolicy::Random
+            | LbPolicy::LeastRequest { .. }
+            | LbPolicy::PeakEwma
+            | LbPolicy::ClusterProvided => None,
         }
     }
 

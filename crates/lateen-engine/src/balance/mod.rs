@@ -7,6 +7,7 @@ pub mod breaker;
 mod group;
 mod hashing;
 pub mod outlier;
+pub mod peak_ewma;
 mod priority;
 mod round_robin;
 
@@ -23,6 +24,10 @@ pub trait HostState {
     fn active(&self, host: usize) -> u32;
     /// Ejected by outlier detection.
     fn ejected(&self, host: usize) -> bool;
+    /// How long one more request is expected to take there, in any unit.
+    fn cost(&self, host: usize) -> f64 {
+        f64::from(self.active(host)) + 1.0
+    }
     /// The part of its weight that a host in slow start gets now, in thousandths, at least one.
     fn share(&self, _host: usize) -> Option<u32> {
         None
@@ -165,12 +170,12 @@ impl Balancer {
             let share = left.as_ref().unwrap_or(&self.loads).choose(number)?;
             let by = Draw { policy: self.policy, random, hash: turned };
             let host = match share {
-                Share::Healthy(level) => self.levels[level].usable.draw(&by, state)?,
+                Share::Healthy(level) => self.levels[level].usable.draw(&by, &self.hosts, state)?,
                 // In panic the one group has all, and hashes lead to no degraded host (Envoy's tables have none).
                 Share::Degraded(level) if self.loads.in_panic(level) || self.policy.hashes() => {
-                    self.levels[level].usable.draw(&by, state)?
+                    self.levels[level].usable.draw(&by, &self.hosts, state)?
                 }
-                Share::Degraded(level) => self.levels[level].degraded.draw(&by, state)?,
+                Share::Degraded(level) => self.levels[level].degraded.draw(&by, &self.hosts, state)?,
             };
             if attempt == u64::from(pick.attempts) || !pick.tried.contains(&host) {
                 return Some(host);

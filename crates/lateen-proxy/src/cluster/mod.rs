@@ -12,8 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 use ejection::{Ejected, Out};
 use lateen_engine::balance::breaker::{Begun, InFlight};
 use lateen_engine::balance::outlier::{Cause, HostRecord, Outcome, may_eject};
+use lateen_engine::balance::peak_ewma::PeakEwma;
 use lateen_engine::balance::{Balancer, HostState, Pick};
-use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, OutlierDetection, RetryBudget, SlowStart};
+use lateen_engine::config::cluster::{
+    Breakers, Cluster, Discovery, LbPolicy, OutlierDetection, RetryBudget, SlowStart,
+};
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
 
 use crate::telemetry::grpc_stats::GrpcStats;
@@ -43,6 +46,8 @@ pub(crate) struct Host {
     pub name: Rc<str>,
     active: Cell<u32>,
     record: RefCell<HostRecord>,
+    /// How long its answers take, where the cluster goes by that.
+    times: Cell<PeakEwma>,
     /// While this worker has it out.
     out: RefCell<Option<Out>>,
     pub pools: Pools,
@@ -170,10 +175,19 @@ impl Host {
             name,
             active: Cell::new(0),
             record: RefCell::default(),
+            times: Cell::default(),
             out: RefCell::default(),
             pools: Pools::default(),
             since: Instant::now(),
         })
+    }
+
+    /// An attempt that began then has come to its answer's head, or failed.
+    pub(crate) fn answered(&self, began: Instant, failed: bool) {
+        let now = Instant::now();
+        let mut times = self.times.get();
+        times.observe(now.duration_since(began), failed, now);
+        self.times.set(times);
     }
 
     pub(crate) fn hold(self: &Rc<Self>) -> Active {
@@ -186,11 +200,17 @@ struct View<'a> {
     hosts: &'a [Rc<Host>],
     /// With the time, where the cluster has it.
     slow_start: Option<(SlowStart, Instant)>,
+    /// The time, where hosts are chosen by how long they take.
+    timed: Option<Instant>,
 }
 
 impl<'a> View<'a> {
     fn new(hosts: &'a [Rc<Host>], config: &Cluster) -> Self {
-        Self { hosts, slow_start: config.slow_start.map(|slow_start| (slow_start, Instant::now())) }
+        Self {
+            hosts,
+            slow_start: config.slow_start.map(|slow_start| (slow_start, Instant::now())),
+            timed: (config.lb == LbPolicy::PeakEwma).then(Instant::now),
+        }
     }
 }
 
@@ -201,6 +221,11 @@ impl HostState for View<'_> {
 
     fn ejected(&self, host: usize) -> bool {
         self.hosts[host].record.borrow().is_ejected()
+    }
+
+    fn cost(&self, host: usize) -> f64 {
+        let (host, active) = (&self.hosts[host], self.active(host));
+        self.timed.map_or_else(|| f64::from(active) + 1.0, |now| host.times.get().cost(active, now))
     }
 
     fn share(&self, host: usize) -> Option<u32> {
@@ -278,6 +303,7 @@ impl ClusterState {
                             name: Rc::clone(&before.name),
                             active: Cell::new(0),
                             record: RefCell::new(before.record.borrow().clone()),
+                            times: before.times.clone(),
                             out: RefCell::new(before.out.take()),
                             pools: before.pools.clone(),
                             since: before.since,
@@ -394,6 +420,11 @@ impl ClusterState {
 
     pub(crate) fn hold_retry(self: &Rc<Self>) -> Slot {
         self.take(|in_flight| &mut in_flight.retries)
+    }
+
+    /// The time, if it matters how long hosts take.
+    pub(crate) fn clock(&self) -> Option<Instant> {
+        (self.config.borrow().lb == LbPolicy::PeakEwma).then(Instant::now)
     }
 
     /// Notes what came of a request to a host, and ejects the host if it has failed too often.

@@ -149,6 +149,7 @@ impl Attempts<'_, '_, '_> {
             interims: self.interims,
             names: self.names,
         };
+        let began = self.state.clock();
         let result = match self.policy.and_then(|policy| policy.per_try_timeout) {
             None => attempt(&context.worker, self.state, host, &outgoing).await,
             Some(limit) => {
@@ -159,6 +160,10 @@ impl Attempts<'_, '_, '_> {
                 })
             }
         };
+        let is_theirs = !result.as_ref().is_err_and(Failure::is_downstream);
+        if let Some(began) = began.filter(|_| is_theirs) {
+            host.answered(began, result.as_ref().map_or(true, |answer| answer.head.status.is_server_error()));
+        }
         if let Ok(answer) = &result {
             self.exchange.info.upstream_local = answer.local;
         }

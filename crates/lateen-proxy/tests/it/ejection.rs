@@ -101,3 +101,32 @@ async fn a_grpc_status_counts_as_the_http_status_that_it_means() {
     ask(&proxy, &upstreams, "application/grpc", &answer(14)).await;
     assert_eq!(ejected().await, 1);
 }
+
+/// Peak EWMA: two hosts, one of which takes its time once; the next requests go to the other.
+#[tokio::test]
+async fn the_host_that_was_slow_once_is_spared() {
+    let upstreams = [Upstream::start().await, Upstream::start().await];
+    let addresses = upstreams.each_ref().map(|upstream| upstream.address);
+    let options = "common_http_protocol_options: {max_requests_per_connection: 1}";
+    let cluster = "lb_policy: LEAST_REQUEST, metadata: {filter_metadata: {lateen: {balancer: peak-ewma}}}";
+    let proxy = Setup { cluster, options, ..Setup::default() }.start(&addresses).await;
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let mut slow = None;
+    for _ in 0..20 {
+        let mut client = proxy.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").await;
+        let (host, mut server) = tokio::select! {
+            server = upstreams[0].accept() => (0, server),
+            server = upstreams[1].accept() => (1, server),
+        };
+        server.head().await;
+        match slow {
+            // It is the time that the answer takes which is tested.
+            None => tokio::time::sleep(std::time::Duration::from_millis(400)).await,
+            Some(slow) => assert_ne!(host, slow, "it was slow a moment ago"),
+        }
+        slow.get_or_insert(host);
+        server.send(ok).await;
+        client.response().await;
+    }
+}

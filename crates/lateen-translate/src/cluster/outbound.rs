@@ -6,7 +6,7 @@ use cluster::cluster::common_lb_config::{LocalityConfigSpecifier, LocalityWeight
 use cluster::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy};
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
-use lateen_api::networking::destination_rule::{SimpleLb, Subset, TrafficPolicy};
+use lateen_api::networking::destination_rule::{PEAK_EWMA, SimpleLb, Subset, TrafficPolicy};
 use lateen_mesh::{DestinationRule, Labels, Protocol, ProxyKind, Resolution, Service, ServicePort};
 
 use crate::cluster::{policy, protocol, proxy_protocol, tls};
@@ -119,6 +119,9 @@ fn build(
     if spread.weighs() {
         out.common_lb_config.get_or_insert_default().locality_config_specifier =
             Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig::default()));
+    }
+    if rule.is_some_and(|rule| rule.peak_ewma) && out.lb_policy == LbPolicy::LeastRequest as i32 {
+        origin::add(&mut out.metadata, "balancer", PEAK_EWMA);
     }
     if how == Discovery::OriginalDestination {
         out.lb_policy = LbPolicy::ClusterProvided as i32;

@@ -29,6 +29,26 @@ fn destination_rules() {
 }
 
 #[test]
+fn a_balancer_of_ours_is_known_by_name() {
+    let text = |balancer: &str| {
+        super::text("dr", "{host: a}").replace(
+            "namespace: ns}",
+            &format!("namespace: ns, annotations: {{lateen.dev/load-balancer: {balancer}}}}}"),
+        )
+    };
+    let found = |balancer: &str| {
+        lateen_api::validate(&crate::object(&text(balancer))).iter().map(crate::brief).collect::<Vec<_>>()
+    };
+    assert_eq!(found("peak-ewma"), Vec::<String>::new());
+    assert_eq!(
+        found("fastest"),
+        [
+            "error metadata.annotations.lateen.dev/load-balancer: `fastest` is no load balancer of this annotation, `peak-ewma` is"
+        ]
+    );
+}
+
+#[test]
 fn load_balancers() {
     let cases: &[(&str, &[&str])] = &[
         ("loadBalancer: {simple: ROUND_ROBIN}", &[]),

@@ -7,6 +7,7 @@ use proto::cluster::LbConfig;
 
 use super::Discovery;
 use crate::config::error::{At, refuse};
+use crate::config::metadata::{self, Value};
 use crate::config::scalar::{duration, u32_or};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,6 +19,9 @@ pub enum LbPolicy {
         /// How much requests in flight count among hosts of different weight: weight / (requests + 1)^bias.
         bias: f64,
     },
+    /// Of two hosts, the one that is expected to answer sooner. Ours: asked for by the cluster's metadata, in place of least
+    /// request.
+    PeakEwma,
     RingHash {
         minimum: u64,
         maximum: u64,
@@ -137,7 +141,15 @@ pub(super) fn policy(
             return None;
         }
     };
-    Some((policy, slow_start))
+    let asked = metadata::filter(cluster.metadata.as_ref(), "lateen").get("balancer").cloned();
+    match (asked.as_ref().and_then(Value::as_str), policy) {
+        (None, _) => Some((policy, slow_start)),
+        (Some("peak-ewma"), LbPolicy::LeastRequest { .. }) => Some((LbPolicy::PeakEwma, slow_start)),
+        (Some(other), _) => {
+            at.field("metadata").error(format!("the balancer `{other}` stands for least request, if it is peak-ewma"));
+            None
+        }
+    }
 }
 
 /// Only in a table of prime length does every step through it come by every place.
