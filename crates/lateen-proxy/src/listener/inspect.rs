@@ -13,6 +13,10 @@ use lateen_engine::config::listener::Inspect;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::tls::hello::{self, Hello};
+
+/// Most first messages are no longer.
+const ROOM: usize = 2 << 10;
 /// How much is read at most before a decision is made without more.
 const MOST: usize = 64 << 10;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -120,6 +124,7 @@ async fn more(stream: &TcpStream, prefix: &mut BytesMut, deadline: Option<Instan
             if stream.readable().await.is_err() {
                 return Read::End;
             }
+            prefix.reserve(ROOM);
             match stream.try_read_buf(prefix) {
                 Ok(0) => return Read::End,
                 Ok(_) => return Read::Bytes,
@@ -147,20 +152,14 @@ fn decide(bytes: &[u8], wants: Wants, seen: &mut Seen) -> bool {
         return false;
     }
     if wants.tls && bytes[0] == 0x16 {
-        return match client_hello(bytes) {
-            Look::More => false,
+        let hello = match hello::parse(bytes) {
+            Ok(None) => return false,
+            Ok(Some(hello)) => hello,
             // Something that starts like TLS and is not: let TLS say so.
-            Look::Bad => {
-                seen.tls = true;
-                true
-            }
-            Look::Is(hello) => {
-                seen.tls = true;
-                seen.sni = hello.sni;
-                seen.alpn = hello.alpn;
-                true
-            }
+            Err(hello::NoHello) => Hello::default(),
         };
+        (seen.tls, seen.sni, seen.alpn) = (true, hello.sni, hello.alpn);
+        return true;
     }
     if !wants.http {
         return true;
@@ -206,85 +205,6 @@ fn http(bytes: &[u8]) -> Look<&'static [u8]> {
             }
         }
     }
-}
-
-#[derive(Debug, Default, PartialEq)]
-struct Hello {
-    sni: Option<String>,
-    alpn: Vec<Vec<u8>>,
-}
-
-/// SNI and ALPN of a TLS hello (RFC 8446 section 4.1.2), which may span several records.
-fn client_hello(bytes: &[u8]) -> Look<Hello> {
-    let mut message = Vec::new();
-    let mut rest = bytes;
-    loop {
-        let Some((header, body)) = rest.split_at_checked(5) else { return Look::More };
-        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-        if header[0] != 0x16 || header[1] != 3 || length == 0 || length > (16 << 10) + 256 {
-            return Look::Bad;
-        }
-        let Some((fragment, behind)) = body.split_at_checked(length) else { return Look::More };
-        message.extend_from_slice(fragment);
-        if message.len() >= 4 {
-            let whole = 4 + usize::from(message[1]) * 65536 + usize::from(message[2]) * 256 + usize::from(message[3]);
-            if message[0] != 1 || whole > MOST {
-                return Look::Bad;
-            }
-            if message.len() >= whole {
-                return hello(&message[4..whole]).map_or(Look::Bad, Look::Is);
-            }
-        }
-        rest = behind;
-    }
-}
-
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    Some(taken)
-}
-
-/// A field with its length in front, in `size` bytes.
-fn vector<'a>(bytes: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
-    let length = take(bytes, size)?.iter().fold(0, |sum, byte| sum * 256 + usize::from(*byte));
-    take(bytes, length)
-}
-
-fn hello(mut bytes: &[u8]) -> Option<Hello> {
-    take(&mut bytes, 2 + 32)?;
-    vector(&mut bytes, 1)?;
-    vector(&mut bytes, 2)?;
-    vector(&mut bytes, 1)?;
-    let mut hello = Hello::default();
-    if bytes.is_empty() {
-        return Some(hello);
-    }
-    let mut extensions = vector(&mut bytes, 2)?;
-    while !extensions.is_empty() {
-        let kind = take(&mut extensions, 2)?;
-        let mut body = vector(&mut extensions, 2)?;
-        match kind {
-            [0, 0] => {
-                let mut names = vector(&mut body, 2)?;
-                while !names.is_empty() {
-                    let is_host = take(&mut names, 1)? == [0];
-                    let name = vector(&mut names, 2)?;
-                    if is_host {
-                        hello.sni = Some(std::str::from_utf8(name).ok()?.to_ascii_lowercase());
-                    }
-                }
-            }
-            [0, 16] => {
-                let mut protocols = vector(&mut body, 2)?;
-                while !protocols.is_empty() {
-                    hello.alpn.push(vector(&mut protocols, 1)?.to_vec());
-                }
-            }
-            _ => {}
-        }
-    }
-    Some(hello)
 }
 
 type Addresses = Option<(SocketAddr, SocketAddr)>;

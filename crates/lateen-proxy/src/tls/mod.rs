@@ -1,6 +1,7 @@
 //! TLS contexts of the configuration made into TLS configurations, and connections secured with them.
 
 mod certificates;
+pub(crate) mod hello;
 pub(crate) mod material;
 mod sessions;
 pub(crate) mod stream;

@@ -91,13 +91,14 @@ impl ClientSessionStore for Sessions {
     }
 }
 
-/// Until when all of these are valid; none if one cannot be read.
+/// When the first of these is valid no more; none if one cannot be read. The second that a certificate names as its last is
+/// part of its time (RFC 5280 section 4.1.2.5).
 pub(super) fn valid_until(chain: &[CertificateDer<'_>]) -> Option<SystemTime> {
     let mut first = None;
     for certificate in chain {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
-        let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
+        let until = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds + 1))?;
         first = Some(first.map_or(until, |first: SystemTime| first.min(until)));
     }
     first
@@ -150,7 +151,7 @@ mod tests {
         let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).expect("a name is good");
         params.not_after = rcgen::date_time_ymd(2200, 1, 1);
         let certificate = params.self_signed(&key).expect("it can be signed").der().clone();
-        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(7_258_118_400);
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(7_258_118_401);
         assert_eq!(valid_until(std::slice::from_ref(&certificate)), Some(until));
         assert_eq!(valid_until(&[certificate.clone(), CertificateDer::from_slice(b"none")]), None);
 
