@@ -1,4 +1,4 @@
-//! A connection's bytes, plain or through TLS, and its two directions used at once by one thread.
+//! A connection's bytes, plain, through TLS or as a stream among others, and its two directions used at once by one thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::codec::mux;
 use crate::tls::stream::Secured;
+use crate::upstream::tcp_info::bytes_acknowledged;
 
 /// So much is read at once into a worker's memory.
 const READ_SIZE: usize = 16 << 10;
@@ -72,14 +74,14 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// A byte stream.
+/// A connection of its own.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub(crate) enum Wire {
     Plain(Tcp),
     Tls(Box<Secured>),
 }
 
-impl Stream {
+impl Wire {
     fn tcp(&self) -> &Tcp {
         match self {
             Self::Plain(stream) => stream,
@@ -87,10 +89,88 @@ impl Stream {
         }
     }
 
+    /// Bytes that the kernel has taken over the connection's life, TLS and all.
+    pub(crate) fn written(&self) -> u64 {
+        self.tcp().written
+    }
+}
+
+impl AsRawFd for Wire {
+    fn as_raw_fd(&self) -> RawFd {
+        self.tcp().socket.as_raw_fd()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A byte stream.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Wire(Wire),
+    /// Through a connection that others use too.
+    Tunnelled(mux::Stream),
+}
+
+impl Stream {
     /// Reads what is there onto the end of `buffer`; 0 at the end of the stream. Where `buffer` has no room, what is read lies
     /// in memory that the worker's connections share, and then takes as much as it needs: a connection that waits holds no
     /// buffer, and a small message a small one.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        if let Self::Tunnelled(stream) = self {
+            let data = ready!(stream.poll_take(cx))?;
+            let length = data.len();
+            if buffer.is_empty() {
+                *buffer = data;
+            } else {
+                buffer.extend_from_slice(&data);
+            }
+            return Poll::Ready(Ok(length));
+        }
         if buffer.capacity() - buffer.len() >= LEAST_ROOM {
             let read = poll_read_buf(Pin::new(&mut *self), cx, buffer);
             if read.is_pending() && buffer.is_empty() {
@@ -112,17 +192,51 @@ impl Stream {
     }
 }
 
-impl AsRawFd for Stream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.tcp().socket.as_raw_fd()
+/// How far the writing of a stream had come at some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mark {
+    Wire(u64),
+    Tunnelled(mux::Mark),
+}
+
+impl Stream {
+    /// See [`mux::Stream::take_refused`].
+    pub(crate) fn take_refused(&mut self) -> Option<BytesMut> {
+        match self {
+            Self::Wire(_) => None,
+            Self::Tunnelled(stream) => stream.take_refused(),
+        }
+    }
+
+    /// It is a tunnelled stream, and nobody was there when it was opened: as if connecting had timed out.
+    pub(crate) fn has_timed_out(&self) -> bool {
+        matches!(self, Self::Tunnelled(stream) if stream.has_timed_out())
+    }
+
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Wire(wire) => Mark::Wire(wire.written()),
+            Self::Tunnelled(stream) => Mark::Tunnelled(stream.mark()),
+        }
+    }
+
+    /// Of a stream that the peer has ended: it has read nothing of what was written since; false if nobody can tell.
+    fn is_unread_since(&self, mark: Mark) -> bool {
+        match (self, mark) {
+            (Self::Wire(wire), Mark::Wire(written)) => {
+                bytes_acknowledged(wire.as_raw_fd()).is_some_and(|acknowledged| acknowledged <= written)
+            }
+            (Self::Tunnelled(stream), Mark::Tunnelled(mark)) => stream.is_unread_since(mark),
+            _ => false,
+        }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Wire(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -130,8 +244,8 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Wire(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -141,22 +255,22 @@ impl AsyncWrite for Stream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Wire(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Wire(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Wire(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tunnelled(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -169,13 +283,26 @@ pub(crate) struct Rewound {
 }
 
 impl Rewound {
-    /// Nothing stands between the socket and who reads or writes here.
-    pub(crate) fn is_bare(&self) -> bool {
-        self.prefix.is_empty() && matches!(self.stream, Stream::Plain(_))
+    /// The socket, where nothing stands between it and who reads or writes here.
+    pub(crate) fn bare(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            Stream::Wire(Wire::Plain(tcp)) if self.prefix.is_empty() => Some(&tcp.socket),
+            _ => None,
+        }
     }
 
-    pub(crate) fn socket(&self) -> &TcpStream {
-        &self.stream.tcp().socket
+    /// Puts back what was read before anything that is read next.
+    pub(crate) fn unread(&mut self, mut bytes: BytesMut) {
+        bytes.extend_from_slice(&self.prefix);
+        self.prefix = bytes;
+    }
+
+    /// Takes all that is there, where it lies in a buffer of its own already; none where it has to be read.
+    pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<BytesMut>>> {
+        match &mut self.stream {
+            Stream::Tunnelled(stream) if self.prefix.is_empty() => Some(stream.poll_take(cx)),
+            _ => None,
+        }
     }
 }
 
@@ -226,18 +353,35 @@ impl Shared {
         Self(Rc::new(RefCell::new(stream)))
     }
 
-    pub(crate) fn raw_fd(&self) -> RawFd {
-        self.0.borrow().as_raw_fd()
-    }
-
     /// The stream itself, if nobody else holds it.
     pub(crate) fn into_stream(self) -> Option<Stream> {
         Rc::try_unwrap(self.0).ok().map(RefCell::into_inner)
     }
 
-    /// Bytes that the kernel has taken over the connection's life, TLS and all.
-    pub(crate) fn written(&self) -> u64 {
-        self.0.borrow().tcp().written
+    /// How far the writing has come.
+    pub(crate) fn mark(&self) -> Mark {
+        self.0.borrow().mark()
+    }
+
+    /// Of a stream that the peer has ended: it has read nothing of what was written since; false if nobody can tell.
+    pub(crate) fn is_unread_since(&self, mark: Mark) -> bool {
+        self.0.borrow().is_unread_since(mark)
+    }
+
+    /// See [`Stream::has_timed_out`].
+    pub(crate) fn has_timed_out(&self) -> bool {
+        self.0.borrow().has_timed_out()
+    }
+
+    /// Ends a tunnelled stream both ways, after what was written; true if it is one. There is nothing to wait for then.
+    pub(crate) fn close(&self) -> bool {
+        match &mut *self.0.borrow_mut() {
+            Stream::Wire(_) => false,
+            Stream::Tunnelled(stream) => {
+                stream.close();
+                true
+            }
+        }
     }
 
     /// See [`Stream::poll_fill`].

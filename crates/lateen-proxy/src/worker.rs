@@ -20,8 +20,9 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::tcp::ProxyState;
 use crate::telemetry::log_file::LogFiles;
-use crate::telemetry::stats::{LimitStats, Registry, RouteStats, Scope};
+use crate::telemetry::stats::{LimitStats, Registry, RouteStats, Scope, TunnelStats};
 use crate::tls::TlsStore;
+use crate::upstream::tunnels::Tunnels;
 
 /// What all workers and the control thread share.
 #[derive(Debug)]
@@ -78,6 +79,7 @@ pub(crate) struct Worker {
     proxies: States<TcpProxy, ProxyState>,
     limits: States<LocalRateLimit, LimitStats>,
     pub alarms: Alarms,
+    pub tunnels: Tunnels,
     random: Cell<u64>,
     /// Bytes that copies of requests hold back.
     pub mirrored: Cell<usize>,
@@ -90,6 +92,7 @@ type RouteName = (Arc<str>, Arc<str>);
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, seed: u64) -> Rc<Self> {
         let snapshot = shared.snapshot.load_full();
+        let tunnels = Tunnels::new(TunnelStats::new(&shared.stats));
         Rc::new(Self {
             shared,
             snapshot: RefCell::new(snapshot),
@@ -98,6 +101,7 @@ impl Worker {
             proxies: States::default(),
             limits: States::default(),
             alarms: Alarms::default(),
+            tunnels,
             random: Cell::new(seed | 1),
             mirrored: Cell::default(),
             routes: RefCell::default(),
@@ -130,6 +134,7 @@ impl Worker {
         self.managers.prune();
         self.proxies.prune();
         self.limits.prune();
+        self.tunnels.prune();
     }
 
     /// The runtime state of a connection manager.

@@ -2,6 +2,8 @@
 
 /// SO_MARK for upstream sockets: redirect rules exempt what carries it. Needed where the proxy has no uid of its own.
 pub const SOCKET_MARK: &str = "LATEEN_SOCKET_MARK";
+/// `off`: connections between proxies of this kind are not put into tunnels, as they are unless told so (`on`).
+pub const TUNNELS: &str = "LATEEN_TUNNELS";
 /// The machine's or pod's name, for `%HOSTNAME%`.
 pub const HOSTNAME: &str = "HOSTNAME";
 

@@ -102,13 +102,18 @@ fn shared() -> anyhow::Result<Shared> {
         None => None,
         Some(text) => Some(text.parse().with_context(|| format!("{}={text} is no number", env::SOCKET_MARK))?),
     };
+    let tunnels = match env::variable(env::TUNNELS).as_deref() {
+        None | Some("" | "on") => true,
+        Some("off") => false,
+        Some(other) => bail!("{}={other} is neither `on` nor `off`", env::TUNNELS),
+    };
     Ok(Shared {
         snapshot: ArcSwap::default(),
         resolved: ArcSwap::default(),
         log_files: LogFiles::start(dropped).context("cannot start the access log's thread")?,
         stats,
         ejections: Ejections::default(),
-        tls: TlsStore::default(),
+        tls: TlsStore::new(tunnels),
         lifecycle: Lifecycle::default(),
         listening: ArcSwap::default(),
         received: Received::default(),

@@ -15,9 +15,10 @@ use lateen_xds::client::{Connect, ConnectError, Connection};
 use lateen_xds::server::Variant;
 use tonic::transport;
 
-use crate::stream::Stream;
+use crate::stream::Wire;
 use crate::telemetry::failure::Failure;
-use crate::upstream::connect::connect;
+use crate::tls::Offer;
+use crate::upstream::connect::dial;
 use crate::worker::Shared;
 
 /// Connects to a discovery server.
@@ -59,7 +60,7 @@ impl Connect for Dial {
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let host = self.host()?;
         let names = self.cluster.auto_names.as_ref().map(|auto| auto.of(&Headers::default(), &self.authority));
-        let connected = connect(&self.shared, &self.cluster, &host, names.as_ref())
+        let dialled = dial(&self.shared, &self.cluster, &host, names.as_ref(), Offer::Configured)
             .await
             .map_err(|failure| ConnectError(format!("{}: {}", host.address, told(&failure))))?;
         let mut endpoint = transport::Endpoint::try_from(format!("http://{}", self.authority))?;
@@ -67,7 +68,7 @@ impl Connect for Dial {
             endpoint = endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout);
             endpoint = endpoint.keep_alive_while_idle(true);
         }
-        let channel = endpoint.connect_with_connector(Given(Arc::new(Mutex::new(Some(connected.stream))))).await?;
+        let channel = endpoint.connect_with_connector(Given(Arc::new(Mutex::new(Some(dialled.wire))))).await?;
         Ok(Connection { channel, authorization: None })
     }
 }
@@ -78,10 +79,10 @@ fn told(failure: &Failure) -> String {
 
 /// A connection that is there already. A second one is not to be had here: the client comes back for it.
 #[derive(Clone)]
-struct Given(Arc<Mutex<Option<Stream>>>);
+struct Given(Arc<Mutex<Option<Wire>>>);
 
 impl tower_service::Service<http::Uri> for Given {
-    type Response = TokioIo<Stream>;
+    type Response = TokioIo<Wire>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 

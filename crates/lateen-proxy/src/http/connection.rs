@@ -282,7 +282,7 @@ async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<D
 /// moment, because closing with unread bytes would reset the connection under the answer.
 async fn linger(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
     const PATIENCE: Duration = Duration::from_secs(1);
-    if stream.shutdown().await.is_err() {
+    if stream.close() || stream.shutdown().await.is_err() {
         return;
     }
     let drained = async {

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_engine::filters::rbac::PeerNames;
@@ -17,7 +18,7 @@ pub(crate) struct ConnectionInfo {
     /// The socket's own peer, whatever PROXY protocol says.
     pub direct_remote: SocketAddr,
     /// None without TLS.
-    pub tls: Option<PeerTls>,
+    pub tls: Option<Rc<PeerTls>>,
     pub sni: Option<String>,
     pub chain: Arc<str>,
     pub hostname: Option<Arc<str>>,

@@ -5,6 +5,7 @@ pub(crate) mod connection;
 pub(crate) mod drain;
 mod inspect;
 mod original_dst;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use lateen_engine::config::Snapshot;
 use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::listener::{ConnectionFacts, FilterChain, Listener, Terminal};
 use lateen_engine::filters::network::NetworkFilter;
@@ -22,12 +24,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::stream::Stream;
-use crate::telemetry::stats::{Counter, Scope};
+use crate::stream::{Stream, Wire};
+use crate::telemetry::stats::{Counter, Gauge, Scope};
+use crate::tls::Inbound;
 use crate::worker::Worker;
-use connection::{ConnectionInfo, Written};
+use connection::{ConnectionInfo, PeerTls, Written};
 use drain::{Drain, DrainControl, Phase};
+use inspect::Seen;
 pub(crate) use inspect::ServerFirst;
+use tunnel::Tunnel;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
@@ -43,6 +48,8 @@ pub(crate) struct Listeners {
     drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
     server_first: Arc<ServerFirst>,
     drain_time: Duration,
+    /// Nothing new is taken any more.
+    draining: Rc<std::cell::Cell<bool>>,
     connections: Rc<std::cell::Cell<usize>>,
     ended: Rc<tokio::sync::Notify>,
 }
@@ -60,6 +67,7 @@ impl Listeners {
             drains: Rc::default(),
             server_first,
             drain_time,
+            draining: Rc::default(),
             connections: Rc::default(),
             ended: Rc::default(),
         }
@@ -89,7 +97,7 @@ impl Listeners {
         self.drain_chains(&snapshot);
     }
 
-    fn drain_chains(&self, snapshot: &lateen_engine::config::Snapshot) {
+    fn drain_chains(&self, snapshot: &Snapshot) {
         let kept: std::collections::HashSet<u64> =
             snapshot.listeners().flat_map(|listener| listener.chains.iter()).map(|chain| chain.fingerprint).collect();
         self.drains.borrow_mut().retain(|fingerprint, control| {
@@ -103,11 +111,12 @@ impl Listeners {
 
     /// Stops accepting, and ends every connection: politely now, for good after the drain time.
     pub(crate) fn drain_all(&mut self, time: Duration) {
+        self.draining.set(true);
         for (_, open) in self.open.drain() {
             open.accepting.abort();
         }
-        for (_, control) in self.drains.borrow_mut().drain() {
-            end(control, time);
+        for control in self.drains.borrow().values() {
+            end(control.clone(), time);
         }
     }
 
@@ -123,6 +132,8 @@ impl Listeners {
             worker: Rc::clone(&self.worker),
             drains: Rc::clone(&self.drains),
             server_first: Arc::clone(&self.server_first),
+            draining: Rc::clone(&self.draining),
+            drain_time: self.drain_time,
             connections: Rc::clone(&self.connections),
             ended: Rc::clone(&self.ended),
         })
@@ -142,8 +153,17 @@ struct Accepting {
     worker: Rc<Worker>,
     drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
     server_first: Arc<ServerFirst>,
+    draining: Rc<std::cell::Cell<bool>>,
+    drain_time: Duration,
     connections: Rc<std::cell::Cell<usize>>,
     ended: Rc<tokio::sync::Notify>,
+}
+
+/// Of one listener's address.
+struct Counters {
+    total: Counter,
+    active: Gauge,
+    no_chain: Counter,
 }
 
 /// Counts a connection while it lives.
@@ -163,7 +183,16 @@ impl Accepting {
     }
 
     fn drain(&self, chain: &FilterChain) -> Drain {
-        self.drains.borrow_mut().entry(chain.fingerprint).or_default().subscribe()
+        let mut drains = self.drains.borrow_mut();
+        let control = drains.entry(chain.fingerprint).or_insert_with(|| {
+            let control = DrainControl::default();
+            // Through a tunnel connections come until its client has heard that they should not.
+            if self.draining.get() {
+                end(control.clone(), self.drain_time);
+            }
+            control
+        });
+        control.subscribe()
     }
 }
 
@@ -171,21 +200,25 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
     let address =
         socket.local_addr().map_or_else(|_| name.to_string(), |address| address.to_string().replace(':', "_"));
     let scope = Scope::Listener(address.into());
-    let total = context.worker.shared.stats.counter(&scope, "downstream_cx_total");
-    let active = context.worker.shared.stats.gauge(&scope, "downstream_cx_active");
-    let no_chain = context.worker.shared.stats.counter(&scope, "no_filter_chain_match");
+    let stats = &context.worker.shared.stats;
+    let counters = Rc::new(Counters {
+        total: stats.counter(&scope, "downstream_cx_total"),
+        active: stats.gauge(&scope, "downstream_cx_active"),
+        no_chain: stats.counter(&scope, "no_filter_chain_match"),
+    });
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
-                total.inc();
-                let held = (active.hold(), context.count());
-                let (name, context, no_chain) = (Arc::clone(&name), Rc::clone(&context), no_chain.clone());
+                counters.total.inc();
+                let held = (counters.active.hold(), context.count());
+                let (name, context, counters) = (Arc::clone(&name), Rc::clone(&context), Rc::clone(&counters));
                 tokio::task::spawn_local(async move {
-                    let _held = held;
                     // What admission needs is not kept while the connection lives: neither memory nor the snapshot.
-                    let admitted = Box::pin(admit(stream, remote, &name, &context, &no_chain)).await;
-                    if let Some(admitted) = admitted {
-                        serve(admitted, context).await;
+                    match Box::pin(admit(stream, remote, &name, &context, &counters)).await {
+                        Some(Admission::Connection(admitted)) => serve(admitted, context).await,
+                        // Its streams are the connections.
+                        Some(Admission::Tunnel(tunnel)) => Box::pin(tunnel.serve(context, counters, held)).await,
+                        None => drop(held),
                     }
                 });
             }
@@ -194,6 +227,59 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
                 tracing::warn!(listener = %name, %error, "accept failed");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+        }
+    }
+}
+
+/// What is known of a connection before its chain is, and the same for all that come through a tunnel.
+#[derive(Debug)]
+struct Origin {
+    /// The listener that accepted it.
+    listener: Arc<str>,
+    /// Where the client wanted to go before it was redirected.
+    original: Option<SocketAddr>,
+    local: SocketAddr,
+    remote: SocketAddr,
+    direct_remote: SocketAddr,
+    seen_tls: bool,
+    sni: Option<String>,
+    alpn: Vec<Vec<u8>>,
+}
+
+impl Origin {
+    /// The listener that it belongs to: the one that accepted it, or the one for its original destination.
+    fn listener(&self, snapshot: &Snapshot) -> Option<Arc<Listener>> {
+        let listener = snapshot.listener(&self.listener)?;
+        let owner = self.original.filter(|_| listener.use_original_dst);
+        let owner = owner.and_then(|original| snapshot.listener_for_original_dst(original));
+        Some(Arc::clone(owner.unwrap_or(listener)))
+    }
+
+    /// The chain that is for it.
+    fn chain(&self, listener: &Listener) -> Option<Arc<FilterChain>> {
+        let facts = ConnectionFacts {
+            local: self.local,
+            remote: self.remote,
+            direct_remote: self.direct_remote,
+            tls: self.seen_tls,
+            sni: self.sni.as_deref(),
+            alpn: &self.alpn,
+        };
+        listener.chains.find(&facts).cloned()
+    }
+
+    /// One more connection of this kind.
+    fn connection(&self, chain: &FilterChain, tls: Option<Rc<PeerTls>>, worker: &Worker) -> ConnectionInfo {
+        ConnectionInfo {
+            id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+            local: self.local,
+            remote: self.remote,
+            direct_remote: self.direct_remote,
+            tls,
+            sni: self.sni.clone(),
+            chain: Arc::clone(&chain.name),
+            hostname: worker.shared.hostname.clone(),
+            written: Written::default(),
         }
     }
 }
@@ -208,67 +294,68 @@ struct Admitted {
     drain: Drain,
 }
 
+enum Admission {
+    Connection(Admitted),
+    /// It carries others.
+    Tunnel(Tunnel),
+}
+
 /// One connection: which listener it belongs to, what it speaks, its chain, TLS, and whether that admits it.
 async fn admit(
     stream: TcpStream,
-    remote: SocketAddr,
-    name: &str,
+    direct_remote: SocketAddr,
+    name: &Arc<str>,
     context: &Rc<Accepting>,
-    no_chain: &Counter,
-) -> Option<Admitted> {
+    counters: &Rc<Counters>,
+) -> Option<Admission> {
     let worker = &context.worker;
-    let mut local = stream.local_addr().ok()?;
     let snapshot = worker.snapshot();
-    let mut listener = snapshot.listener(name).cloned()?;
+    let local = stream.local_addr().ok()?;
+    let mut origin = Origin {
+        listener: Arc::clone(name),
+        original: None,
+        local,
+        remote: direct_remote,
+        direct_remote,
+        seen_tls: false,
+        sni: None,
+        alpn: Vec::new(),
+    };
     // 1. Where the client wanted to go.
-    if listener.inspect.original_dst
-        && let Some(original) = original_dst::of(&stream)
-    {
-        local = original;
-        if listener.use_original_dst
-            && let Some(owner) = snapshot.listener_for_original_dst(original)
-            && owner.name != listener.name
-        {
-            listener = Arc::clone(owner);
-        }
+    if snapshot.listener(name)?.inspect.original_dst {
+        origin.original = original_dst::of(&stream);
+        origin.local = origin.original.unwrap_or(local);
     }
+    let listener = origin.listener(&snapshot)?;
     // 2. What it speaks, where chains ask for it.
     let mut prefix = BytesMut::new();
-    let seen = inspect::inspect(&stream, &listener.inspect, local, &context.server_first, &mut prefix).await?;
-    let (direct_remote, remote) = (remote, seen.remote.unwrap_or(remote));
-    let local = seen.local.unwrap_or(local);
+    let seen = inspect::inspect(&stream, &listener.inspect, origin.local, &context.server_first, &mut prefix).await?;
+    let Seen { tls, sni, alpn, remote, local } = seen;
+    (origin.seen_tls, origin.sni, origin.alpn) = (tls, sni, alpn);
+    origin.remote = remote.unwrap_or(origin.remote);
+    origin.local = local.unwrap_or(origin.local);
     // 3. Its chain.
-    let facts =
-        ConnectionFacts { local, remote, direct_remote, tls: seen.tls, sni: seen.sni.as_deref(), alpn: &seen.alpn };
-    let Some(chain) = listener.chains.find(&facts).cloned() else {
-        no_chain.inc();
+    let Some(chain) = origin.chain(&listener) else {
+        counters.no_chain.inc();
         return None;
     };
     let drain = context.drain(&chain);
-    let mut info = ConnectionInfo {
-        id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
-        local,
-        remote,
-        direct_remote,
-        tls: None,
-        sni: seen.sni,
-        chain: Arc::clone(&chain.name),
-        hostname: worker.shared.hostname.clone(),
-        written: Written::default(),
-    };
     // 4. TLS.
-    let (stream, prefix) = match &chain.tls {
-        None => (Stream::Plain(stream.into()), prefix),
+    let (stream, prefix, tls) = match &chain.tls {
+        None => (Wire::Plain(stream.into()), prefix, None),
         Some(tls) => {
             let limit = chain.transport_socket_connect_timeout.unwrap_or(Duration::from_secs(15));
             let accepting = Box::pin(worker.shared.tls.accept(tls, stream.into(), prefix));
             match tokio::time::timeout(limit, accepting).await {
-                Ok(Ok((stream, peer))) => {
-                    info.tls = Some(peer);
-                    (Stream::Tls(Box::new(stream)), BytesMut::new())
+                Ok(Ok(Inbound { stream, peer, tunnel })) => {
+                    let (stream, peer) = (Wire::Tls(Box::new(stream)), Rc::new(peer));
+                    if let Some(terms) = tunnel {
+                        return Some(Admission::Tunnel(Tunnel { wire: stream, origin, peer, terms, drain }));
+                    }
+                    (stream, BytesMut::new(), Some(peer))
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(listener = %listener.name, %remote, %error, "TLS handshake failed");
+                    tracing::debug!(listener = %listener.name, remote = %origin.remote, %error, "TLS handshake failed");
                     return None;
                 }
                 Err(_) => return None,
@@ -276,7 +363,9 @@ async fn admit(
         }
     };
     // 5. Network filters.
-    filter(&chain, &info, worker).then_some(Admitted { stream, prefix, info, chain, drain })
+    let info = origin.connection(&chain, tls, worker);
+    let stream = Stream::Wire(stream);
+    filter(&chain, &info, worker).then_some(Admission::Connection(Admitted { stream, prefix, info, chain, drain }))
 }
 
 fn filter(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {

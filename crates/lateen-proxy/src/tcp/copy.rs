@@ -53,15 +53,21 @@ impl Way {
             ready!(self.poll_rest(cx, writer))?;
             if self.ended {
                 // The direction that ends last is ended by closing, which follows, unless TLS has a word to say.
-                if !(is_last && writer.is_bare()) {
+                if !(is_last && writer.bare().is_some()) {
                     ready!(Pin::new(&mut *writer).poll_shutdown(cx))?;
                 }
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }
-            let moved = match &mut self.pipe {
-                Some(pipe) => pipe.poll_move(cx, reader, writer, &mut self.moved),
-                None => self.poll_pass(cx, reader, writer),
+            let moved = match (&mut self.pipe, reader.bare(), writer.bare()) {
+                (Some(pipe), Some(from), Some(to)) => pipe.poll_move(cx, (from, to), &mut self.moved),
+                _ => match reader.poll_take(cx) {
+                    None => self.poll_pass(cx, reader, writer),
+                    Some(taken) => taken.map_ok(|taken| {
+                        self.rest = taken;
+                        !self.rest.is_empty()
+                    }),
+                },
             };
             match moved {
                 Poll::Ready(Ok(more)) => self.ended = !more,
@@ -90,14 +96,15 @@ impl Way {
             let mut read = into.filled();
             let (more, full) = (!read.is_empty(), read.len() == BUFFER);
             while !read.is_empty() {
-                let Poll::Ready(written) = Pin::new(&mut *writer).poll_write(cx, read)? else {
+                let written = Pin::new(&mut *writer).poll_write(cx, read);
+                if !matches!(written, Poll::Ready(Ok(_))) {
                     self.rest.extend_from_slice(read);
-                    break;
-                };
+                }
+                let Poll::Ready(written) = written? else { break };
                 self.wrote(written)?;
                 read = &read[written..];
             }
-            if full && self.pipe.is_none() && reader.is_bare() && writer.is_bare() {
+            if full && self.pipe.is_none() && reader.bare().is_some() && writer.bare().is_some() {
                 // Without descriptors for a pipe, copying goes on.
                 self.pipe = Pipe::new().ok();
             }
@@ -149,5 +156,9 @@ pub(crate) async fn both(down: &mut Rewound, up: &mut Rewound, idle: Option<Dura
         alarm.poll(now, since + idle, cx)
     })
     .await;
+    // What was read and not taken is not lost: the stream may be refused, and the bytes go elsewhere.
+    if !there.rest.is_empty() {
+        down.unread(there.rest);
+    }
     (there.moved, back.moved)
 }

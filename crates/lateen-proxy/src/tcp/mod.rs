@@ -22,7 +22,7 @@ use crate::telemetry::access_log::Loggers;
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::{Counter, Scope};
 use crate::telemetry::stream_info::StreamInfo;
-use crate::upstream::connect::{Connected, connect};
+use crate::upstream::connect::{Connected, Payload, connect};
 use crate::worker::{Shared, Worker};
 
 /// The runtime state of a TCP proxy on one worker: its numbers and its loggers.
@@ -59,9 +59,9 @@ pub(crate) async fn serve(
     let state = worker.proxy(&proxy);
     state.cx_total.inc();
     let mut info = StreamInfo::new(connection);
-    if let Some(up) = Box::pin(open(&proxy, &worker, &mut info)).await {
-        let mut down = Rewound { prefix, stream };
-        let mut up = up;
+    let mut down = Rewound { prefix, stream };
+    for _ in 0..=MOVES {
+        let Some(mut up) = Box::pin(open(&proxy, &worker, &mut info)).await else { break };
         let copying = copy::both(&mut down, &mut up, proxy.idle_timeout, worker.alarms.alarm());
         let bounded = async {
             match proxy.max_downstream_connection_duration {
@@ -74,14 +74,25 @@ pub(crate) async fn serve(
             moved = bounded => moved,
             () = drain.reached(Phase::Cut) => (0, 0),
         };
+        if let Some(unread) = up.stream.take_refused() {
+            down.unread(unread);
+            continue;
+        }
+        if up.stream.has_timed_out() {
+            info.flag(ResponseFlag::UpstreamConnectionFailure);
+        }
         info.received = received;
         info.sent = sent;
         state.rx_bytes.add(received);
         state.tx_bytes.add(sent);
+        break;
     }
     info.close();
     state.loggers.log(&info);
 }
+
+/// How often a connection that a peer refused, without having seen any of it, is made in another tunnel.
+const MOVES: u32 = 2;
 
 /// A connection to a host of the cluster; several hosts are tried if the configuration says so.
 async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> Option<Rewound> {
@@ -132,15 +143,15 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
 /// A connection to a host, or through it where there is to be a tunnel; each within the cluster's connect time-out.
 async fn reach(
     proxy: &TcpProxy,
-    worker: &Worker,
-    cluster: &Cluster,
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
     host: &Host,
     names: Option<&ServerNames>,
 ) -> Result<(Rewound, Option<SocketAddr>), Failure> {
     if proxy.tunnel.is_some() && cluster.protocol == UpstreamProtocol::Http2 {
         return Err(Failure::with(FailureKind::Connect, "tunnels are asked for over HTTP/1.1 only".to_owned()));
     }
-    let Connected { stream, local, .. } = connect(&worker.shared, cluster, &host.endpoint, names).await?;
+    let Connected { stream, local, .. } = connect(worker, cluster, &host.endpoint, names, Payload::Single).await?;
     let Some(to) = &proxy.tunnel else { return Ok((Rewound { prefix: BytesMut::new(), stream }, local)) };
     match tokio::time::timeout(cluster.connect_timeout, Box::pin(tunnel::open(stream, to))).await {
         Ok(opened) => Ok((opened?, local)),

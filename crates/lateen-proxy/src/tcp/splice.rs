@@ -6,8 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::Interest;
-
-use crate::stream::Rewound;
+use tokio::net::TcpStream;
 
 /// Of the pipe, if the kernel grants it; else what it gives.
 const SIZE: libc::c_int = 1 << 20;
@@ -39,11 +38,9 @@ impl Pipe {
     pub(super) fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &Rewound,
-        writer: &Rewound,
+        (from, to): (&TcpStream, &TcpStream),
         moved: &mut u64,
     ) -> Poll<io::Result<bool>> {
-        let (from, to) = (reader.socket(), writer.socket());
         while self.held > 0 {
             ready!(to.poll_write_ready(cx))?;
             let out = || splice(self.out.as_raw_fd(), to.as_raw_fd(), self.held);

@@ -237,6 +237,34 @@ impl LimitStats {
     }
 }
 
+/// Of tunnels between proxies of ours, and of the connections that went through them.
+#[derive(Debug)]
+pub(crate) struct TunnelStats {
+    pub upstream_total: Counter,
+    pub upstream_active: Gauge,
+    pub upstream_streams: Counter,
+    pub downstream_total: Counter,
+    pub downstream_active: Gauge,
+    pub downstream_streams: Counter,
+    pub downstream_refused: Counter,
+}
+
+impl TunnelStats {
+    pub(crate) fn new(registry: &Registry) -> Self {
+        let counter = |name| registry.counter(&Scope::Server, name);
+        let gauge = |name| registry.gauge(&Scope::Server, name);
+        Self {
+            upstream_total: counter("tunnel.upstream_total"),
+            upstream_active: gauge("tunnel.upstream_active"),
+            upstream_streams: counter("tunnel.upstream_streams_total"),
+            downstream_total: counter("tunnel.downstream_total"),
+            downstream_active: gauge("tunnel.downstream_active"),
+            downstream_streams: counter("tunnel.downstream_streams_total"),
+            downstream_refused: counter("tunnel.downstream_streams_refused"),
+        }
+    }
+}
+
 /// What a histogram has recorded so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Summary {

@@ -1,7 +1,12 @@
 //! A client's first words, as far as they tell where it wants to go and what it speaks.
 
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
 /// The longest that is looked at.
 const MOST: usize = 64 << 10;
+/// Most are no longer.
+const ROOM: usize = 2 << 10;
 
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Hello {
@@ -12,6 +17,23 @@ pub(crate) struct Hello {
 /// The bytes are something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoHello;
+
+/// Reads a client's hello onto `prefix`, unless it is there already; none if the client says something else. What is wrong
+/// with it, or that it ends, is for TLS to say.
+pub(super) async fn of(socket: &TcpStream, prefix: &mut BytesMut) -> Option<Hello> {
+    loop {
+        if let Some(hello) = parse(prefix).ok()? {
+            return Some(hello);
+        }
+        socket.readable().await.ok()?;
+        prefix.reserve(ROOM);
+        match socket.try_read_buf(prefix) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => return None,
+        }
+    }
+}
 
 /// SNI and ALPN of a TLS hello (RFC 8446 section 4.1.2), which may span several records; none while it is not whole.
 ///

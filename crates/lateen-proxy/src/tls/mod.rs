@@ -9,6 +9,7 @@ mod verify;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::SystemTime;
 
@@ -33,6 +34,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use crate::codec::mux;
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
 use certificates::OneOfSeveral;
@@ -62,6 +64,9 @@ impl TlsError {
 /// Built configurations, shared by all connections of equal contexts.
 #[derive(Debug, Default)]
 pub(crate) struct TlsStore {
+    /// Whether connections are tunnelled to, and from, others of our proxies.
+    tunnels: bool,
+    built: AtomicU64,
     clients: Mutex<HashMap<u64, Client>>,
     servers: Mutex<HashMap<u64, Arc<Server>>>,
     workload: ArcSwapOption<Workload>,
@@ -97,6 +102,10 @@ pub(crate) const MESH_ROOTS: &str = "ROOTCA";
 #[derive(Clone, Debug)]
 struct Client {
     config: Arc<ClientConfig>,
+    /// The same, offering a tunnel besides, where the peer may be one of ours.
+    tunnelling: Option<Arc<ClientConfig>>,
+    /// Tells it from any that was built before or will be.
+    number: u64,
     /// The config's own, to be asked by one that wants more.
     verifier: Arc<dyn ServerCertVerifier>,
     sessions: Arc<Sessions>,
@@ -127,9 +136,54 @@ struct Trusted {
     crl: Option<Crl>,
 }
 
+/// What is offered to a server by ALPN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Configured,
+    /// A tunnel, and what is configured.
+    Tunnel,
+}
+
+/// What is the same for all connections to one server that may share a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Identities {
+    /// Of the configuration: context, certificate, and who is trusted.
+    number: u64,
+    sni: String,
+    san: Option<String>,
+}
+
+/// A secured connection to an upstream.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub stream: Secured,
+    /// What ALPN settled on.
+    pub alpn: Option<Vec<u8>>,
+    /// Until when the server's certificates are valid; none if they were not looked at.
+    pub valid_until: Option<SystemTime>,
+}
+
+/// A connection of a client, secured.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    pub stream: Secured,
+    /// What a tunnelled connection would have been told too: its ALPN is what would have been settled on.
+    pub peer: PeerTls,
+    pub tunnel: Option<Terms>,
+}
+
+/// Under which a tunnel was accepted. A connection that comes through it must be one that would be accepted in the same way.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    server: Arc<Server>,
+    valid_until: Option<SystemTime>,
+}
+
 #[derive(Debug)]
 struct Server {
     config: Arc<ServerConfig>,
+    /// The same for clients that offer a tunnel.
+    tunnelling: Option<Arc<ServerConfig>>,
     /// Who checks clients, if they are.
     clients: Option<Arc<dyn ClientCertVerifier>>,
     local_uri_sans: Vec<String>,
@@ -199,6 +253,10 @@ fn versions(common: &Common) -> Vec<&'static SupportedProtocolVersion> {
 }
 
 impl TlsStore {
+    pub(crate) fn new(tunnels: bool) -> Self {
+        Self { tunnels, ..Self::default() }
+    }
+
     /// Takes a new certificate of the workload, and the roots that came with it; new connections use them.
     pub(crate) fn set_workload(&self, identity: lateen_identity::Identity, trust: TrustBundle) {
         let (roots, since) = (trust.store(), SystemTime::now());
@@ -346,8 +404,17 @@ impl TlsStore {
         config.alpn_protocols.clone_from(&tls.common.alpn);
         let sessions = Arc::new(Sessions::default());
         config.resumption = Resumption::store(Arc::<Sessions>::clone(&sessions));
+        // Beside nothing it is not offered: there are servers that refuse clients whose every protocol is unknown to them.
+        let mutual = tls.common.certificates.is_some() && validation.is_some();
+        let tunnelling = (self.tunnels && mutual && !config.alpn_protocols.is_empty()).then(|| {
+            let mut config = config.clone();
+            config.alpn_protocols.insert(0, mux::PROTOCOL.to_vec());
+            Arc::new(config)
+        });
         let client = Client {
             config: Arc::new(config),
+            tunnelling,
+            number: self.built.fetch_add(1, Ordering::Relaxed),
             verifier,
             sessions,
             validates: tls.common.validation.is_some(),
@@ -381,7 +448,12 @@ impl TlsStore {
         // As in Envoy, who writes a list means its order.
         config.ignore_client_order = tls.common.parameters.suites.is_some();
         config.alpn_protocols.clone_from(&tls.common.alpn);
-        let server = Arc::new(Server { config: Arc::new(config), clients, local_uri_sans });
+        let tunnelling = (self.tunnels && tls.require_client_certificate).then(|| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![mux::PROTOCOL.to_vec()];
+            Arc::new(config)
+        });
+        let server = Arc::new(Server { config: Arc::new(config), tunnelling, clients, local_uri_sans });
         servers.insert(tls.fingerprint, Arc::clone(&server));
         Ok(server)
     }
@@ -411,7 +483,24 @@ impl TlsStore {
         self.workload.load_full()
     }
 
-    /// Secures a connection to an upstream, whose host has this name (or none); the ALPN protocol settled on comes with it.
+    /// What connections to a host of this name (or none) must have in common to share a tunnel; none if a tunnel is not to be
+    /// had.
+    pub(crate) fn known_as(
+        &self,
+        tls: &UpstreamTls,
+        host: &str,
+        names: Option<&ServerNames>,
+    ) -> Result<Option<Identities>, TlsError> {
+        if !self.tunnels {
+            return Ok(None);
+        }
+        let client = self.client(tls)?;
+        let names = Names::of(tls, host, names);
+        let (sni, san) = (names.sni.to_owned(), names.san.map(str::to_owned));
+        Ok(client.tunnelling.is_some().then_some(Identities { number: client.number, sni, san }))
+    }
+
+    /// Secures a connection to an upstream, whose host has this name (or none).
     ///
     /// # Errors
     /// A context that cannot be used, or a failed handshake.
@@ -421,8 +510,12 @@ impl TlsStore {
         tcp: Tcp,
         host: &str,
         names: Option<&ServerNames>,
-    ) -> Result<(Secured, Option<Vec<u8>>), TlsError> {
-        let Client { mut config, verifier, sessions, validates, .. } = self.client(tls)?;
+        offer: Offer,
+    ) -> Result<Outbound, TlsError> {
+        let Client { mut config, tunnelling, verifier, sessions, validates, .. } = self.client(tls)?;
+        if let (Offer::Tunnel, Some(tunnelling)) = (offer, tunnelling) {
+            config = tunnelling;
+        }
         let names = Names::of(tls, host, names);
         if let Some(san) = names.san.filter(|_| validates) {
             let named = Named::new(verifier, san.to_owned());
@@ -438,11 +531,13 @@ impl TlsStore {
         let name = name.map_err(|_| TlsError::new(format!("`{}` cannot be sent as SNI", names.sni)))?;
         let session = UnbufferedClientConnection::new(config, name.clone()).map_err(TlsError::new)?;
         let stream = Secured::handshake(Session::Client(session), tcp, BytesMut::new()).await.map_err(TlsError::new)?;
+        let chain = stream.state().peer_certificates().unwrap_or_default();
         if stream.state().handshake_kind() != Some(HandshakeKind::Resumed) {
-            sessions.verified(&name, stream.state().peer_certificates().unwrap_or_default());
+            sessions.verified(&name, chain);
         }
         let alpn = stream.state().alpn_protocol().map(<[u8]>::to_vec);
-        Ok((stream, alpn))
+        let valid_until = (alpn.as_deref() == Some(mux::PROTOCOL)).then(|| sessions::valid_until(chain)).flatten();
+        Ok(Outbound { stream, alpn, valid_until })
     }
 
     /// Ends TLS of a downstream connection, of which `prefix` was read already.
@@ -453,18 +548,49 @@ impl TlsStore {
         &self,
         tls: &DownstreamTls,
         tcp: Tcp,
-        prefix: BytesMut,
-    ) -> Result<(Secured, PeerTls), TlsError> {
+        mut prefix: BytesMut,
+    ) -> Result<Inbound, TlsError> {
         let server = self.server(tls)?;
-        let session = UnbufferedServerConnection::new(Arc::clone(&server.config)).map_err(TlsError::new)?;
+        let offered = match &server.tunnelling {
+            Some(tunnelling) => server.offered(&tcp, &mut prefix).await.map(|alpn| (Arc::clone(tunnelling), alpn)),
+            None => None,
+        };
+        let (config, tunnelled) =
+            offered.map_or_else(|| (Arc::clone(&server.config), None), |(it, alpn)| (it, Some(alpn)));
+        let session = UnbufferedServerConnection::new(config).map_err(TlsError::new)?;
         let stream = Secured::handshake(Session::Server(session), tcp, prefix).await.map_err(TlsError::new)?;
         server.check_resumed(stream.state())?;
-        let peer = peer(stream.state(), &server.local_uri_sans);
-        Ok((stream, peer))
+        let mut peer = peer(stream.state(), &server.local_uri_sans);
+        let tunnel = tunnelled.map(|alpn| {
+            peer.alpn = alpn;
+            let valid_until = sessions::valid_until(stream.state().peer_certificates().unwrap_or_default());
+            Terms { server, valid_until }
+        });
+        Ok(Inbound { stream, peer, tunnel })
+    }
+
+    /// Whether a connection that comes through a tunnel now would be accepted on the same terms, by this context.
+    pub(crate) fn still_accepts(&self, tls: &DownstreamTls, terms: &Terms) -> bool {
+        terms.valid_until.is_some_and(|until| SystemTime::now() < until)
+            && self.server(tls).is_ok_and(|server| Arc::ptr_eq(&server, &terms.server))
     }
 }
 
 impl Server {
+    /// What ALPN would have settled on, of a client that offers a tunnel; none if it does not, or is to be told that nothing
+    /// else that it offers will do. Reads the client's hello onto `prefix`.
+    async fn offered(&self, tcp: &Tcp, prefix: &mut BytesMut) -> Option<Option<Vec<u8>>> {
+        let mut alpn = hello::of(&tcp.socket, prefix).await?.alpn;
+        let all = alpn.len();
+        alpn.retain(|protocol| protocol != mux::PROTOCOL);
+        if alpn.len() == all {
+            return None;
+        }
+        let ours = &self.config.alpn_protocols;
+        let agreed = ours.iter().find(|protocol| alpn.contains(protocol)).cloned();
+        (agreed.is_some() || ours.is_empty() || alpn.is_empty()).then_some(agreed)
+    }
+
     /// A client whose session was resumed is who it was when that began, if its certificates are still valid.
     fn check_resumed(&self, connection: &CommonState) -> Result<(), TlsError> {
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);

@@ -12,6 +12,7 @@ use lateen_engine::config::cluster::ServerNames;
 use tokio::sync::oneshot;
 
 use super::attempt::open;
+use super::connect::Payload;
 use super::pool::{H1, Limits, Pool};
 use super::waiters::Waiting;
 use crate::cluster::{ClusterState, Host};
@@ -83,7 +84,7 @@ impl Acquiring<'_> {
         let (pool, limits, making) = (self.pool.clone(), self.limits, self.pool.making());
         let generation = self.pool.generation();
         tokio::task::spawn_local(async move {
-            let opened = Box::pin(open(&worker, &state, &host, &cluster, names.as_ref())).await;
+            let opened = Box::pin(open(&worker, &state, &host, &cluster, names.as_ref(), Payload::Single)).await;
             drop(making);
             if generation != pool.generation() {
                 // Has its request look again.

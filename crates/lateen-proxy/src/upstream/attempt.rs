@@ -15,6 +15,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -22,7 +23,7 @@ use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
 use lateen_engine::message::{RequestHead, ResponseHead, Version};
 
 use super::acquire::{Destination, acquire};
-use super::connect::{Connected, connect};
+use super::connect::{Connected, Payload, connect};
 use super::pool::{H1, Limits, Pool};
 use super::replay::Replay;
 use super::{http1, http2};
@@ -243,7 +244,11 @@ async fn once(
     }
     let generation = pool.generation();
     // Most requests find a connection, and need no room for making one.
-    let (connected, slot, held) = Box::pin(open(worker, state, host, &cluster, outgoing.names)).await?;
+    let payload = match cluster.protocol {
+        UpstreamProtocol::Alpn => Payload::Multiplexed,
+        _ => Payload::Single,
+    };
+    let (connected, slot, held) = Box::pin(open(worker, state, host, &cluster, outgoing.names, payload)).await?;
     if cluster.protocol == UpstreamProtocol::Alpn && connected.alpn.as_deref() == Some(b"h2") {
         http2::begin(worker, connected, &cluster, &pool, generation, (slot, held));
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
@@ -260,8 +265,9 @@ pub(super) async fn open(
     worker: &Rc<Worker>,
     state: &Rc<ClusterState>,
     host: &Rc<Host>,
-    cluster: &Cluster,
+    cluster: &Arc<Cluster>,
     names: Option<&ServerNames>,
+    payload: Payload,
 ) -> Result<(Connected, Slot, Held), Failure> {
     if !state.in_flight().may_connect(&cluster.breakers[0]) {
         state.stats.cx_overflow.inc();
@@ -269,7 +275,7 @@ pub(super) async fn open(
     }
     state.stats.cx_total.inc();
     let (slot, held) = (state.hold_connection(), state.stats.cx_active.hold());
-    let connected = connect(&worker.shared, cluster, &host.endpoint, names).await.inspect_err(|failure| {
+    let connected = connect(worker, cluster, &host.endpoint, names, payload).await.inspect_err(|failure| {
         state.stats.cx_connect_fail.inc();
         if failure.kind == FailureKind::ConnectTimeout {
             state.stats.cx_connect_timeout.inc();

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use lateen_engine::config::cluster::{Cluster, ServerNames};
 use lateen_engine::config::endpoint::{Endpoint, HostAddress};
@@ -9,9 +12,10 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::stream::{Stream, Tcp};
+use crate::stream::{Stream, Tcp, Wire};
 use crate::telemetry::failure::{Failure, FailureKind};
-use crate::worker::Shared;
+use crate::tls::{Offer, Outbound, TlsError};
+use crate::worker::{Shared, Worker};
 
 /// A new connection, and the protocol that ALPN settled on.
 pub(crate) struct Connected {
@@ -20,16 +24,64 @@ pub(crate) struct Connected {
     pub local: Option<SocketAddr>,
 }
 
-/// Opens a connection to `endpoint` as `cluster` says, within its connect time-out.
+/// A new connection of its own.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub wire: Wire,
+    pub alpn: Option<Vec<u8>>,
+    pub local: Option<SocketAddr>,
+    /// Until when the certificates are valid that a server showed which accepts a tunnel.
+    pub valid_until: Option<SystemTime>,
+}
+
+impl From<Dialled> for Connected {
+    fn from(Dialled { wire, alpn, local, .. }: Dialled) -> Self {
+        Self { stream: Stream::Wire(wire), alpn, local }
+    }
+}
+
+/// What is to be spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    /// One request after the other, or bytes: what may go through a tunnel.
+    Single,
+    /// HTTP/2, perhaps: many requests share the connection already.
+    Multiplexed,
+}
+
+/// Opens a connection to `endpoint` as `cluster` says, within its connect time-out: through a tunnel where the peer is one of
+/// ours, and else of its own.
 ///
 /// # Errors
 /// A failure to connect, or to agree on TLS.
 pub(crate) async fn connect(
+    worker: &Rc<Worker>,
+    cluster: &Arc<Cluster>,
+    endpoint: &Arc<Endpoint>,
+    names: Option<&ServerNames>,
+    payload: Payload,
+) -> Result<Connected, Failure> {
+    // A connection that tells of its client carries no others.
+    if payload == Payload::Single
+        && !cluster.transport.tells_client()
+        && let Some(peer) = worker.tunnels.to(worker, cluster, endpoint, names)?
+    {
+        return peer.connect(worker, cluster, endpoint, names).await;
+    }
+    dial(&worker.shared, cluster, endpoint, names, Offer::Configured).await.map(Into::into)
+}
+
+/// Opens a connection of its own, within the cluster's connect time-out.
+///
+/// # Errors
+/// A failure to connect, or to agree on TLS.
+pub(crate) async fn dial(
     shared: &Shared,
     cluster: &Cluster,
     endpoint: &Endpoint,
     names: Option<&ServerNames>,
-) -> Result<Connected, Failure> {
+    offer: Offer,
+) -> Result<Dialled, Failure> {
     let attempt = async {
         let HostAddress::Socket(address) = &endpoint.address else {
             return Err(Failure::with(FailureKind::Connect, format!("{} has no address", endpoint.address)));
@@ -46,13 +98,12 @@ pub(crate) async fn connect(
             tcp.write_all(&version.header(from, to)).await.map_err(failed)?;
         }
         match &socket.tls {
-            None => Ok(Connected { stream: Stream::Plain(tcp), alpn: None, local }),
+            None => Ok(Dialled { wire: Wire::Plain(tcp), alpn: None, local, valid_until: None }),
             Some(tls) => {
                 // Handshakes are large and rare: requests need not have room for one.
-                let shaking = Box::pin(shared.tls.connect(tls, tcp, &endpoint.hostname, names));
-                let (stream, alpn) =
-                    shaking.await.map_err(|error| Failure::with(FailureKind::Tls, format!("TLS error: {error}")))?;
-                Ok(Connected { stream: Stream::Tls(Box::new(stream)), alpn, local })
+                let shaking = Box::pin(shared.tls.connect(tls, tcp, &endpoint.hostname, names, offer));
+                let Outbound { stream, alpn, valid_until } = shaking.await.map_err(|error| tls_failure(&error))?;
+                Ok(Dialled { wire: Wire::Tls(Box::new(stream)), alpn, local, valid_until })
             }
         }
     };
@@ -60,6 +111,10 @@ pub(crate) async fn connect(
         Ok(result) => result,
         Err(_) => Err(Failure::new(FailureKind::ConnectTimeout)),
     }
+}
+
+pub(super) fn tls_failure(error: &TlsError) -> Failure {
+    Failure::with(FailureKind::Tls, format!("TLS error: {error}"))
 }
 
 /// Envoy's words for what a socket says.

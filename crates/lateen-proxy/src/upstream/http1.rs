@@ -37,7 +37,7 @@ pub(super) async fn send(
     cluster: &Cluster,
     outgoing: &Outgoing<'_>,
 ) -> Result<Answer, Unanswered> {
-    let before = connection.stream.written();
+    let before = connection.stream.mark();
     let kept = connection.requests > 0;
     connection.requests += 1;
     let framing = match (outgoing.body.is_empty(), outgoing.length) {
@@ -73,10 +73,15 @@ pub(super) async fn send(
     .await;
     let parsed = match received {
         Ok(parsed) => parsed,
+        Err(_) if connection.stream.has_timed_out() => {
+            state.stats.cx_connect_fail.inc();
+            state.stats.cx_connect_timeout.inc();
+            return Err(Failure::new(FailureKind::ConnectTimeout).into());
+        }
         Err((failure, end)) => {
             let unprocessed = match end {
-                Some(End::Closed) => connection.acknowledged_only(before),
-                Some(End::Reset) => kept && connection.acknowledged_only(before),
+                Some(End::Closed) => connection.stream.is_unread_since(before),
+                Some(End::Reset) => kept && connection.stream.is_unread_since(before),
                 None => false,
             };
             return Err(Unanswered { failure, unprocessed });

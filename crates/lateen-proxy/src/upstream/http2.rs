@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use lateen_engine::config::cluster::{Cluster, ServerNames};
 
 use super::attempt::{self, Answer, Connection, Outgoing, Unanswered, WayUp, downstream, limits, open};
-use super::connect::Connected;
+use super::connect::{Connected, Payload};
 use super::pool::{H2, Pool};
 use super::replay::Replay;
 use crate::cluster::{ClusterState, Host, Slot};
@@ -61,7 +61,7 @@ async fn dial(
 ) -> Result<(), Failure> {
     let cluster = state.config();
     let generation = pool.generation();
-    let (connected, slot, held) = open(worker, state, host, &cluster, names).await?;
+    let (connected, slot, held) = open(worker, state, host, &cluster, names, Payload::Multiplexed).await?;
     begin(worker, connected, &cluster, pool, generation, (slot, held));
     Ok(())
 }

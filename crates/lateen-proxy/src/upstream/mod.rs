@@ -9,4 +9,5 @@ pub(crate) mod named_pools;
 pub(crate) mod pool;
 pub(crate) mod replay;
 pub(crate) mod tcp_info;
+pub(crate) mod tunnels;
 mod waiters;

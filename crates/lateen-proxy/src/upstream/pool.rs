@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use super::connect::Connected;
-use super::tcp_info::bytes_acknowledged;
 use super::waiters::{Made, Making, Waiters, Waiting};
 use crate::cluster::Slot;
 use crate::codec::h2::Opener;
@@ -58,11 +57,6 @@ impl H1 {
             _slot: slot,
             _held: held,
         }
-    }
-
-    /// Whether the peer has acknowledged nothing beyond the first `bytes` written; false if the kernel does not tell.
-    pub(super) fn acknowledged_only(&self, bytes: u64) -> bool {
-        bytes_acknowledged(self.stream.raw_fd()).is_some_and(|acknowledged| acknowledged <= bytes)
     }
 
     /// Nothing came and the peer has not closed: what an idle connection must look like to be used. `waker` hears when that

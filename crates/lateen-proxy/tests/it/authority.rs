@@ -1,10 +1,15 @@
 //! Certificates for tests: who signs them, and whom they are of.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
-    KeyUsagePurpose, RevokedCertParams, SerialNumber, SignatureAlgorithm, date_time_ymd,
+    KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 /// Somebody who signs certificates.
 pub(crate) struct Authority {
@@ -45,6 +50,23 @@ impl Authority {
         Leaf { pem: certificate.pem(), der: certificate.der().clone(), key }
     }
 
+    /// A workload's: with a SPIFFE name beside its own.
+    pub(crate) fn workload(&self, name: &str) -> Leaf {
+        self.workload_for(name, Duration::from_secs(3600))
+    }
+
+    /// The same, valid for so long, in whole seconds.
+    pub(crate) fn workload_for(&self, name: &str, valid: Duration) -> Leaf {
+        let key = KeyPair::generate().expect("a key can be made");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name is good");
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is later than that");
+        params.not_after = date_time_ymd(1970, 1, 1) + now + valid;
+        let uri = format!("spiffe://cluster.local/ns/default/sa/{}", name.split('.').next().unwrap_or(name));
+        params.subject_alt_names.push(SanType::URI(uri.try_into().expect("it is ASCII")));
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
+        Leaf { pem: certificate.pem(), der: certificate.der().clone(), key }
+    }
+
     /// A list that says of one certificate that it is valid no more.
     pub(crate) fn revoke(&self, serial: u64) -> String {
         let revoked = RevokedCertParams {
@@ -68,4 +90,28 @@ impl Authority {
 /// PEM as a YAML string in flow style.
 pub(crate) fn quoted(pem: &str) -> String {
     format!("\"{}\"", pem.replace('\n', "\\n"))
+}
+
+impl Leaf {
+    /// A client that presents this certificate, trusts `authority`, and offers these protocols.
+    pub(crate) fn client(&self, authority: &Authority, alpn: &[&[u8]]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der.clone()).expect("it is a certificate");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("they are there")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![self.der.clone()], PrivateKeyDer::Pkcs8(self.key.serialize_der().into()))
+            .expect("key and certificate belong together");
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    /// A TLS context's own certificate, in flow style.
+    pub(crate) fn certificates(&self) -> String {
+        let (chain, key) = (quoted(&self.pem), quoted(&self.key.serialize_pem()));
+        format!(
+            "tls_certificates: [{{certificate_chain: {{inline_string: {chain}}}, private_key: {{inline_string: {key}}}}}]"
+        )
+    }
 }

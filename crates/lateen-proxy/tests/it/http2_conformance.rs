@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::proxy::{Proxy, Setup};
 
 /// A program that `cargo xtask test` installs. Without it what needs it says so and is left out, except under CI.
-fn tool(variable: &str, what: &str) -> Option<PathBuf> {
+pub(crate) fn tool(variable: &str, what: &str) -> Option<PathBuf> {
     let given = std::env::var_os(variable).map(PathBuf::from);
     if given.is_none() {
         assert!(std::env::var_os("CI").is_none(), "{variable} is not set: `cargo xtask test` sets it");

@@ -13,7 +13,8 @@ use lateen_testing::upstream::Upstream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::proxy::Setup;
+use crate::proxy::{Proxy, Setup};
+use crate::tunnel_pair::Pairing;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const IDLE: Duration = Duration::from_millis(4);
@@ -72,11 +73,15 @@ async fn ask(client: &mut Peer, method: &str, path: &str) -> u16 {
     client.response().await.status
 }
 
-/// Asks at every distance from one millisecond before the upstream closes to one millisecond after.
 async fn crossing(method: &'static str) {
-    const CLIENTS: usize = 4;
     let (address, processed) = closing_upstream().await;
     let proxy = Setup::default().start(&[address]).await;
+    cross(method, &proxy, &processed).await;
+}
+
+/// Asks at every distance from one millisecond before the next hop closes to one millisecond after.
+async fn cross(method: &'static str, proxy: &Proxy, processed: &Processed) {
+    const CLIENTS: usize = 4;
     let each = requests() / CLIENTS;
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
@@ -118,6 +123,18 @@ async fn no_get_is_lost_or_doubled() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_post_is_lost_or_doubled() {
     crossing("POST").await;
+}
+
+/// Through two proxies, of which the second closes idle connections: in a tunnel it says what it has read of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_post_is_lost_or_doubled_between_two_proxies() {
+    let (address, processed) = closing_upstream().await;
+    let manager = "common_http_protocol_options: {idle_timeout: 0.004s}";
+    let pair = Pairing { manager, ..Pairing::HTTP }.start(address).await;
+    cross("POST", &pair.front, &processed).await;
+    let [opened, served] = pair.tunnels("streams_total", "streams_total").await;
+    assert!(opened == served && opened > 10, "{opened}: closes happened");
+    assert_eq!(pair.tunnels("total", "total").await, [1; 2]);
 }
 
 /// The upstream closes with the request unread in its buffer: a reset, and nothing was processed.

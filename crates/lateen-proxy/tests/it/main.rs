@@ -24,3 +24,7 @@ mod stats_log;
 mod tcp_begin;
 mod tls_resumption;
 mod tls_server;
+mod tunnel;
+mod tunnel_changes;
+mod tunnel_hostile;
+mod tunnel_pair;

@@ -107,6 +107,15 @@ impl Proxy {
     }
 
     async fn run_as(envoy: Option<&Path>, bootstrap: impl FnOnce(&str) -> String) -> Self {
+        Self::run_in(envoy, &[], bootstrap).await
+    }
+
+    /// Starts a proxy, or a real Envoy, with variables in its environment.
+    pub(crate) async fn run_in(
+        envoy: Option<&Path>,
+        environment: &[(&str, &str)],
+        bootstrap: impl FnOnce(&str) -> String,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let file = folder.path().join("bootstrap.yaml");
         let log = folder.path().join("access.log");
@@ -122,6 +131,7 @@ impl Proxy {
             .arg(&file)
             .arg("--admin-address-path")
             .arg(&admin_file)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .spawn()
             .expect("the proxy can be run");
@@ -170,6 +180,17 @@ impl Proxy {
         eventually(&format!("{path} is in the access log"), async || {
             let log = std::fs::read_to_string(&file).unwrap_or_default();
             log.lines().find_map(|line| Some(line.strip_prefix(path)?.strip_prefix(' ')?.to_owned()))
+        })
+        .await
+    }
+
+    /// All lines of the access log, once there are so many.
+    pub(crate) async fn log(&self, lines: usize) -> Vec<String> {
+        let file = self.folder.path().join("access.log");
+        eventually(&format!("{lines} lines are in the access log"), async || {
+            let log = std::fs::read_to_string(&file).unwrap_or_default();
+            let found: Vec<String> = log.lines().map(str::to_owned).collect();
+            (found.len() >= lines).then_some(found)
         })
         .await
     }

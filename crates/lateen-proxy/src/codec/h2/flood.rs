@@ -11,7 +11,7 @@ const EACH_SECOND: u32 = 200;
 
 /// What a peer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(in crate::codec) enum Deed {
     /// A message began, or data came.
     Work,
     /// Data was taken by it; which it answers by opening windows, in steps of its own choice.
@@ -25,7 +25,7 @@ pub(super) enum Deed {
 }
 
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(in crate::codec) struct Patience {
     left: u32,
     since: Instant,
     /// Requests, and those of them that were cancelled.
@@ -37,11 +37,11 @@ pub(super) struct Patience {
 const ENOUGH_TO_JUDGE: u64 = 500;
 
 impl Patience {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::codec) fn new(now: Instant) -> Self {
         Self { left: MOST, since: now, begun: 0, cancelled: 0 }
     }
 
-    pub(super) fn begun(&mut self) {
+    pub(in crate::codec) fn begun(&mut self) {
         self.begun += 1;
     }
 
@@ -52,7 +52,7 @@ impl Patience {
 
     /// False: that was too much.
     #[must_use]
-    pub(super) fn take(&mut self, deed: Deed, now: Instant) -> bool {
+    pub(in crate::codec) fn take(&mut self, deed: Deed, now: Instant) -> bool {
         let price = match deed {
             Deed::Work => return self.earn(4),
             Deed::Taken => return self.earn(20),

@@ -4,20 +4,20 @@
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes of a frame's head.
-pub(super) const HEAD: usize = 9;
+pub(in crate::codec) const HEAD: usize = 9;
 
 /// The largest payload that everybody takes, and that we take (SETTINGS_MAX_FRAME_SIZE by default).
-pub(super) const MAX_PAYLOAD: usize = 16_384;
+pub(in crate::codec) const MAX_PAYLOAD: usize = 16_384;
 
 /// Windows before anybody says otherwise (section 6.9.2), and how far they may open.
-pub(super) const DEFAULT_WINDOW: u32 = 65_535;
-pub(super) const MAX_WINDOW: i64 = (1 << 31) - 1;
+pub(in crate::codec) const DEFAULT_WINDOW: u32 = 65_535;
+pub(in crate::codec) const MAX_WINDOW: i64 = (1 << 31) - 1;
 
 /// The largest stream identifier.
-pub(super) const MAX_ID: u32 = (1 << 31) - 1;
+pub(in crate::codec) const MAX_ID: u32 = (1 << 31) - 1;
 
 /// Types of frames (section 6).
-pub(super) mod kind {
+pub(in crate::codec) mod kind {
     pub(crate) const DATA: u8 = 0x0;
     pub(crate) const HEADERS: u8 = 0x1;
     pub(crate) const PRIORITY: u8 = 0x2;
@@ -30,7 +30,7 @@ pub(super) mod kind {
     pub(crate) const CONTINUATION: u8 = 0x9;
 }
 
-pub(super) mod flag {
+pub(in crate::codec) mod flag {
     /// Of SETTINGS and PING.
     pub(crate) const ACK: u8 = 0x1;
     pub(crate) const END_STREAM: u8 = 0x1;
@@ -40,7 +40,7 @@ pub(super) mod flag {
 }
 
 /// Identifiers of settings (section 6.5.2).
-pub(super) mod setting {
+pub(in crate::codec) mod setting {
     pub(crate) const HEADER_TABLE_SIZE: u16 = 0x1;
     pub(crate) const ENABLE_PUSH: u16 = 0x2;
     pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 0x3;
@@ -68,16 +68,16 @@ impl Reason {
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) length: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+pub(in crate::codec) struct Head {
+    pub(in crate::codec) length: usize,
+    pub(in crate::codec) kind: u8,
+    pub(in crate::codec) flags: u8,
+    pub(in crate::codec) stream: u32,
 }
 
 impl Head {
     /// From the first bytes of a buffer that holds at least as many.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    pub(in crate::codec) fn read(bytes: &[u8]) -> Option<Self> {
         let [a, b, c, kind, flags, rest @ ..] = bytes.first_chunk::<HEAD>()?;
         Some(Self {
             length: usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c),
@@ -88,7 +88,7 @@ impl Head {
         })
     }
 
-    pub(super) fn bytes(self) -> [u8; HEAD] {
+    pub(in crate::codec) fn bytes(self) -> [u8; HEAD] {
         let [_, length @ ..] = (self.length as u32).to_be_bytes();
         let mut head = [0; HEAD];
         head[..3].copy_from_slice(&length);
@@ -98,18 +98,18 @@ impl Head {
         head
     }
 
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(in crate::codec) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 }
 
 /// The first four bytes of a payload, without the reserved bit.
-pub(super) fn word(payload: &[u8]) -> u32 {
+pub(in crate::codec) fn word(payload: &[u8]) -> u32 {
     payload.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
 /// Takes padding off (section 6.1); none if there is more of it than payload.
-pub(super) fn unpadded(head: Head, payload: &[u8]) -> Option<std::ops::Range<usize>> {
+pub(in crate::codec) fn unpadded(head: Head, payload: &[u8]) -> Option<std::ops::Range<usize>> {
     if !head.has(flag::PADDED) {
         return Some(0..payload.len());
     }

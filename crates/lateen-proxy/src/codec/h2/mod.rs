@@ -6,8 +6,8 @@
 
 mod connection;
 mod driver;
-mod flood;
-mod frame;
+pub(in crate::codec) mod flood;
+pub(in crate::codec) mod frame;
 mod handles;
 mod heads;
 mod out;
