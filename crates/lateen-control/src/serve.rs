@@ -124,7 +124,11 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         proxies,
         tokens: api_parts.tokens,
         roots: ca.roots().clone(),
-        injection: Settings { trust_domain: config.trust_domain.clone(), ..options.injection.clone() },
+        injection: Settings {
+            trust_domain: config.trust_domain.clone(),
+            root_namespace: config.root_namespace.clone(),
+            ..options.injection.clone()
+        },
         metrics,
         config_diagnostics: api_parts.diagnostics,
     });

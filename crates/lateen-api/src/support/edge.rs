@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Row, has_no_effect, honoured, ignored, ignored_if, is_refused, refused, refused_if};
+use super::{Row, has_no_effect, honoured, honoured_by, ignored, ignored_if, is_refused, refused, refused_if};
 
 #[rustfmt::skip]
 pub(super) const GATEWAY: &[Row] = &[
@@ -51,9 +51,13 @@ pub(super) const SIDECAR: &[Row] = &[
     honoured("spec.outboundTrafficPolicy.egressProxy.{host,port.number,subset}"),
 ];
 
+const PRECEDENCE: &str =
+    "crates/lateen-control/src/inject/tests.rs::proxy_configs_and_the_annotation_decide_by_precedence";
+
 #[rustfmt::skip]
 pub(super) const PROXY_CONFIG: &[Row] = &[
-    ignored("", "proxies run with their defaults"),
+    honoured_by("spec.{selector.matchLabels.*,concurrency,environmentVariables.*}", PRECEDENCE),
+    has_no_effect("spec.image.imageType", "there is one image of the proxy, which has no shell in it"),
 ];
 
 fn is_auto(_: &str, mode: &Value) -> bool {

@@ -86,6 +86,11 @@ const fn honoured(path: &'static str) -> Row {
     Row { path, standing: Standing::Honoured { proof: None } }
 }
 
+/// By a test that is not a case of the translation's, as `path::name`.
+const fn honoured_by(path: &'static str, proof: &'static str) -> Row {
+    Row { path, standing: Standing::Honoured { proof: Some(proof) } }
+}
+
 const fn has_no_effect(path: &'static str, why: &'static str) -> Row {
     Row { path, standing: Standing::WithoutEffect(why) }
 }

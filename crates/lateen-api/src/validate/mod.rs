@@ -12,6 +12,7 @@ mod metadata;
 mod names;
 mod peer_authentication;
 mod pod;
+mod proxy_config;
 mod request_authentication;
 mod secret;
 mod service;
@@ -61,7 +62,7 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
         Object::DestinationRule(rule) => destination_rule::check(&mut check, rule),
         Object::Gateway(gateway) => gateway::check(&mut check, gateway),
         Object::VirtualService(service) => virtual_service::check(&mut check, service),
-        Object::ProxyConfig(config) => metadata::match_labels(&mut check, config.spec.selector.as_ref()),
+        Object::ProxyConfig(config) => proxy_config::check(&mut check, &config.spec),
         Object::Telemetry(telemetry) => telemetry::check(&mut check, &telemetry.spec),
     }
     let mut out = check.finish();

@@ -8,7 +8,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use lateen_api::{Kind, Object, parse_json};
+use lateen_api::networking::ProxyConfig;
+use lateen_api::{Kind, Object, Resource, parse_json};
 use lateen_identity::SpiffeId;
 use lateen_identity::token::Bearer;
 use serde::Deserialize;
@@ -24,13 +25,22 @@ pub(super) async fn inject(State(api): State<Arc<Api>>, Json(pod): Json<Value>) 
     let Object::Pod(pod) = object else {
         return Err(Failure::BadRequest(format!("a Pod is expected, not a {}", object.kind())));
     };
-    let labels = match api.store.contents().get(Kind::Namespace, "", pod.namespace()) {
+    let contents = api.store.contents();
+    let configs: Vec<_> = contents.objects().filter_map(as_proxy_config).collect();
+    let labels = match contents.get(Kind::Namespace, "", pod.namespace()) {
         Some(namespace) => namespace.labels().clone(),
         None => BTreeMap::new(),
     };
-    let injected = inject::inject(&pod, &labels, &api.injection).map_err(Failure::Invalid)?;
+    let injected = inject::inject(&pod, &labels, &configs, &api.injection).map_err(Failure::Invalid)?;
     let reason = injected.refused.as_ref().map(ToString::to_string);
     Ok(Json(json!({"pod": injected.pod.to_json(), "injected": reason.is_none(), "reason": reason})))
+}
+
+fn as_proxy_config(object: &Object) -> Option<&Resource<ProxyConfig>> {
+    match object {
+        Object::ProxyConfig(config) => Some(config),
+        _ => None,
+    }
 }
 
 #[derive(Deserialize)]

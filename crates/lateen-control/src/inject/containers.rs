@@ -9,7 +9,8 @@ use lateen_api::{Diagnostic, Resource};
 use serde_json::json;
 
 use super::{
-    INIT_CONTAINER, PROXY_CONTAINER, ROOT_VOLUME, Settings, TOKEN_VOLUME, Template, own_proxy, problem, workload_name,
+    INIT_CONTAINER, PROXY_CONTAINER, ROOT_VOLUME, Running, Settings, TOKEN_VOLUME, Template, own_proxy, problem,
+    workload_name,
 };
 
 const PROXY_USER: u32 = 1337;
@@ -49,6 +50,7 @@ pub(super) fn init(arguments: Vec<String>, settings: &Settings) -> Container {
 pub(super) fn proxy(
     pod: &Resource<Pod>,
     template: Template,
+    running: &Running,
     settings: &Settings,
 ) -> Result<Container, Vec<Diagnostic>> {
     let role = match template {
@@ -59,12 +61,15 @@ pub(super) fn proxy(
     if let Some(level) = pod.metadata.annotation(LOG_LEVEL) {
         args.extend(["--log-level".to_owned(), log_level(pod, level)?]);
     }
+    if let Some(threads) = running.concurrency {
+        args.extend(["--concurrency".to_owned(), threads.to_string()]);
+    }
     let image = pod.metadata.annotation(PROXY_IMAGE).unwrap_or(&settings.proxy_image);
     let container = Container {
         name: PROXY_CONTAINER.to_owned(),
         image: image.to_owned(),
         args,
-        env: environment(pod, settings),
+        env: environment(pod, running, settings),
         ports: vec![ContainerPort {
             container_port: 15090,
             name: "http-envoy-prom".to_owned(),
@@ -112,7 +117,7 @@ fn mount(volume: &str, path: &str) -> VolumeMount {
     VolumeMount { name: volume.to_owned(), mount_path: path.to_owned(), read_only: true, ..VolumeMount::default() }
 }
 
-fn environment(pod: &Resource<Pod>, settings: &Settings) -> Vec<EnvVar> {
+fn environment(pod: &Resource<Pod>, running: &Running, settings: &Settings) -> Vec<EnvVar> {
     let field = |name: &str, path: &str| EnvVar {
         name: name.to_owned(),
         value: None,
@@ -139,6 +144,8 @@ fn environment(pod: &Resource<Pod>, settings: &Settings) -> Vec<EnvVar> {
         value("LATEEN_LABELS", json!(pod.metadata.labels).to_string()),
     ];
     out.extend(settings.socket_mark.map(|mark| value("LATEEN_SOCKET_MARK", mark.to_string())));
+    out.retain(|variable| !running.environment.contains_key(&variable.name));
+    out.extend(running.environment.iter().map(|(name, text)| value(name, text.clone())));
     out
 }
 

@@ -1,9 +1,10 @@
 //! The injector: puts a proxy next to a pod's containers, by Istio's rules for who gets one.
 //!
-//! Pure: a pod, its namespace's labels and the settings give the injected pod or what is wrong with it.
+//! Pure: a pod, its namespace's labels, the ProxyConfigs and the settings give the injected pod or what is wrong with it.
 
 mod containers;
 mod policy;
+mod running;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -12,10 +13,12 @@ use lateen_api::diagnostic::code;
 use lateen_api::kubernetes::Pod;
 use lateen_api::kubernetes::container::Container;
 use lateen_api::kubernetes::volume::{ObjectVolume, Volume};
+use lateen_api::networking::ProxyConfig;
 use lateen_api::{Diagnostic, Resource, Severity};
 use serde_json::json;
 
 pub use policy::{NotInjected, Verdict, verdict};
+use running::Running;
 
 /// The containers' names (Istio's; users' tools know them).
 pub const PROXY_CONTAINER: &str = "istio-proxy";
@@ -44,6 +47,8 @@ pub struct Settings {
     pub discovery_address: String,
     pub cluster_id: String,
     pub trust_domain: String,
+    /// Whose ProxyConfig holds for the whole mesh.
+    pub root_namespace: String,
     /// Mark on the proxy's sockets by which redirection knows them; none where its user id is enough.
     pub socket_mark: Option<u32>,
 }
@@ -57,6 +62,7 @@ impl Default for Settings {
             discovery_address: "lateend.istio-system.svc:15012".to_owned(),
             cluster_id: "Kubernetes".to_owned(),
             trust_domain: "cluster.local".to_owned(),
+            root_namespace: "istio-system".to_owned(),
             socket_mark: Some(1337),
         }
     }
@@ -85,6 +91,7 @@ enum Template {
 pub fn inject(
     pod: &Resource<Pod>,
     namespace_labels: &BTreeMap<String, String>,
+    configs: &[&Resource<ProxyConfig>],
     settings: &Settings,
 ) -> Result<Injected, Vec<Diagnostic>> {
     if let Verdict::Leave(refused) = verdict(pod, namespace_labels, &settings.revision) {
@@ -100,7 +107,8 @@ pub fn inject(
     };
     let mut out = pod.clone();
     label(&mut out, template);
-    let proxy = containers::proxy(&out, template, settings)?;
+    let running = Running::of(&out, configs, &settings.root_namespace)?;
+    let proxy = containers::proxy(&out, template, &running, settings)?;
     let init = redirection.map(|arguments| containers::init(arguments, settings));
     annotate(&mut out, init.as_ref(), settings);
     place(&mut out, proxy, init);

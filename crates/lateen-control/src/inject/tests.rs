@@ -24,7 +24,7 @@ fn labels(text: &str) -> BTreeMap<String, String> {
 }
 
 fn injected(metadata: &str, spec: &str) -> Resource<Pod> {
-    let out = inject(&pod(metadata, spec), &labels("istio-injection=enabled"), &Settings::default()).unwrap();
+    let out = inject(&pod(metadata, spec), &labels("istio-injection=enabled"), &[], &Settings::default()).unwrap();
     assert_eq!(out.refused, None);
     out.pod
 }
@@ -68,20 +68,21 @@ fn namespace_pod_and_revision_decide_who_is_injected() {
         ("istio.io/rev=canary", yes, other()),
         ("istio-injection=enabled,istio.io/rev=canary", "", None),
     ] {
-        let out = inject(&pod(metadata, APP), &labels(namespace), &Settings::default()).unwrap();
+        let out = inject(&pod(metadata, APP), &labels(namespace), &[], &Settings::default()).unwrap();
         assert_eq!(out.refused, expected, "{namespace} | {metadata}");
     }
-    let shared = inject(&pod(yes, &format!("hostNetwork: true, {APP}")), &labels(""), &Settings::default()).unwrap();
+    let shared =
+        inject(&pod(yes, &format!("hostNetwork: true, {APP}")), &labels(""), &[], &Settings::default()).unwrap();
     assert_eq!(shared.refused, Some(HostNetwork));
 }
 
 #[test]
 fn a_pod_that_is_left_alone_is_as_it_was() {
     let before = pod("", APP);
-    assert_eq!(inject(&before, &labels(""), &Settings::default()).unwrap().pod, before);
+    assert_eq!(inject(&before, &labels(""), &[], &Settings::default()).unwrap().pod, before);
     let mut system = pod("labels: {sidecar.istio.io/inject: 'true'}", APP);
     system.metadata.namespace = "kube-system".to_owned();
-    assert_eq!(inject(&system, &labels(""), &Settings::default()).unwrap().pod, system);
+    assert_eq!(inject(&system, &labels(""), &[], &Settings::default()).unwrap().pod, system);
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn a_sidecar_comes_with_redirection_identity_and_labels() {
 #[test]
 fn injecting_twice_is_injecting_once() {
     let once = injected("labels: {app: web}", APP);
-    let twice = inject(&once, &labels("istio-injection=enabled"), &Settings::default()).unwrap();
+    let twice = inject(&once, &labels("istio-injection=enabled"), &[], &Settings::default()).unwrap();
     assert_eq!((twice.pod, twice.refused), (once, Some(NotInjected::Already)));
 }
 
@@ -184,7 +185,7 @@ fn annotations_that_cannot_be_honoured_keep_the_pod_out() {
         ("inject.istio.io/templates", "sidecar,custom"),
     ] {
         let pod = pod(&format!("annotations: {{{annotation}: '{value}'}}"), APP);
-        let problems = inject(&pod, &labels("istio-injection=enabled"), &Settings::default()).unwrap_err();
+        let problems = inject(&pod, &labels("istio-injection=enabled"), &[], &Settings::default()).unwrap_err();
         assert_eq!(problems.len(), 1, "{annotation}");
         assert_eq!(
             (problems[0].field.as_str(), problems[0].line),
@@ -229,7 +230,7 @@ fn pods_of_other_people_are_injected_or_refused_with_a_reason() {
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         for pod in pods_of(&path) {
             count += 1;
-            match inject(&pod, &labels("istio-injection=enabled"), &Settings::default()) {
+            match inject(&pod, &labels("istio-injection=enabled"), &[], &Settings::default()) {
                 Ok(Injected { pod: out, refused: None }) => assert!(own_proxy(&out).is_some(), "{}", path.display()),
                 Ok(Injected { refused: Some(_), .. }) => {}
                 Err(problems) => assert!(!problems.is_empty(), "{}", path.display()),
@@ -237,4 +238,69 @@ fn pods_of_other_people_are_injected_or_refused_with_a_reason() {
         }
     }
     assert!(count > 20, "{count} pods are too few to be the samples");
+}
+
+fn proxy_config(namespace: &str, name: &str, spec: &str) -> std::sync::Arc<Resource<ProxyConfig>> {
+    let text = format!(
+        "apiVersion: networking.istio.io/v1beta1\nkind: ProxyConfig\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
+    );
+    let parsed = parse_documents("config.yaml", &text, "default");
+    assert_eq!(parsed.diagnostics, [], "{text}");
+    let Some(Object::ProxyConfig(config)) = parsed.objects.into_iter().next() else { panic!("no config in {text}") };
+    config
+}
+
+#[test]
+fn proxy_configs_and_the_annotation_decide_by_precedence() {
+    let root =
+        proxy_config("istio-system", "mesh", "{concurrency: 1, environmentVariables: {A: root, B: root, C: root}}");
+    let namespace = proxy_config("shop", "all", "{concurrency: 2, environmentVariables: {B: namespace}}");
+    let own = proxy_config(
+        "shop",
+        "web",
+        "{selector: {matchLabels: {app: web}}, concurrency: 4, environmentVariables: {D: own, TRUST_DOMAIN: td}}",
+    );
+    let others = [
+        proxy_config("shop", "db", "{selector: {matchLabels: {app: db}}, concurrency: 9}"),
+        proxy_config("elsewhere", "all", "{concurrency: 9}"),
+        proxy_config("istio-system", "web", "{selector: {matchLabels: {app: web}}, concurrency: 9}"),
+    ];
+    let annotation =
+        "annotations: {proxy.istio.io/config: '{concurrency: 3, proxyMetadata: {C: pod, D: pod, E: true}}'}";
+    let run = |metadata: &str, configs: &[&std::sync::Arc<Resource<ProxyConfig>>]| {
+        let configs: Vec<&Resource<ProxyConfig>> = configs.iter().copied().chain(&others).map(|it| &**it).collect();
+        let pod = pod(&format!("labels: {{app: web}}, {metadata}"), APP);
+        let out = inject(&pod, &labels("istio-injection=enabled"), &configs, &Settings::default()).unwrap().pod;
+        let proxy = container(&out, PROXY_CONTAINER);
+        let set = |name: &&str| proxy.env.iter().any(|variable| variable.name == *name);
+        let told: Vec<String> = ["A", "B", "C", "D", "E"]
+            .iter()
+            .filter(|name| set(name))
+            .map(|name| variable(proxy, name).to_owned())
+            .collect();
+        (proxy.args[1..].join(" "), told.join(" "), variable(proxy, "TRUST_DOMAIN").to_owned())
+    };
+    let is = |args: &str, told: &str, domain: &str| (args.to_owned(), told.to_owned(), domain.to_owned());
+    assert_eq!(run("", &[]), is("", "", "cluster.local"));
+    assert_eq!(run("", &[&root]), is("--concurrency 1", "root root root", "cluster.local"));
+    assert_eq!(run("", &[&root, &namespace]), is("--concurrency 2", "root namespace root", "cluster.local"));
+    assert_eq!(
+        run(annotation, &[&root, &namespace]),
+        is("--concurrency 3", "root namespace pod pod true", "cluster.local")
+    );
+    assert_eq!(run(annotation, &[&root, &namespace, &own]), is("--concurrency 4", "root namespace pod own true", "td"));
+}
+
+#[test]
+fn an_annotation_for_the_proxy_that_cannot_be_read_lets_no_pod_in() {
+    for (text, message) in [
+        ("concurrency: many", "`concurrency: \"many\"` is no number of threads"),
+        ("proxyMetadata: [A]", "`proxyMetadata` is no map of names to texts"),
+        ("proxyMetadata: {A: [b]}", "`proxyMetadata.A` is no text"),
+    ] {
+        let pod = pod(&format!("annotations: {{proxy.istio.io/config: '{text}'}}"), APP);
+        let refused = inject(&pod, &labels("istio-injection=enabled"), &[], &Settings::default()).unwrap_err();
+        assert_eq!(refused[0].message, message);
+        assert_eq!(refused[0].field, "metadata.annotations[proxy.istio.io/config]");
+    }
 }

@@ -14,7 +14,7 @@ pub struct Arguments {
     /// The bootstrap: an envoy.config.bootstrap.v3.Bootstrap in YAML or JSON.
     #[arg(short, long, value_name = "FILE", required = true)]
     pub config_path: Option<PathBuf>,
-    /// Worker threads; unless given, one per processor with a bootstrap, and two (or one per processor, if that is less)
+    /// Worker threads, 0 for one per processor; unless given, one per processor with a bootstrap, and two (or one per processor, if that is less)
     /// in a mesh.
     #[arg(long, value_name = "N", global = true)]
     pub concurrency: Option<usize>,

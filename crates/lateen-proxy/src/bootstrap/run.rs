@@ -194,7 +194,11 @@ fn serve(
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     // Istio's default for proxies of a mesh is two.
     let usual = if matches!(source, Source::Mesh(_)) { processors.min(2) } else { processors };
-    let workers = arguments.concurrency.filter(|count| *count > 0).unwrap_or(usual);
+    let workers = match arguments.concurrency {
+        None => usual,
+        Some(0) => processors,
+        Some(count) => count,
+    };
     let sockets = open_static(shared, workers)?;
     let control = tokio::runtime::Builder::new_current_thread()
         .enable_all()
