@@ -9,6 +9,8 @@
 //!   being closed for idleness. The one peer this is wrong about reads a request, acts on it, and aborts the connection on
 //!   purpose (SO_LINGER of zero) within the time of a delayed acknowledgement.
 //!
+//! In a tunnel the peer says how much of a stream was read, so that there is nothing to guess (`codec::mux`).
+//!
 //! **An HTTP/2 connection that goes away.** A GOAWAY names the last stream that is processed (RFC 9113 section 6.8); a
 //! request behind it is sent again on another connection, at most twice like the above.
 

@@ -232,7 +232,7 @@ impl Stream {
         Some(Self { connection: Rc::clone(connection), id })
     }
 
-    /// Opened by us, while the peer has not said a word on it: it can only be refused now.
+    /// Of a server that has neither read nor written it: tells the client that it may be opened elsewhere.
     pub(crate) fn refuse(self) {
         let mut state = self.connection.state();
         if let Some(stream) = state.streams.remove(&self.id) {
