@@ -180,6 +180,8 @@ impl FileSet {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !self.paths.contains(&key.1) => {
                     self.forget(&key, touched);
                 }
+                // A path of its own is gone, or is a folder: what was in it is for a look at everything.
+                Err(_) if self.paths.contains(&key.1) => return false,
                 Ok(metadata) if metadata.is_dir() => return false,
                 _ => self.look_at(&key, touched),
             }
@@ -460,5 +462,24 @@ mod tests {
         assert_eq!(look("b.yaml"), ["d"]);
         assert_eq!(read(&mut files), [""; 0]);
         assert_eq!(files.keys().count(), 2);
+    }
+
+    #[test]
+    fn a_folder_that_goes_keeps_what_is_known_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("input");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("a.yaml"), account("a")).unwrap();
+        let mut files = FileSet::new(vec![folder.clone()], WrittenBy::People);
+        read(&mut files);
+        std::fs::remove_dir_all(&folder).unwrap();
+        // The event names the folder, which no single file is read for.
+        assert_eq!(files.sign(&folder), Some(Sign::File));
+        assert!(!files.read_file(&folder, &mut Vec::new()));
+        assert_eq!(read(&mut files), [""; 0]);
+        assert_eq!((files.keys().count(), files.diagnostics().count()), (1, 1));
+        std::fs::create_dir(&folder).unwrap();
+        assert_eq!(read(&mut files), ["ServiceAccount default/a"]);
+        assert_eq!(files.diagnostics().count(), 0);
     }
 }
