@@ -273,7 +273,8 @@ impl Reader {
         for file in files {
             let signs = [self.files.sign(&file), self.applied.sign(&file), self.pods.sign(&file)];
             if signs.iter().all(Option::is_none) || signs.contains(&Some(Sign::Anything)) {
-                return self.read_all();
+                // What has been read already is known, and must not be forgotten.
+                return self.read_all_and(touched);
             }
             let [ours, applied, pods] = signs.map(|sign| sign == Some(Sign::File));
             if applied {
@@ -282,7 +283,6 @@ impl Reader {
             if (ours && !self.files.read_file(&file, &mut touched))
                 || (pods && !self.pods.read_file(&file, &mut touched))
             {
-                // What has been read already is known, and must not be forgotten.
                 return self.read_all_and(touched);
             }
         }

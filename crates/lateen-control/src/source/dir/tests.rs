@@ -29,3 +29,22 @@ fn reading_is_no_change_and_writing_is() {
     }
     assert!(tells_of_change(&event), "{event:?}");
 }
+
+/// A pod's file and something that takes a look at everything, told of together: the pod is not lost on the way.
+#[test]
+fn what_was_read_before_a_look_at_everything_is_not_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = |name: &str| folder.path().join(name);
+    for name in ["applied", "pods"] {
+        std::fs::create_dir(own(name)).unwrap();
+    }
+    let (writer, store) = crate::store::new();
+    let options =
+        Options { paths: Vec::new(), applied: own("applied"), pods: own("pods"), addresses: own("addresses.json") };
+    let mut reader = Reader::new(options, writer, None);
+    reader.read_all();
+    let file = own("pods").join("a.yaml");
+    std::fs::write(&file, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a}\n").unwrap();
+    reader.read(Changed::Files(BTreeSet::from([file, own("zzz-elsewhere")])));
+    assert!(store.contents().get(Kind::ServiceAccount, DEFAULT_NAMESPACE, "a").is_some());
+}
