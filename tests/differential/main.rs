@@ -2,6 +2,7 @@
 //! same file of `configs/`, and both the answers and what the upstream saw must be the same.
 
 mod client;
+mod limiter;
 mod proxy;
 mod table;
 mod upstream;
@@ -13,7 +14,8 @@ use table::{Accepted, Row, Table};
 use upstream::Upstream;
 
 /// The tables, each named as its config. Together they hold at least [`MIN_ROWS`] requests.
-const TABLES: [&str; 7] = ["routing", "rewriting", "policy", "resilience", "framing", "limits", "balancing"];
+const TABLES: &[&str] =
+    &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing"];
 const MIN_ROWS: usize = 60;
 
 fn compare(name: &str) {
@@ -141,4 +143,9 @@ fn limits() {
 #[test]
 fn balancing() {
     compare("balancing");
+}
+
+#[test]
+fn limiter() {
+    compare("limiter");
 }

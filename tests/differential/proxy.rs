@@ -40,6 +40,7 @@ impl Proxy {
         let text = std::fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
         let text = text
             .replace("UPSTREAM_PORT", &upstream.address.port().to_string())
+            .replace("LIMITER_PORT", &upstream.limiter.port().to_string())
             .replace("DEAD_ADDRESS", &upstream.dead.ip().to_string())
             .replace("DEAD_PORT", &upstream.dead.port().to_string());
         let file = folder.path().join("bootstrap.yaml");

@@ -15,6 +15,8 @@ use hyper_util::server::conn::auto::Builder;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::limiter;
+
 /// What one request looked like when it arrived.
 pub(crate) type Seen = Value;
 
@@ -26,6 +28,8 @@ struct Ledger {
 
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
+    /// A rate limit service.
+    pub(crate) limiter: SocketAddr,
     /// An address at which nobody listens: the socket is bound and never listens, so nobody else can take it.
     pub(crate) dead: SocketAddr,
     _dead: std::net::TcpListener,
@@ -41,7 +45,7 @@ impl Upstream {
             tokio::spawn(accept(listener, Arc::clone(&ledger)));
         }
         let (dead, _dead) = refused();
-        Self { address, dead, _dead, ledger }
+        Self { address, limiter: limiter::start().await, dead, _dead, ledger }
     }
 
     /// Takes what arrived with the given `x-row`.

@@ -19,8 +19,9 @@ use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::tcp::ProxyState;
+use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
-use crate::telemetry::stats::{LimitStats, Registry, RouteStats, Scope, TunnelStats};
+use crate::telemetry::stats::{Registry, RouteStats, Scope, TunnelStats};
 use crate::tls::TlsStore;
 use crate::upstream::tunnels::Tunnels;
 

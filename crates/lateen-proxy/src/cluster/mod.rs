@@ -20,6 +20,7 @@ use lateen_engine::config::cluster::{
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
 
 use crate::telemetry::grpc_stats::GrpcStats;
+use crate::telemetry::limit_stats::LimitServiceStats;
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
 use crate::upstream::named_pools::Pools;
 use crate::worker::{Shared, Worker};
@@ -36,6 +37,7 @@ pub(crate) struct ClusterState {
     shared: Arc<Shared>,
     pub stats: ClusterStats,
     pub grpc: GrpcStats,
+    pub limits: LimitServiceStats,
 }
 
 /// One host of a cluster.
@@ -246,6 +248,7 @@ impl ClusterState {
             shared: Arc::clone(&worker.shared),
             stats: ClusterStats::new(&worker.shared.stats, stat_name(cluster)),
             grpc: GrpcStats::new(&worker.shared.stats, stat_name(cluster)),
+            limits: LimitServiceStats::new(&worker.shared.stats, stat_name(cluster)),
         });
         state.rebuild(cluster, set);
         if cluster.outlier.is_some() {

@@ -65,6 +65,8 @@ impl Reader {
 #[derive(Debug)]
 pub(crate) enum Body {
     Empty,
+    /// Of a request of the proxy's own; empty once it was given.
+    Whole(Bytes),
     H1(H1Body),
     H2(codec::RecvStream),
     /// Of a request that is mirrored.
@@ -111,6 +113,7 @@ impl Body {
     pub(crate) fn is_end(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
             Self::H1(body) => body.is_done(),
             Self::H2(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
@@ -120,6 +123,10 @@ impl Body {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         match self {
             Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(Frame::Data(bytes))))
+            }
             Self::H1(body) => body.poll_frame(cx),
             Self::H2(body) => body.poll_frame(cx),
             Self::Copy(body) => body.poll_frame(),

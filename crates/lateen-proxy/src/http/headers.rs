@@ -11,7 +11,7 @@ use crate::listener::connection::ConnectionInfo;
 
 macro_rules! names {
     ($($constant:ident = $name:literal;)+) => {
-        $(pub(super) const $constant: HeaderName = HeaderName::from_static($name);)+
+        $(pub(crate) const $constant: HeaderName = HeaderName::from_static($name);)+
     };
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Interims {
 }
 
 impl Interims {
-    pub(super) fn new(passes: bool) -> Self {
+    pub(crate) fn new(passes: bool) -> Self {
         Self { passes, waiting: RefCell::default(), count: Cell::new(0) }
     }
 

@@ -10,16 +10,14 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::HeaderValue;
-use lateen_engine::balance::outlier::Outcome;
 use lateen_engine::message::RequestHead;
 use lateen_engine::route::action::Forward;
 
 use super::body::{Body, BodyError, Frame};
 use super::headers::INTERNAL;
-use super::interim::Interims;
 use super::request::Exchange;
-use crate::cluster::{ClusterState, Tried};
-use crate::upstream::attempt::{Outgoing, attempt};
+use crate::cluster::ClusterState;
+use crate::upstream::own::OwnRequest;
 use crate::upstream::replay::Replay;
 use crate::worker::Worker;
 
@@ -70,8 +68,8 @@ impl Copies {
             let queue = Queue::new(worker, whole);
             let body = Body::Copy(CopyBody(Rc::clone(&queue)));
             let original = exchange.context.connection.local;
-            let copy = Copy { worker: Rc::clone(worker), state, head, body: Rc::new(Replay::new(body, false)), length };
-            let sending = until_given_up(Rc::clone(&queue), copy.send(original));
+            let copy = OwnRequest { head, body: Rc::new(Replay::new(body, false)), length };
+            let sending = until_given_up(Rc::clone(&queue), send(copy, Rc::clone(worker), state, original));
             tokio::task::spawn_local(async move {
                 match timeout {
                     None => sending.await,
@@ -205,44 +203,13 @@ async fn until_given_up(queue: Rc<RefCell<Queue>>, sending: impl Future<Output =
     .await;
 }
 
-struct Copy {
-    worker: Rc<Worker>,
-    state: Rc<ClusterState>,
-    head: RequestHead,
-    body: Rc<Replay>,
-    length: Option<u64>,
-}
-
-impl Copy {
-    /// Sends it to one host, once, and reads the answer to its end.
-    async fn send(self, original: SocketAddr) {
-        let Self { worker, state, head, body, length } = self;
-        let _request = state.hold_request();
-        let Some(host) = state.pick(worker.random(), None, original, &Tried::default()) else {
-            state.stats.cx_none_healthy.inc();
+/// Sends a copy, and reads the answer to its end. What comes of it concerns nobody.
+async fn send(copy: OwnRequest, worker: Rc<Worker>, state: Rc<ClusterState>, original: SocketAddr) {
+    let Ok(mut sent) = copy.send(&worker, &state, original).await else { return };
+    while let Some(frame) = sent.answer.frame().await {
+        if frame.is_err() {
             return;
-        };
-        state.stats.rq_total.inc();
-        let (_active, _gauge) = (host.hold(), state.stats.rq_active.hold());
-        let cluster = state.config();
-        let names = cluster.auto_names.as_ref().map(|auto| auto.of(&head.headers, head.host()));
-        let interims = Interims::new(false);
-        let outgoing =
-            Outgoing { head: &head, body, length, upgrade: None, names: names.as_ref(), interims: &interims };
-        match attempt(&worker, &state, &host, &outgoing).await {
-            Ok(mut answer) => {
-                let status = answer.head.status.as_u16();
-                state.stats.status(status);
-                state.note(&host, Outcome::Status(status));
-                while let Some(frame) = answer.frame().await {
-                    if frame.is_err() {
-                        return;
-                    }
-                }
-                answer.finish();
-            }
-            Err(failure) if failure.is_downstream() => {}
-            Err(_) => state.note(&host, Outcome::LocalFailure),
         }
     }
+    sent.finish();
 }

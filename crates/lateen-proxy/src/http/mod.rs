@@ -6,7 +6,7 @@ pub(crate) mod body;
 mod clock;
 pub(crate) mod connection;
 mod forward;
-mod headers;
+pub(crate) mod headers;
 pub(crate) mod interim;
 pub(crate) mod mirror;
 mod rate_limit;

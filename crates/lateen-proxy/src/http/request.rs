@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use lateen_engine::filters::http::cors::CorsPolicy;
 use lateen_engine::filters::http::grpc_stats::GrpcStats;
 use lateen_engine::filters::http::local_rate_limit::Quota;
@@ -74,6 +75,8 @@ pub(super) struct Exchange<'a> {
     pub(super) random: u64,
     /// What a rate limit tells the client.
     pub(super) quota: Option<Quota>,
+    /// What services that count requests add to the answer.
+    pub(super) told: Vec<(HeaderName, HeaderValue)>,
     /// The client asks for an upgrade.
     upgrade: bool,
     pub(super) router: RouterOptions,
@@ -159,6 +162,7 @@ impl<'a> Exchange<'a> {
             remote: context.connection.remote.ip(),
             random: context.worker.random(),
             quota: None,
+            told: Vec::new(),
             upgrade: false,
             router: RouterOptions::default(),
             snapshot: context.worker.snapshot(),
@@ -305,6 +309,12 @@ impl<'a> Exchange<'a> {
                         return Some(answer);
                     }
                 }
+                // Few ask, and the others need no room for it.
+                Kind::RateLimit(limit) => {
+                    if let Some(answer) = Box::pin(self.ask_limit(limit, said, route)).await {
+                        return Some(answer);
+                    }
+                }
                 _ => {}
             }
             match filter.on_request(&self.head, said, &self.facts()) {
@@ -385,7 +395,7 @@ impl<'a> Exchange<'a> {
         if let Some(Cors { policy, origin }) = &self.cors {
             policy.on_response(headers, origin);
         }
-        self.tell_quota(headers);
+        self.tell_limits(headers);
     }
 
     /// Sends an answer of our own.
@@ -399,6 +409,10 @@ impl<'a> Exchange<'a> {
             }
         }
         let (mut head, whole) = respond::local(&answer, self.grpc, &self.method);
+        // What kind of text the body is, who gave it knows.
+        if self.told.iter().any(|(name, _)| *name == CONTENT_TYPE) {
+            head.headers.remove(&CONTENT_TYPE);
+        }
         self.filter_answer(&mut head.headers);
         respond::finish_head(&mut head, &self.context.manager, date(SystemTime::now()));
         self.count_grpc_status(&head.headers);

@@ -3,6 +3,7 @@
 pub(crate) mod access_log;
 pub(crate) mod failure;
 pub(crate) mod grpc_stats;
+pub(crate) mod limit_stats;
 pub(crate) mod log_file;
 pub(crate) mod operators;
 pub(crate) mod stats;

@@ -215,28 +215,6 @@ impl RouteStats {
     }
 }
 
-/// Of limits that share their name.
-#[derive(Debug)]
-pub(crate) struct LimitStats {
-    pub enabled: Counter,
-    pub ok: Counter,
-    pub rate_limited: Counter,
-    pub enforced: Counter,
-}
-
-impl LimitStats {
-    pub(crate) fn new(registry: &Registry, name: &Arc<str>) -> Self {
-        let scope = Scope::LocalRateLimit(Arc::clone(name));
-        let counter = |name| registry.counter(&scope, name);
-        Self {
-            enabled: counter("enabled"),
-            ok: counter("ok"),
-            rate_limited: counter("rate_limited"),
-            enforced: counter("enforced"),
-        }
-    }
-}
-
 /// Of tunnels between proxies of ours, and of the connections that went through them.
 #[derive(Debug)]
 pub(crate) struct TunnelStats {

@@ -2,10 +2,12 @@
 
 mod acquire;
 pub(crate) mod attempt;
+pub(crate) mod call;
 pub(crate) mod connect;
 mod http1;
 mod http2;
 pub(crate) mod named_pools;
+pub(crate) mod own;
 pub(crate) mod pool;
 pub(crate) mod replay;
 pub(crate) mod tcp_info;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3 as common;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as proto;
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -19,9 +20,9 @@ use crate::rate_limit::bucket::{Bucket, Shape};
 use crate::rate_limit::descriptor::{Described, Descriptor, Policy};
 use crate::route::{Mutations, OfHost, RateLimits};
 
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+pub(super) const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+pub(super) const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+pub(super) const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 #[derive(Debug)]
 pub struct LocalRateLimit {
@@ -141,7 +142,7 @@ impl LocalRateLimit {
             stat_prefix: config.stat_prefix.as_str().into(),
             response_headers: Mutations::of_response(&config.response_headers_to_add, &[], at),
             request_headers: Mutations::of_request(&config.request_headers_to_add_when_not_enforced, &[], at),
-            status: status(config),
+            status: error_status(config.status.as_ref(), StatusCode::TOO_MANY_REQUESTS),
             grpc_status: config.rate_limited_as_resource_exhausted.then_some(8),
             enabled: share(config.filter_enabled.as_ref()),
             enforced: share(config.filter_enforced.as_ref()),
@@ -310,12 +311,9 @@ fn limits(descriptors: &[common::LocalRateLimitDescriptor], most: usize, at: &At
 }
 
 /// Statuses that mean no error are not taken.
-fn status(config: &proto::LocalRateLimit) -> StatusCode {
-    let asked = config.status.as_ref().and_then(|status| u16::try_from(status.code).ok());
-    asked
-        .filter(|code| (400..600).contains(code))
-        .and_then(|code| StatusCode::from_u16(code).ok())
-        .unwrap_or(StatusCode::TOO_MANY_REQUESTS)
+pub(super) fn error_status(asked: Option<&HttpStatus>, otherwise: StatusCode) -> StatusCode {
+    let asked = asked.and_then(|status| u16::try_from(status.code).ok());
+    asked.filter(|code| (400..600).contains(code)).and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(otherwise)
 }
 
 /// Nothing is said: no request.

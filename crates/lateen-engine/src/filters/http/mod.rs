@@ -5,6 +5,7 @@ pub mod cors;
 pub mod fault;
 pub mod grpc_stats;
 pub mod local_rate_limit;
+pub mod rate_limit;
 pub mod rbac;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats_proto;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as limit_proto;
+use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3 as service_proto;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_proto;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
@@ -23,6 +25,7 @@ use envoy_types::pb::google::protobuf::Any;
 use hcm::http_filter::ConfigType;
 
 use local_rate_limit::LocalRateLimit;
+use rate_limit::RateLimit;
 
 use super::rbac::Subject;
 use crate::config::error::{At, refuse};
@@ -48,6 +51,8 @@ pub enum Kind {
     GrpcStats(Arc<grpc_stats::GrpcStats>),
     /// Asked and counted by who forwards.
     LocalRateLimit(Arc<LocalRateLimit>),
+    /// The same; a service is asked.
+    RateLimit(Arc<RateLimit>),
     Router(RouterOptions),
 }
 
@@ -83,6 +88,7 @@ pub enum Override {
     Fault(Arc<fault::Fault>),
     Cors(Arc<cors::CorsPolicy>),
     LocalRateLimit(Arc<LocalRateLimit>),
+    RateLimit(Arc<rate_limit::PerRoute>),
 }
 
 impl PerFilter {
@@ -147,6 +153,10 @@ fn read_override(any: &Any, at: &At) -> Option<Override> {
         let config: limit_proto::LocalRateLimit = open(any, at)?;
         return LocalRateLimit::from_xds(&config, true, at).map(|limit| Override::LocalRateLimit(Arc::new(limit)));
     }
+    if is::<service_proto::RateLimitPerRoute>(any) {
+        let config: service_proto::RateLimitPerRoute = open(any, at)?;
+        return Some(Override::RateLimit(Arc::new(rate_limit::PerRoute::from_xds(&config, at))));
+    }
     at.error(format!("{} is not supported", type_name(any)));
     None
 }
@@ -202,7 +212,7 @@ impl HttpFilter {
                 Some(Override::Cors(policy)) => policy.on_request(head),
                 _ => Step::Continue,
             },
-            Kind::GrpcStats(_) | Kind::LocalRateLimit(_) | Kind::Router(_) => Step::Continue,
+            Kind::GrpcStats(_) | Kind::LocalRateLimit(_) | Kind::RateLimit(_) | Kind::Router(_) => Step::Continue,
         }
     }
 }
@@ -215,6 +225,7 @@ impl Kind {
             || is::<cors_proto::Cors>(any)
             || is::<grpc_stats_proto::FilterConfig>(any)
             || is::<limit_proto::LocalRateLimit>(any)
+            || is::<service_proto::RateLimit>(any)
     }
 
     fn from_xds(any: &Any, at: &At) -> Option<Self> {
@@ -244,6 +255,10 @@ impl Kind {
             let config: limit_proto::LocalRateLimit = open(any, at)?;
             return LocalRateLimit::from_xds(&config, false, at).map(|limit| Self::LocalRateLimit(Arc::new(limit)));
         }
+        if is::<service_proto::RateLimit>(any) {
+            let config: service_proto::RateLimit = open(any, at)?;
+            return RateLimit::from_xds(&config, at).map(|limit| Self::RateLimit(Arc::new(limit)));
+        }
         at.error(format!("HTTP filter {} is not supported", type_name(any)));
         None
     }
@@ -268,6 +283,7 @@ pub struct Share {
 
 impl Share {
     pub(crate) const NONE: Self = Self { numerator: 0, of: 100 };
+    pub(crate) const ALL: Self = Self { numerator: 100, of: 100 };
 
     pub(super) fn is_never(self) -> bool {
         self.numerator == 0

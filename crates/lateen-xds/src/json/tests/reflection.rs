@@ -115,7 +115,8 @@ fn bootstraps_in_the_tree_read_and_write_as_reflection_has_them() {
         let path = file.expect("the folder can be listed").path();
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         // What the tests that use them put in.
-        let text = text.replace("_PORT", "").replace("UPSTREAM", "8080").replace("DEAD", "8081");
+        let text =
+            text.replace("_PORT", "").replace("UPSTREAM", "8080").replace("DEAD", "8081").replace("LIMITER", "8082");
         let options = DeserializeOptions::new();
         let theirs = serde_saphyr::with_deserializer_from_str(&text, |deserializer| {
             DynamicMessage::deserialize_with_options(of.clone(), deserializer, &options)
