@@ -14,8 +14,7 @@ use table::{Accepted, Row, Table};
 use upstream::Upstream;
 
 /// The tables, each named as its config. Together they hold at least [`MIN_ROWS`] requests.
-const TABLES: &[&str] =
-    &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing"];
+const TABLES: &[&str] = &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing"];
 const MIN_ROWS: usize = 60;
 
 fn compare(name: &str) {

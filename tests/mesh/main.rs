@@ -29,6 +29,7 @@ fn the_sample_runs_in_a_mesh_and_is_steered_by_istios_kinds() {
     a_header_steers_a_user(&mesh);
     strict_mtls_refuses_plaintext_and_serves_the_mesh(&mesh);
     a_policy_admits_one_principal(&mesh);
+    a_limit_counts_each_reader(&mesh);
     what_is_wrong_is_refused_with_its_place(&mesh);
     no_proxy_has_refused_anything(&mesh);
 }
@@ -99,6 +100,23 @@ fn a_policy_admits_one_principal(mesh: &Mesh) {
         "others may not: {details}"
     );
     mesh.run(&["delete", "authorizationpolicy", "ratings", "--wait"]);
+}
+
+fn a_limit_counts_each_reader(mesh: &Mesh) {
+    mesh.apply("samples/bookinfo/routing/ratings-rate-limit.yaml");
+    // From outside the mesh: each request has a connection of its own, none is from before the change.
+    let address = mesh.address_of("ratings-v1");
+    let ask = |headers: &[&str]| mesh.ask_with("deploy/outsider", &address, 9080, "/ratings/0", headers);
+    let statuses = |headers: &[&str]| -> Vec<String> {
+        (0..4).map(|_| ask(headers)).map(|answer| answer.lines().next().unwrap_or_default().to_owned()).collect()
+    };
+    let expected = ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK", "HTTP/1.1 200 OK", "HTTP/1.1 429 Too Many Requests"];
+    assert_eq!(statuses(&["end-user: jason"]), expected);
+    assert_eq!(statuses(&[]), expected, "nobody is a reader, too");
+    let refused = ask(&["end-user: jason"]);
+    assert!(refused.contains("x-ratelimit-limit: 3") && refused.contains("retry-after: "), "{refused}");
+    mesh.run(&["delete", "ratelimit", "ratings", "--wait"]);
+    assert!(ask(&[]).starts_with("HTTP/1.1 200"));
 }
 
 fn what_is_wrong_is_refused_with_its_place(mesh: &Mesh) {

@@ -187,8 +187,14 @@ impl Mesh {
 
     /// The answer that a container of `from` gets from a service or an address; empty if the connection is closed without.
     pub(crate) fn ask(&self, from: &str, host: &str, port: u16, path: &str) -> String {
+        self.ask_with(from, host, port, path, &[])
+    }
+
+    /// The same, with more headers.
+    pub(crate) fn ask_with(&self, from: &str, host: &str, port: u16, path: &str, headers: &[&str]) -> String {
+        let headers: String = headers.iter().map(|header| format!("{header}\\r\\n")).collect();
         let request = format!(
-            "printf 'GET {path} HTTP/1.1\\r\\nhost: {host}:{port}\\r\\nconnection: close\\r\\n\\r\\n' >&3 && \
+            "printf 'GET {path} HTTP/1.1\\r\\nhost: {host}:{port}\\r\\n{headers}connection: close\\r\\n\\r\\n' >&3 && \
              timeout 10 cat <&3 2>/dev/null"
         );
         self.converse(from, host, port, &request)

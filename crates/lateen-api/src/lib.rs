@@ -14,6 +14,7 @@ mod mistakes;
 pub mod networking;
 pub mod object;
 pub mod parse;
+pub mod policy;
 pub mod scalar;
 pub mod security;
 pub mod selector;

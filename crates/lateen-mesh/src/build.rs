@@ -14,6 +14,7 @@ use crate::endpoints::{Candidates, InlineEndpoints, ServiceEndpoints};
 use crate::inputs::{Inputs, Listed};
 use crate::mesh::{ByNamespace, Frame, Id, Member, Mesh, ScopeId, Standing};
 use crate::policy::Policies;
+use crate::rate_limits::RateLimits;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::{VirtualService, gateway, virtual_service};
 use crate::scope::{Difference, Scope, Sharing};
@@ -114,6 +115,9 @@ impl Frame {
                 read_entries(&inputs, before)
             }),
             policies: read_policies(&inputs, &config, before),
+            rate_limits: unless_changed(&inputs.rate_limits, known!(rate_limits, rate_limits), || {
+                RateLimits::new(&config.root_namespace, &inputs.rate_limits)
+            }),
             virtual_services: unless_changed(
                 &inputs.virtual_services,
                 known!(virtual_services, virtual_services),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lateen_api::kubernetes::{Namespace, Pod, Secret, Service};
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
+use lateen_api::policy::RateLimit;
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
 use lateen_api::{Kind, KindSpec, Object, ObjectKey, Resource};
 
@@ -29,6 +30,7 @@ pub(crate) struct Inputs {
     pub(crate) sidecars: Listed<Sidecar>,
     pub(crate) peer_authentications: Listed<PeerAuthentication>,
     pub(crate) authorization_policies: Listed<AuthorizationPolicy>,
+    pub(crate) rate_limits: Listed<RateLimit>,
 }
 
 impl Inputs {
@@ -57,6 +59,7 @@ impl Inputs {
                 | Kind::Sidecar
                 | Kind::PeerAuthentication
                 | Kind::AuthorizationPolicy
+                | Kind::RateLimit
         )
     }
 
@@ -71,6 +74,7 @@ impl Inputs {
         by_age(&mut self.sidecars);
         by_age(&mut self.peer_authentications);
         by_age(&mut self.authorization_policies);
+        by_age(&mut self.rate_limits);
     }
 
     fn add(&mut self, object: &Object) {
@@ -90,6 +94,7 @@ impl Inputs {
             Object::Sidecar(resource) => push(&mut self.sidecars, resource),
             Object::PeerAuthentication(resource) => push(&mut self.peer_authentications, resource),
             Object::AuthorizationPolicy(resource) => push(&mut self.authorization_policies, resource),
+            Object::RateLimit(resource) => push(&mut self.rate_limits, resource),
             _ => {}
         }
     }
@@ -114,6 +119,7 @@ impl Inputs {
             Kind::Sidecar => remove(&mut self.sidecars, key),
             Kind::PeerAuthentication => remove(&mut self.peer_authentications, key),
             Kind::AuthorizationPolicy => remove(&mut self.authorization_policies, key),
+            Kind::RateLimit => remove(&mut self.rate_limits, key),
             _ => {}
         }
         if let Some(object) = object {
@@ -140,6 +146,7 @@ impl Inputs {
         share(&mut self.sidecars, &other.sidecars);
         share(&mut self.peer_authentications, &other.peer_authentications);
         share(&mut self.authorization_policies, &other.authorization_policies);
+        share(&mut self.rate_limits, &other.rate_limits);
     }
 
     /// Namespace and labels of everything that a selector can select, whether it runs or not.

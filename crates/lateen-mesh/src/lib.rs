@@ -16,6 +16,7 @@ mod pods;
 mod policy;
 mod precedence;
 mod protocol;
+mod rate_limits;
 mod routing;
 mod scope;
 mod services;

@@ -11,6 +11,7 @@ use crate::inputs::Inputs;
 use crate::origin::Origin;
 use crate::policy::{EffectiveMtls, Policies, WorkloadAuthorization};
 use crate::protocol::Protocol;
+use crate::rate_limits::RateLimits;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::gateway::{self, GatewayObject, MergedGateway, PortMap};
 use crate::routing::{DestinationRule, VirtualService};
@@ -21,6 +22,7 @@ use crate::workloads::{self, ProxyKind, Workload};
 use lateen_api::Resource;
 use lateen_api::kubernetes::{Pod, Secret};
 use lateen_api::networking::destination_rule::ConnectionPool;
+use lateen_api::policy::RateLimit;
 
 /// Service (namespace, host) or workload (namespace, name).
 pub(crate) type Id = (Arc<str>, Arc<str>);
@@ -57,6 +59,7 @@ pub(crate) struct Frame {
     /// Workload entries, also those behind a pod of their name.
     pub(crate) entries: Arc<BTreeMap<Id, Arc<Workload>>>,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) rate_limits: Arc<RateLimits>,
     pub(crate) virtual_services: Arc<Vec<Arc<VirtualService>>>,
     pub(crate) destination_rules: Arc<DestinationRules>,
     pub(crate) gateways: Arc<Vec<GatewayObject>>,
@@ -170,6 +173,11 @@ impl Mesh {
     /// The authorization policies that a workload enforces.
     pub fn authorization(&self, workload: &Workload) -> WorkloadAuthorization {
         self.frame.policies.authorization(workload)
+    }
+
+    /// The RateLimits that a workload's proxy enforces, those of the root namespace first, else oldest first.
+    pub fn rate_limits(&self, workload: &Workload) -> Vec<Arc<Resource<RateLimit>>> {
+        self.frame.rate_limits.of(workload)
     }
 
     /// A host as a rule of `namespace` writes it, in full.

@@ -171,7 +171,7 @@ fn applies(policy: &AuthorizationPolicy, labels: &Labels) -> bool {
 }
 
 /// An empty selector is none.
-fn selector(selector: Option<&MatchLabels>) -> Option<&Labels> {
+pub(crate) fn selector(selector: Option<&MatchLabels>) -> Option<&Labels> {
     selector.map(|selector| &selector.match_labels).filter(|labels| !labels.is_empty())
 }
 

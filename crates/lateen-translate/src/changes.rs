@@ -108,7 +108,8 @@ impl Case<'_> {
         let (mesh, before) = (self.view.mesh, self.before);
         self.has_same_rules()
             || (mesh.mtls(workload) == before.mtls(workload)
-                && mesh.authorization(workload) == before.authorization(workload))
+                && mesh.authorization(workload) == before.authorization(workload)
+                && same(&mesh.rate_limits(workload), &before.rate_limits(workload)))
     }
 
     /// What outbound listeners are made of. Routes of HTTP are not in them.

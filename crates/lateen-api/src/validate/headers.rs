@@ -29,14 +29,18 @@ pub(super) fn check(check: &mut Check<'_>, field: &str, headers: Option<&Headers
 fn operations(check: &mut Check<'_>, field: &str, operations: &HeaderOperations, may_set_host: bool) {
     for (word, changes) in [("set", &operations.set), ("add", &operations.add)] {
         for (name, value) in changes {
-            let place = format!("{field}.{word}.{name}");
-            changed(check, &place, name, may_set_host);
-            header_value(check, &place, value);
+            set(check, &format!("{field}.{word}.{name}"), name, value, may_set_host);
         }
     }
     for (index, name) in operations.remove.iter().enumerate() {
         changed(check, &format!("{field}.remove[{index}]"), name, false);
     }
+}
+
+/// A header that messages are given.
+pub(super) fn set(check: &mut Check<'_>, field: &str, name: &str, value: &str, may_set_host: bool) {
+    changed(check, field, name, may_set_host);
+    header_value(check, field, value);
 }
 
 pub(super) fn is_authority(name: &str) -> bool {

@@ -13,6 +13,7 @@ mod names;
 mod peer_authentication;
 mod pod;
 mod proxy_config;
+mod rate_limit;
 mod request_authentication;
 mod secret;
 mod service;
@@ -63,6 +64,7 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
         Object::Gateway(gateway) => gateway::check(&mut check, gateway),
         Object::VirtualService(service) => virtual_service::check(&mut check, service),
         Object::ProxyConfig(config) => proxy_config::check(&mut check, &config.spec),
+        Object::RateLimit(limit) => rate_limit::check(&mut check, &limit.spec),
         Object::Telemetry(telemetry) => telemetry::check(&mut check, &telemetry.spec),
     }
     let mut out = check.finish();

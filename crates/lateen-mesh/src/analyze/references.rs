@@ -3,6 +3,8 @@
 use lateen_api::Resource;
 use lateen_api::networking::virtual_service::Destination;
 use lateen_api::networking::{DestinationRule, VirtualService};
+use lateen_api::policy::RateLimit;
+use lateen_api::scalar::PortSelector;
 
 use super::codes::{
     DESTINATION_RULE_SUBSET_NOT_SELECT_PODS, REFERENCED_RESOURCE_NOT_FOUND, UNKNOWN_DESTINATION_RULE_HOST,
@@ -28,6 +30,9 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     }
     for resource in inputs.destination_rules.iter() {
         destination_rule(resource, inputs, mesh, findings);
+    }
+    for resource in inputs.rate_limits.iter() {
+        rate_limit_service(resource, mesh, findings);
     }
 }
 
@@ -84,11 +89,10 @@ fn destinations(resource: &Resource<VirtualService>) -> Vec<(&Destination, Strin
 }
 
 fn missing_host(mesh: &Mesh, name: &str, wanted: &Destination, field: &str) -> Missing {
-    let known = mesh.services().iter().map(|service| &*service.host);
     Missing {
         field: format!("{field}.host"),
         message: format!("destination host `{}` is no known service", wanted.host),
-        help: did_you_mean(name, known),
+        help: did_you_mean(name, hosts(mesh)),
         subset: None,
     }
 }
@@ -107,6 +111,28 @@ fn missing_port(service: &Service, wanted: &Destination, field: &str) -> Option<
     let ports: Vec<String> = service.ports.iter().map(|port| port.number.to_string()).collect();
     let message = format!("service `{}` has no port {number}, only {}", service.host, ports.join(", "));
     Some(Missing { field: format!("{field}.port.number"), message, help: None, subset: None })
+}
+
+/// The service that counts must be one that proxies of the RateLimit's namespace can find.
+fn rate_limit_service(resource: &Resource<RateLimit>, mesh: &Mesh, findings: &mut Findings) {
+    let Some(limits) = &resource.spec.global else { return };
+    let wanted = Destination {
+        host: limits.service.host.clone(),
+        port: Some(PortSelector { number: limits.service.port }),
+        ..Destination::default()
+    };
+    let name = mesh.resolve_host(&wanted.host, resource.namespace());
+    let missing = match find_service(mesh, &name, resource.namespace()) {
+        None => Some(("host", format!("`{}` is no known service", wanted.host), did_you_mean(&name, hosts(mesh)))),
+        Some(service) => missing_port(service, &wanted, "").map(|missing| ("port", missing.message, missing.help)),
+    };
+    if let Some((field, message, help)) = missing {
+        findings.add(resource, REFERENCED_RESOURCE_NOT_FOUND, &format!("spec.global.service.{field}"), message, help);
+    }
+}
+
+fn hosts(mesh: &Mesh) -> impl Iterator<Item = &str> {
+    mesh.services().iter().map(|service| &*service.host)
 }
 
 fn unclear_port(

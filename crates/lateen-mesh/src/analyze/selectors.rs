@@ -1,5 +1,6 @@
 //! Selectors of policies and Sidecars that select nothing.
 
+use lateen_api::networking::MatchLabels;
 use lateen_api::{KindSpec, Resource};
 
 use super::Findings;
@@ -20,14 +21,12 @@ struct Selector<'a> {
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     let none = Labels::new();
     for resource in inputs.authorization_policies.iter() {
-        let attached = resource.spec.target_ref.is_some() || !resource.spec.target_refs.is_empty();
-        let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
-        let everywhere = resource.namespace() == mesh.config().root_namespace;
-        // Without labels it is for the whole namespace, which may be empty.
-        if !(attached || labels.is_empty() && everywhere) {
-            let selector = Selector { labels, field: "spec.selector", code: NO_MATCHING_WORKLOADS_FOUND, everywhere };
-            check_one(resource, &selector, inputs, findings);
+        if resource.spec.target_ref.is_none() && resource.spec.target_refs.is_empty() {
+            policy(resource, resource.spec.selector.as_ref(), inputs, mesh, findings);
         }
+    }
+    for resource in inputs.rate_limits.iter() {
+        policy(resource, resource.spec.selector.as_ref(), inputs, mesh, findings);
     }
     for resource in inputs.peer_authentications.iter() {
         let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
@@ -44,6 +43,24 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
             let selector = Selector { labels, field, code: REFERENCED_RESOURCE_NOT_FOUND, everywhere: false };
             check_one(resource, &selector, inputs, findings);
         }
+    }
+}
+
+/// A policy of the root namespace selects in all.
+fn policy<K: KindSpec>(
+    resource: &Resource<K>,
+    selector: Option<&MatchLabels>,
+    inputs: &Inputs,
+    mesh: &Mesh,
+    findings: &mut Findings,
+) {
+    let none = Labels::new();
+    let labels = selector.map_or(&none, |selector| &selector.match_labels);
+    let everywhere = resource.namespace() == mesh.config().root_namespace;
+    // Without labels it is for the whole namespace, which may be empty.
+    if !(labels.is_empty() && everywhere) {
+        let selector = Selector { labels, field: "spec.selector", code: NO_MATCHING_WORKLOADS_FOUND, everywhere };
+        check_one(resource, &selector, inputs, findings);
     }
 }
 

@@ -14,7 +14,10 @@ use hcm::http_connection_manager as http;
 use lateen_mesh::{MeshConfig, PathNormalization};
 
 use crate::access_log;
+use crate::filters::rate_limit;
+use crate::filters::rbac::Authorization;
 use crate::proto::{ads, boolean, http_filter, network_filter, no_timeout};
+use crate::view::View;
 
 /// Names by which routes configure their filters.
 pub(crate) const FAULT: &str = "envoy.filters.http.fault";
@@ -28,6 +31,23 @@ pub(crate) enum Class {
     Gateway,
 }
 
+/// The filters that stand for the policies of who serves, in order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policies {
+    /// Who may ask is settled before anything else.
+    pub(crate) authorization: Vec<hcm::HttpFilter>,
+    /// What is refused or answered otherwise is not counted.
+    pub(crate) limits: Vec<hcm::HttpFilter>,
+}
+
+impl Policies {
+    /// Those of a workload, with its authorization already translated.
+    pub(crate) fn of(view: &View<'_>, authorization: &Authorization) -> Self {
+        let limits = rate_limit::filters(view.mesh, &view.proxy.workload);
+        Self { authorization: authorization.http.clone(), limits }
+    }
+}
+
 /// Where the routes come from.
 pub(crate) enum Routes {
     /// By route discovery, under this name.
@@ -35,18 +55,18 @@ pub(crate) enum Routes {
     Inline(Box<RouteConfiguration>),
 }
 
-/// The network filter for one HTTP filter chain; `authorization` are the RBAC filters, in order.
+/// The network filter for one HTTP filter chain.
 pub(crate) fn filter(
     config: &MeshConfig,
     class: Class,
     stat_prefix: String,
     routes: Routes,
-    authorization: Vec<hcm::HttpFilter>,
+    policies: Policies,
 ) -> listener::Filter {
     let mut manager = hcm::HttpConnectionManager {
         codec_type: http::CodecType::Auto as i32,
         stat_prefix,
-        http_filters: http_filters(authorization),
+        http_filters: http_filters(policies),
         server_name: "istio-envoy".to_owned(),
         // Off, as Istio has it: a quiet stream is not a dead one.
         stream_idle_timeout: Some(no_timeout()),
@@ -95,8 +115,8 @@ pub(crate) fn filter(
     network_filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
-fn http_filters(authorization: Vec<hcm::HttpFilter>) -> Vec<hcm::HttpFilter> {
-    let mut filters = authorization;
+fn http_filters(policies: Policies) -> Vec<hcm::HttpFilter> {
+    let mut filters = policies.authorization;
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(boolean(false))),
@@ -106,6 +126,7 @@ fn http_filters(authorization: Vec<hcm::HttpFilter>) -> Vec<hcm::HttpFilter> {
     // Without effect until a route configures them.
     filters.push(http_filter(FAULT, &HttpFault::default()));
     filters.push(http_filter(CORS, &Cors::default()));
+    filters.extend(policies.limits);
     filters.push(http_filter("envoy.filters.http.router", &Router::default()));
     filters
 }

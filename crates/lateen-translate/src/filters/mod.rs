@@ -4,5 +4,6 @@ pub(crate) mod cors;
 pub(crate) mod fault;
 pub(crate) mod http_connection_manager;
 pub(crate) mod inspectors;
+pub(crate) mod rate_limit;
 pub(crate) mod rbac;
 pub(crate) mod tcp_proxy;

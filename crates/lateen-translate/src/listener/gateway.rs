@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use lateen_mesh::{GatewayListener, GatewayServer};
 
-use crate::filters::http_connection_manager::{self as http, Class, Routes};
+use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors;
 use crate::filters::rbac::Authorization;
 use crate::listener::l4;
@@ -92,7 +92,8 @@ fn http_chain(
     let bind = if place.bind.is_empty() { String::new() } else { format!(".{}", place.bind) };
     let routes = Routes::Named(format!("http.{}{bind}", place.port));
     let stat_prefix = format!("outbound_{listener};");
-    let filter = http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, authorization.http.clone());
+    let filter =
+        http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, Policies::of(view, authorization));
     listener::FilterChain {
         filters: vec![filter],
         metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
@@ -118,8 +119,13 @@ fn ending_chain(
         Some(table) => {
             let stat_prefix = format!("outbound_{listener};");
             let routes = Routes::Named(table);
-            let filter =
-                http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, authorization.http.clone());
+            let filter = http::filter(
+                view.mesh.config(),
+                Class::Gateway,
+                stat_prefix,
+                routes,
+                Policies::of(view, authorization),
+            );
             listener::FilterChain {
                 filters: vec![filter],
                 metadata: origin::stable([&server.origin]),

@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use lateen_mesh::{InboundPort, Ingress, MtlsMode, Protocol};
 
-use crate::filters::http_connection_manager::{self as http, Class, Routes};
+use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
 use crate::filters::rbac::Authorization;
 use crate::filters::tcp_proxy::{self, TcpOptions};
@@ -153,7 +153,7 @@ fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundP
                     Class::SidecarInbound,
                     format!("{INBOUND_PASSTHROUGH_CLUSTER};"),
                     routes,
-                    authorization.http.clone(),
+                    Policies::of(view, authorization),
                 );
                 ("virtualInbound-catchall-http", vec![filter])
             };
@@ -185,7 +185,7 @@ fn declared(view: &View<'_>, authorization: &Authorization, port: &InboundPort) 
         } else {
             let routes = Routes::Inline(Box::new(inbound_route::table(&cluster, port.service_port, Some(port))));
             let stat_prefix = format!("inbound_{name};");
-            vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, authorization.http.clone())]
+            vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, Policies::of(view, authorization))]
         };
         let mut chain = chain(view, name.clone(), Some(port.port), &entrance, filters);
         chain.metadata = origin::stable(port.origin());

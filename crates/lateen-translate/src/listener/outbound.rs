@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::listener::v3 as listener;
 use ipnet::IpNet;
 use lateen_mesh::{Origin, Protocol, Resolution, Service, ServicePort};
 
-use crate::filters::http_connection_manager::{self as http, Class, Routes};
+use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
 use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::listener::l4::{self, Layer4};
@@ -186,7 +186,13 @@ fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::Filt
             application_protocols: PLAINTEXT_HTTP.iter().map(ToString::to_string).collect(),
             ..listener::FilterChainMatch::default()
         }),
-        filters: vec![http::filter(config, Class::SidecarOutbound, stat_prefix, Routes::Named(routes), Vec::new())],
+        filters: vec![http::filter(
+            config,
+            Class::SidecarOutbound,
+            stat_prefix,
+            Routes::Named(routes),
+            Policies::default(),
+        )],
         ..listener::FilterChain::default()
     }
 }

@@ -54,26 +54,30 @@ fn sorted(operations: &HeaderOperations, kind: Kind) -> Vec<(&str, &str)> {
 
 /// Sets first, then adds.
 fn values(set: &[(&str, &str)], add: &[(&str, &str)]) -> Vec<core::HeaderValueOption> {
-    let option = |(name, value): &(&str, &str), action: HeaderAppendAction| core::HeaderValueOption {
-        header: Some(core::HeaderValue {
-            key: (*name).to_owned(),
-            value: (*value).to_owned(),
-            ..core::HeaderValue::default()
-        }),
-        append_action: action as i32,
-        ..core::HeaderValueOption::default()
-    };
     let mut out: Vec<_> = set
         .iter()
         .filter(|(name, _)| !is_internal(name))
-        .map(|pair| option(pair, HeaderAppendAction::OverwriteIfExistsOrAdd))
+        .map(|(name, value)| option(name, value, HeaderAppendAction::OverwriteIfExistsOrAdd))
         .collect();
     out.extend(
         add.iter()
             .filter(|(name, _)| !is_internal(name))
-            .map(|pair| option(pair, HeaderAppendAction::AppendIfExistsOrAdd)),
+            .map(|(name, value)| option(name, value, HeaderAppendAction::AppendIfExistsOrAdd)),
     );
     out
+}
+
+/// A header that takes the place of what there is of its name, or comes beside it.
+pub(crate) fn option(name: &str, value: &str, action: HeaderAppendAction) -> core::HeaderValueOption {
+    core::HeaderValueOption {
+        header: Some(core::HeaderValue {
+            key: name.to_owned(),
+            value: value.to_owned(),
+            ..core::HeaderValue::default()
+        }),
+        append_action: action as i32,
+        ..core::HeaderValueOption::default()
+    }
 }
 
 fn removals(operations: &HeaderOperations) -> Vec<String> {

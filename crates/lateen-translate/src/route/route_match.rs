@@ -108,7 +108,7 @@ fn value_matcher(value: Option<&StringMatch>) -> Option<matcher::StringMatcher> 
     }
 }
 
-fn header(name: &str, value: Option<&StringMatch>) -> route::HeaderMatcher {
+pub(crate) fn header(name: &str, value: Option<&StringMatch>) -> route::HeaderMatcher {
     let specifier =
         value_matcher(value).map_or(HeaderMatchSpecifier::PresentMatch(true), HeaderMatchSpecifier::StringMatch);
     route::HeaderMatcher {
@@ -119,7 +119,7 @@ fn header(name: &str, value: Option<&StringMatch>) -> route::HeaderMatcher {
 }
 
 /// An absent header counts as empty, unless presence itself is unwanted.
-fn without_header(name: &str, value: &HeaderMatch) -> route::HeaderMatcher {
+pub(crate) fn without_header(name: &str, value: &HeaderMatch) -> route::HeaderMatcher {
     route::HeaderMatcher {
         invert_match: true,
         treat_missing_header_as_empty: value_matcher(value.0.as_ref()).is_some(),

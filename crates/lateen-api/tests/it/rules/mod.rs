@@ -1,6 +1,7 @@
 //! The rules that one object must keep: each against an object that breaks it.
 
 mod kubernetes;
+mod policy;
 mod routing;
 mod security;
 mod support;
