@@ -152,7 +152,9 @@ impl FileSet {
     /// What an event about this path tells; none when the path is no part of this.
     pub(super) fn sign(&self, path: &Path) -> Option<Sign> {
         let is_file = self.keys_of(path).next().is_some();
-        let in_folder = path.parent().is_some_and(|parent| self.paths.iter().any(|own| own == parent));
+        // In one of the folders, or beside one of the files.
+        let is_near = |folder: &Path| self.paths.iter().any(|own| own == folder || own.parent() == Some(folder));
+        let in_folder = path.parent().is_some_and(is_near);
         match (is_file, in_folder) {
             (false, false) => None,
             // A link may lead to whatever has changed.

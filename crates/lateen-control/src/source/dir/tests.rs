@@ -48,3 +48,16 @@ fn what_was_read_before_a_look_at_everything_is_not_forgotten() {
     reader.read(Changed::Files(BTreeSet::from([file, own("zzz-elsewhere")])));
     assert!(store.contents().get(Kind::ServiceAccount, DEFAULT_NAMESPACE, "a").is_some());
 }
+
+/// A file is watched through its folder, where others may write all day.
+#[test]
+fn what_happens_beside_a_file_is_none_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    std::fs::write(&file, "").unwrap();
+    let mut files = files::FileSet::new(vec![file.clone()], files::WrittenBy::People);
+    files.read(&mut Vec::new());
+    assert_eq!(files.sign(&file), Some(Sign::File));
+    assert_eq!(files.sign(&folder.path().join("b.log")), Some(Sign::Nothing));
+    assert_eq!(files.sign(&folder.path().join("further/b.log")), None);
+}
