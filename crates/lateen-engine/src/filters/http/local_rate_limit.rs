@@ -1,7 +1,7 @@
 //! `envoy.filters.http.local_ratelimit`: so many requests a second through this proxy, for all requests together and for
 //! those of each description.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -68,15 +68,21 @@ enum Buckets {
 struct PerValue {
     shape: Shape,
     most: usize,
-    /// With the number of the last request that asked.
     known: Mutex<Known>,
 }
 
+/// Whoever sends values chooses how many there are: none of this takes longer the more are known.
 #[derive(Debug, Default)]
 struct Known {
+    /// Counts the requests that asked.
     asked: u64,
-    buckets: HashMap<Vec<String>, (u64, Arc<Bucket>), foldhash::fast::RandomState>,
+    /// With the last request that asked.
+    buckets: HashMap<Values, (u64, Arc<Bucket>), foldhash::fast::RandomState>,
+    /// By that request.
+    order: BTreeMap<u64, Values>,
 }
+
+type Values = Arc<[String]>;
 
 /// What a limit says to a request.
 #[derive(Debug)]
@@ -262,20 +268,23 @@ impl PerValue {
     fn of(&self, values: Vec<String>) -> Arc<Bucket> {
         // Nothing that can panic runs under the lock, and the map is whole between any two steps.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.asked += 1;
-        let asked = known.asked;
-        if let Some((last, bucket)) = known.buckets.get_mut(&values) {
-            *last = asked;
+        let Known { asked, buckets, order } = &mut *known;
+        *asked += 1;
+        if let Some((last, bucket)) = buckets.get_mut(values.as_slice()) {
+            if let Some(values) = order.remove(last) {
+                order.insert(*asked, values);
+            }
+            *last = *asked;
             return Arc::clone(bucket);
         }
-        if known.buckets.len() >= self.most {
-            let oldest = known.buckets.iter().min_by_key(|(_, (last, _))| *last).map(|(values, _)| values.clone());
-            if let Some(oldest) = oldest {
-                known.buckets.remove(&oldest);
-            }
+        if buckets.len() >= self.most
+            && let Some((_, oldest)) = order.pop_first()
+        {
+            buckets.remove(&oldest);
         }
-        let bucket = Arc::new(Bucket::new(self.shape));
-        known.buckets.insert(values, (asked, Arc::clone(&bucket)));
+        let (values, bucket) = (Values::from(values), Arc::new(Bucket::new(self.shape)));
+        order.insert(*asked, Arc::clone(&values));
+        buckets.insert(values, (*asked, Arc::clone(&bucket)));
         bucket
     }
 }
