@@ -55,7 +55,7 @@ fn what_happens_beside_a_file_is_none_of_ours() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
     std::fs::write(&file, "").unwrap();
-    let mut files = files::FileSet::new(vec![file.clone()], files::WrittenBy::People);
+    let mut files = FileSet::new(vec![file.clone()], WrittenBy::People);
     files.read(&mut Vec::new());
     assert_eq!(files.sign(&file), Some(Sign::File));
     assert_eq!(files.sign(&folder.path().join("b.log")), Some(Sign::Nothing));
