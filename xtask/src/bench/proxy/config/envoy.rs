@@ -78,7 +78,8 @@ fn cluster(hop: &Hop, files: Files<'_>) -> Value {
 /// TLS 1.3 as `identity`; the other side must have an identity of the trust domain.
 fn tls(hop: &Hop, files: Files<'_>, identity: &str) -> Value {
     let protocols = match hop.traffic {
-        Traffic::Tcp => json!([]),
+        // As Istio's sidecars say it of TCP.
+        Traffic::Tcp => json!(["istio-peer-exchange", "istio"]),
         Traffic::Http { upstream: Version::Two, .. } => json!(["h2"]),
         Traffic::Http { upstream: Version::One, .. } => json!(["http/1.1"]),
     };
