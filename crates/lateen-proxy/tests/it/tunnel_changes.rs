@@ -28,7 +28,7 @@ fn world(kind: Kind, upstream: std::net::SocketAddr, own: &Leaf, trusted: &Autho
     );
     let chain = match kind {
         Kind::Http => http("table", "").replacen("{filters: [", &format!("{{{tls}, filters: [{filters}"), 1),
-        Kind::Tcp => Pairing { kind, ..Pairing::TCP }.chain("a", "", filters, &tls).replace("LOG", "/dev/null"),
+        Kind::Tcp => Pairing { kind, ..Pairing::TCP }.chain("a", "", filters, &tls).replace("ACCESS_LOG", "/dev/null"),
     };
     let own = format!(
         "{{name: own, tls_certificate: {{certificate_chain: {{inline_string: {}}}, private_key: {{inline_string: {}}}}}}}",

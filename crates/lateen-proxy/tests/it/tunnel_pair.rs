@@ -78,7 +78,7 @@ impl Pairing {
     }
 
     pub(crate) fn chain(self, cluster: &str, manager: &str, filters: &str, transport: &str) -> String {
-        let log = "access_log: [{name: file, typed_config: {'@type': type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: 'LOG', \
+        let log = "access_log: [{name: file, typed_config: {'@type': type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: 'ACCESS_LOG', \
             log_format: {text_format_source: {inline_string: \"%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% \
             %DOWNSTREAM_PEER_URI_SAN% %REQUESTED_SERVER_NAME% %DOWNSTREAM_TLS_VERSION% %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\\n\"}}}}]";
         match self.kind {
@@ -133,7 +133,7 @@ static_resources:
       circuit_breakers: {{thresholds: [{{max_connections: {many}, max_pending_requests: {many}, max_requests: {many}, max_retries: {many}}}]}},
       load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: {}}}}}}}}}]}}]}}}}
 "#,
-        chain.replace("LOG", log),
+        chain.replace("ACCESS_LOG", log),
         to.ip(),
         to.port()
     )
