@@ -3,7 +3,7 @@
 
 use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::frame::{DEFAULT_WINDOW, MAX_ID, MAX_WINDOW, PREFACE, Reason, flag, ki
 use super::heads::{self, Bounds};
 use super::out::Out;
 use super::stream::{Ended, Stream};
+use crate::codec::bell::Bell;
 use crate::codec::hpack::{Decoder, Encoder};
 
 /// Data waits in its stream, not in the queue, while so much waits there to be written.
@@ -134,8 +135,8 @@ pub(super) struct State {
     pub(super) answered: Instant,
     /// When the last stream ended.
     pub(super) quiet_since: Instant,
-    driver: Option<Waker>,
-    called: bool,
+    /// Who moves the bytes, and writes what is queued.
+    pub(super) driver: Bell,
 }
 
 /// A request that came, and its `Content-Length`.
@@ -176,8 +177,7 @@ impl Connection {
             asked: None,
             answered: now,
             quiet_since: now,
-            driver: None,
-            called: false,
+            driver: Bell::default(),
         };
         state.greet();
         Self(RefCell::new(state))
@@ -224,22 +224,6 @@ impl State {
         }
     }
 
-    /// Wakes the driver, which writes what was queued.
-    pub(super) fn call(&mut self) {
-        if let Some(driver) = self.driver.as_ref().filter(|_| !self.called) {
-            self.called = true;
-            driver.wake_by_ref();
-        }
-    }
-
-    pub(super) fn listen(&mut self, cx: &Context<'_>) {
-        self.called = false;
-        match &self.driver {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => self.driver = Some(cx.waker().clone()),
-        }
-    }
-
     /// Streams may be opened, if not now then later.
     pub(super) fn is_open(&self) -> bool {
         self.phase == Phase::Open && self.peer.last.is_none() && self.last < MAX_ID - 2
@@ -267,7 +251,7 @@ impl State {
         self.open += 1;
         let encoder = &mut self.encoder;
         self.out.headers(id, end, |out| heads::write_request(encoder, out, head));
-        self.call();
+        self.driver.ring();
         Some(id)
     }
 
@@ -284,7 +268,7 @@ impl State {
         if end {
             self.sent(id);
         }
-        self.call();
+        self.driver.ring();
         Ok(())
     }
 
@@ -297,7 +281,7 @@ impl State {
             let empty = data.is_empty();
             if !empty && (most == 0 || self.out.len() >= QUEUE) {
                 let stream = self.sending(id)?;
-                stream.listen(cx);
+                stream.task.listen(cx);
                 if stream.send_window > 0 && !std::mem::replace(&mut stream.blocked, true) {
                     self.blocked.push(id);
                 }
@@ -316,7 +300,7 @@ impl State {
             if last {
                 self.sent(id);
             }
-            self.call();
+            self.driver.ring();
             if data.is_empty() {
                 return Ok(true);
             }
@@ -347,7 +331,7 @@ impl State {
             for id in std::mem::take(&mut self.blocked) {
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.blocked = false;
-                    stream.wake();
+                    stream.task.ring();
                 }
             }
         }
@@ -363,7 +347,7 @@ impl State {
             self.open -= 1;
         }
         stream.ended = Some(ended);
-        stream.wake();
+        stream.task.ring();
         // Nobody holds one that was not handed out yet.
         if stream.handles == 0 {
             let waste = stream.data.clear();
@@ -378,7 +362,7 @@ impl State {
     pub(super) fn say_reset(&mut self, id: u32, reason: Reason) {
         self.remember(id);
         self.out.reset(id, reason);
-        self.call();
+        self.driver.ring();
     }
 
     /// What comes on this stream is to be ignored.
@@ -408,7 +392,7 @@ impl State {
         if self.streams.is_empty() {
             self.quiet_since = Instant::now();
             // Perhaps the driver waits for that.
-            self.call();
+            self.driver.ring();
         }
     }
 
@@ -430,7 +414,7 @@ impl State {
                 let more = std::mem::take(&mut stream.taken);
                 stream.receive_window += i64::from(more);
                 self.out.window_update(id, more);
-                self.call();
+                self.driver.ring();
             }
         }
         self.give_back(length);
@@ -443,7 +427,7 @@ impl State {
             let more = std::mem::take(&mut self.taken);
             self.receive_window += i64::from(more);
             self.out.window_update(0, more);
-            self.call();
+            self.driver.ring();
         }
     }
 
@@ -453,7 +437,7 @@ impl State {
             self.phase = Phase::Warned;
             self.out.go_away(MAX_ID, Reason::NO_ERROR);
             self.out.frame(kind::PING, 0, 0, &LAST_ORDERS);
-            self.call();
+            self.driver.ring();
         }
     }
 
@@ -464,7 +448,7 @@ impl State {
             // A client's streams are its own, and a server opens none.
             let last = if self.role == Role::Client { 0 } else { self.last };
             self.out.go_away(last, Reason::NO_ERROR);
-            self.call();
+            self.driver.ring();
         }
     }
 
@@ -475,7 +459,7 @@ impl State {
             self.end_all(Ended::Wrong);
             let last = if self.role == Role::Client { 0 } else { self.last };
             self.out.go_away(last, reason);
-            self.call();
+            self.driver.ring();
         }
     }
 

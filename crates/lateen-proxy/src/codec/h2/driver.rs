@@ -44,7 +44,7 @@ impl Driver {
 
     /// Moves what can be moved; requests that come go to `accept`. Ready when the connection has ended, or is to be finished.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, mut accept: impl FnMut(Accepted)) -> Poll<()> {
-        self.connection.state().listen(cx);
+        self.connection.state().driver.listen(cx);
         self.read(cx, &mut accept);
         self.keep_alive(cx);
         self.write(cx);

@@ -63,7 +63,7 @@ impl RecvStream {
             if let Some(ended) = stream.ended {
                 return Poll::Ready(Err(ended));
             }
-            stream.listen(cx);
+            stream.task.listen(cx);
             Poll::Pending
         });
         poll.unwrap_or(Poll::Ready(Err(Ended::Closed)))
@@ -89,7 +89,7 @@ impl RecvStream {
             Some(Ended::Wrong) if role == Role::Client => Poll::Ready(Some(Err(BodyError::Protocol))),
             Some(_) => Poll::Ready(Some(Err(BodyError::Ended))),
             None => {
-                stream.listen(cx);
+                stream.task.listen(cx);
                 Poll::Pending
             }
         }
@@ -148,7 +148,7 @@ impl SendStream {
         let poll = self.0.with(|stream| match stream.ended {
             Some(_) => Poll::Ready(()),
             None => {
-                stream.listen(cx);
+                stream.task.listen(cx);
                 Poll::Pending
             }
         });
@@ -222,6 +222,6 @@ impl Opener {
 impl Drop for Opener {
     fn drop(&mut self) {
         // The last one to go ends the connection.
-        self.0.state().call();
+        self.0.state().driver.ring();
     }
 }

@@ -175,7 +175,7 @@ impl State {
         if kept {
             stream.data.push(data);
         }
-        stream.wake();
+        stream.task.ring();
         if done.is_ok() && end && stream.sent {
             self.open -= 1;
         }
@@ -248,7 +248,7 @@ impl State {
             } else {
                 stream.take_response(section, end)?;
             }
-            stream.wake();
+            stream.task.ring();
             if end && stream.sent {
                 self.open -= 1;
             }
@@ -331,7 +331,7 @@ impl State {
             let whole = stream.sent;
             if let Some(stream) = self.streams.get_mut(&head.stream) {
                 stream.sent = true;
-                stream.wake();
+                stream.task.ring();
             }
             self.open -= usize::from(!whole);
             return Ok(());
@@ -369,7 +369,7 @@ impl State {
         if !Self::widen(&mut stream.send_window, more) {
             return Err(Fault::Stream(Reason::FLOW_CONTROL_ERROR));
         }
-        stream.wake();
+        stream.task.ring();
         Ok(())
     }
 
@@ -416,7 +416,7 @@ impl State {
                     if stream.send_window > MAX_WINDOW {
                         return Err(Fault::Connection(Reason::FLOW_CONTROL_ERROR));
                     }
-                    stream.wake();
+                    stream.task.ring();
                 }
             }
             // Our frames are never larger than everybody takes.

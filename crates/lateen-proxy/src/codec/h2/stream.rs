@@ -1,13 +1,13 @@
 //! What a connection knows of one stream (RFC 9113 section 5.1).
 
 use std::collections::VecDeque;
-use std::task::{Context, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use lateen_engine::message::{Headers, ResponseHead};
 
 use super::frame::Reason;
+use crate::codec::bell::Bell;
 
 /// Why a stream ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +51,8 @@ pub(super) struct Stream {
     pub(super) send_window: i64,
     /// It is among those that something shared keeps back.
     pub(super) blocked: bool,
-    waker: Option<Waker>,
-    /// The waker was called since it was last left here.
-    called: bool,
+    /// All that hold a stream belong to one task, which hears of the next event.
+    pub(super) task: Bell,
 }
 
 impl Stream {
@@ -76,30 +75,13 @@ impl Stream {
             taken: 0,
             send_window,
             blocked: false,
-            waker: None,
-            called: false,
+            task: Bell::default(),
         }
     }
 
     /// Both directions are over, by the protocol.
     pub(super) fn is_over(&self) -> bool {
         self.ended.is_some() || (self.received && self.sent)
-    }
-
-    /// Its task hears of the next event. All that hold a stream belong to one task.
-    pub(super) fn listen(&mut self, cx: &Context<'_>) {
-        self.called = false;
-        match &self.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => self.waker = Some(cx.waker().clone()),
-        }
-    }
-
-    pub(super) fn wake(&mut self) {
-        if let Some(waker) = self.waker.as_ref().filter(|_| !self.called) {
-            self.called = true;
-            waker.wake_by_ref();
-        }
     }
 }
 

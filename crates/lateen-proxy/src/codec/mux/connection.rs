@@ -4,13 +4,13 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
 use super::stream::{End, Entry, Mark};
 use super::{How, MORE, STREAMS, kind};
+use crate::codec::bell::Bell;
 use crate::codec::h2::flood::Patience;
 use crate::codec::h2::frame::{Head, MAX_ID, Reason};
 
@@ -83,8 +83,8 @@ pub(super) struct State {
     /// What the kernel has taken of the connection, and, once it is over, what the peer's kernel has acknowledged.
     pub(super) wire_written: u64,
     pub(super) wire_acknowledged: Option<u64>,
-    driver: Option<Waker>,
-    called: bool,
+    /// Who moves the bytes, and writes what is queued.
+    pub(super) driver: Bell,
 }
 
 impl Connection {
@@ -107,8 +107,7 @@ impl Connection {
             quiet_since: now,
             wire_written: 0,
             wire_acknowledged: None,
-            driver: None,
-            called: false,
+            driver: Bell::default(),
         };
         Self(RefCell::new(state))
     }
@@ -119,22 +118,6 @@ impl Connection {
 }
 
 impl State {
-    /// Wakes the driver, which writes what was queued.
-    pub(super) fn call(&mut self) {
-        if let Some(driver) = self.driver.as_ref().filter(|_| !self.called) {
-            self.called = true;
-            driver.wake_by_ref();
-        }
-    }
-
-    pub(super) fn listen(&mut self, cx: &Context<'_>) {
-        self.called = false;
-        match &self.driver {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => self.driver = Some(cx.waker().clone()),
-        }
-    }
-
     /// Queues a frame's head, with room for its payload.
     pub(super) fn head(&mut self, kind: u8, flags: u8, stream: u32, length: usize) {
         if self.out.capacity() == 0 {
@@ -148,7 +131,7 @@ impl State {
     pub(super) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.head(kind, flags, stream, payload.len());
         self.out.extend_from_slice(payload);
-        self.call();
+        self.driver.ring();
     }
 
     /// Nothing waits to be written: room is not kept.
@@ -171,7 +154,7 @@ impl State {
             for id in std::mem::take(&mut self.blocked) {
                 if let Some(stream) = self.streams.get_mut(&id) {
                     stream.blocked = false;
-                    stream.wake();
+                    stream.task.ring();
                 }
             }
         }
@@ -224,7 +207,7 @@ impl State {
             self.open -= 1;
         }
         stream.end = Some(end);
-        stream.wake();
+        stream.task.ring();
     }
 
     /// The handle of a stream is gone, and the stream with it.
@@ -240,7 +223,7 @@ impl State {
         if self.streams.is_empty() {
             self.quiet_since = Instant::now();
             // Perhaps the driver waits for that.
-            self.call();
+            self.driver.ring();
         }
     }
 
@@ -259,7 +242,7 @@ impl State {
                 self.serves = self.last;
                 self.go_away(self.last, Reason::NO_ERROR);
             }
-            self.call();
+            self.driver.ring();
         }
     }
 

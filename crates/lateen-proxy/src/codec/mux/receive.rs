@@ -96,7 +96,7 @@ impl State {
         stream.accepted();
         stream.data.extend_from_slice(payload);
         stream.received = end;
-        stream.wake();
+        stream.task.ring();
         if end && stream.sent {
             self.open -= 1;
         }
@@ -130,7 +130,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.accepted();
         stream.send_window = stream.send_window.checked_add(more).ok_or(Reason::FLOW_CONTROL_ERROR)?;
-        stream.wake();
+        stream.task.ring();
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl State {
             self.end(id, End::Stopped(How::Refused, 0));
         }
         // Perhaps no stream is left.
-        self.call();
+        self.driver.ring();
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{Connection, QUEUE, Role, State};
 use super::{How, LARGEST, WINDOW, flag, kind};
+use crate::codec::bell::Bell;
 use crate::codec::h2::flood::Deed;
 use crate::codec::h2::frame::MAX_PAYLOAD;
 
@@ -58,9 +59,8 @@ pub(super) struct Entry {
     pub(super) send_window: u32,
     /// It is among those that the queue keeps back.
     pub(super) blocked: bool,
-    waker: Option<Waker>,
-    /// The waker was called since it was last left here.
-    called: bool,
+    /// All that hold a stream belong to one task, which hears of the next event.
+    pub(super) task: Bell,
 }
 
 impl Entry {
@@ -79,8 +79,7 @@ impl Entry {
             widened: now,
             send_window: WINDOW,
             blocked: false,
-            waker: None,
-            called: false,
+            task: Bell::default(),
         }
     }
 
@@ -100,22 +99,6 @@ impl Entry {
         self.window - WINDOW
     }
 
-    /// Its task hears of the next event. All that hold a stream belong to one task.
-    fn listen(&mut self, cx: &Context<'_>) {
-        self.called = false;
-        match &self.waker {
-            Some(waker) if waker.will_wake(cx.waker()) => {}
-            _ => self.waker = Some(cx.waker().clone()),
-        }
-    }
-
-    pub(super) fn wake(&mut self) {
-        if let Some(waker) = self.waker.as_ref().filter(|_| !self.called) {
-            self.called = true;
-            waker.wake_by_ref();
-        }
-    }
-
     /// What reading says where no data is left; pending while the stream goes on.
     fn poll_end(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if self.received {
@@ -123,7 +106,7 @@ impl Entry {
         }
         match self.end {
             None => {
-                self.listen(cx);
+                self.task.listen(cx);
                 Poll::Pending
             }
             Some(End::Stopped(How::Closed, _)) => Poll::Ready(Ok(())),
@@ -180,7 +163,7 @@ impl State {
         stream.writable()?;
         let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
         if wanted > 0 && (stream.send_window == 0 || queued >= QUEUE) {
-            stream.listen(cx);
+            stream.task.listen(cx);
             if stream.send_window > 0 && !std::mem::replace(&mut stream.blocked, true) {
                 self.blocked.push(id);
             }
@@ -211,7 +194,7 @@ impl State {
             let _ = self.patience.take(Deed::Taken, self.now);
         }
         self.entry(id)?.unaccepted = unaccepted;
-        self.call();
+        self.driver.ring();
         Ok(Some(length))
     }
 }
