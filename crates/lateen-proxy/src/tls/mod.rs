@@ -1,6 +1,7 @@
 //! TLS contexts of the configuration made into TLS configurations, and connections secured with them.
 
 mod certificates;
+mod choice;
 pub(crate) mod hello;
 pub(crate) mod material;
 mod sessions;
@@ -10,34 +11,29 @@ mod verify;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
 use lateen_engine::config::cluster::ServerNames;
-use lateen_engine::config::tls::{
-    Certificates, Common, Crl, DownstreamTls, Group, Parameters, Suite, TlsVersion, UpstreamTls, Validation,
-};
+use lateen_engine::config::tls::{Certificates, Common, Crl, DownstreamTls, UpstreamTls, Validation};
 use lateen_engine::config::{Candidate, ConfigError, Secret, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
 use lateen_identity::tls::verify::{Clients, Servers};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{UnbufferedServerConnection, WebPkiClientVerifier};
-use rustls::{
-    CipherSuite, ClientConfig, CommonState, HandshakeKind, NamedGroup, RootCertStore, ServerConfig,
-    SupportedProtocolVersion,
-};
+use rustls::{ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConfig};
 
 use crate::codec::mux;
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
 use certificates::OneOfSeveral;
+use choice::{chosen, provider, versions};
 use material::Identity;
 use sessions::Sessions;
 use stream::{Secured, Session};
@@ -189,69 +185,6 @@ struct Server {
     local_uri_sans: Vec<String>,
 }
 
-/// The provider with a context's choice of suites for TLS 1.2 and of groups.
-fn chosen(parameters: &Parameters) -> Arc<CryptoProvider> {
-    if parameters.suites.is_none() && parameters.groups.is_none() {
-        return provider();
-    }
-    let mut provider = (*provider()).clone();
-    if let Some(suites) = &parameters.suites {
-        let all = std::mem::take(&mut provider.cipher_suites);
-        let chosen = suites.iter().filter_map(|suite| all.iter().find(|known| known.suite() == name_of(*suite)));
-        let newer = all.iter().filter(|known| known.tls13().is_some());
-        provider.cipher_suites = newer.chain(chosen).copied().collect();
-    }
-    if let Some(groups) = &parameters.groups {
-        let all = std::mem::take(&mut provider.kx_groups);
-        let chosen = groups.iter().filter_map(|group| all.iter().find(|known| known.name() == group_name(*group)));
-        provider.kx_groups = chosen.copied().collect();
-    }
-    Arc::new(provider)
-}
-
-fn name_of(suite: Suite) -> CipherSuite {
-    match suite {
-        Suite::EcdsaAes128 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-        Suite::RsaAes128 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        Suite::EcdsaAes256 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-        Suite::RsaAes256 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-        Suite::EcdsaChaCha20 => CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        Suite::RsaChaCha20 => CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-    }
-}
-
-fn group_name(group: Group) -> NamedGroup {
-    match group {
-        Group::X25519MlKem768 => NamedGroup::X25519MLKEM768,
-        Group::X25519 => NamedGroup::X25519,
-        Group::P256 => NamedGroup::secp256r1,
-        Group::P384 => NamedGroup::secp384r1,
-    }
-}
-
-/// The one provider: aws-lc-rs, with Envoy's order of TLS 1.3's cipher suites. SHA-256 and AES with 128 bits make handshakes
-/// and records cheaper where processors know them; they are what an Envoy on either side would agree on.
-fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-        // A stable sort: the others keep the library's order.
-        provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-        Arc::new(provider)
-    });
-    Arc::clone(&PROVIDER)
-}
-
-fn versions(common: &Common) -> Vec<&'static SupportedProtocolVersion> {
-    let mut versions = Vec::new();
-    if common.parameters.maximum >= TlsVersion::V1_3 {
-        versions.push(&rustls::version::TLS13);
-    }
-    if common.parameters.minimum <= TlsVersion::V1_2 {
-        versions.push(&rustls::version::TLS12);
-    }
-    versions
-}
-
 impl TlsStore {
     pub(crate) fn new(tunnels: bool) -> Self {
         Self { tunnels, ..Self::default() }
@@ -393,7 +326,7 @@ impl TlsStore {
         let roots = trusted.map(|trusted| trusted.roots);
         let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Servers::new(roots, Matched::new(validation), provider()));
         let builder = ClientConfig::builder_with_provider(chosen(&tls.common.parameters))
-            .with_protocol_versions(&versions(&tls.common))
+            .with_protocol_versions(&versions(&tls.common.parameters))
             .map_err(TlsError::new)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier));
@@ -430,7 +363,7 @@ impl TlsStore {
             return Ok(Arc::clone(known));
         }
         let builder = ServerConfig::builder_with_provider(chosen(&tls.common.parameters))
-            .with_protocol_versions(&versions(&tls.common))
+            .with_protocol_versions(&versions(&tls.common.parameters))
             .map_err(TlsError::new)?;
         let clients = tls
             .common
