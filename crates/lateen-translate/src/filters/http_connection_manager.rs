@@ -31,20 +31,19 @@ pub(crate) enum Class {
     Gateway,
 }
 
-/// The filters that stand for the policies of who serves, in order.
+/// The filters that stand for the policies of who serves.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policies {
     /// Who may ask is settled before anything else.
-    pub(crate) authorization: Vec<hcm::HttpFilter>,
+    pub(crate) authorization: Authorization,
     /// What is refused or answered otherwise is not counted.
-    pub(crate) limits: Vec<hcm::HttpFilter>,
+    limits: Vec<hcm::HttpFilter>,
 }
 
 impl Policies {
-    /// Those of a workload, with its authorization already translated.
-    pub(crate) fn of(view: &View<'_>, authorization: &Authorization) -> Self {
-        let limits = rate_limit::filters(view.mesh, &view.proxy.workload);
-        Self { authorization: authorization.http.clone(), limits }
+    pub(crate) fn of(view: &View<'_>) -> Self {
+        let workload = &view.proxy.workload;
+        Self { authorization: Authorization::of(view.mesh, workload), limits: rate_limit::filters(view.mesh, workload) }
     }
 }
 
@@ -61,7 +60,7 @@ pub(crate) fn filter(
     class: Class,
     stat_prefix: String,
     routes: Routes,
-    policies: Policies,
+    policies: &Policies,
 ) -> listener::Filter {
     let mut manager = hcm::HttpConnectionManager {
         codec_type: http::CodecType::Auto as i32,
@@ -115,8 +114,8 @@ pub(crate) fn filter(
     network_filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
-fn http_filters(policies: Policies) -> Vec<hcm::HttpFilter> {
-    let mut filters = policies.authorization;
+fn http_filters(policies: &Policies) -> Vec<hcm::HttpFilter> {
+    let mut filters = policies.authorization.http.clone();
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(boolean(false))),
@@ -126,7 +125,7 @@ fn http_filters(policies: Policies) -> Vec<hcm::HttpFilter> {
     // Without effect until a route configures them.
     filters.push(http_filter(FAULT, &HttpFault::default()));
     filters.push(http_filter(CORS, &Cors::default()));
-    filters.extend(policies.limits);
+    filters.extend_from_slice(&policies.limits);
     filters.push(http_filter("envoy.filters.http.router", &Router::default()));
     filters
 }

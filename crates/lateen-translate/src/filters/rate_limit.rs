@@ -58,12 +58,11 @@ fn stat_prefix(object: &Resource<RateLimit>) -> String {
 fn local_filter(object: &Resource<RateLimit>) -> local::LocalRateLimit {
     let spec = &object.spec;
     let refusal = spec.response.clone().unwrap_or_default();
-    let cases: Vec<Case<'_>> = spec.local.iter().flat_map(cases).collect();
     local::LocalRateLimit {
         stat_prefix: stat_prefix(object),
         status: status(&refusal),
-        descriptors: spec.local.iter().flat_map(descriptors).collect(),
-        rate_limits: cases.iter().map(Case::description).collect(),
+        descriptors: spec.local.iter().map(descriptor).collect(),
+        rate_limits: spec.local.iter().flat_map(cases).map(|case| case.description()).collect(),
         filter_enabled: Some(always()),
         filter_enforced: Some(enforced(spec.mode)),
         response_headers_to_add: response_headers(&refusal),
@@ -108,7 +107,7 @@ impl Case<'_> {
 }
 
 /// The bucket of a limit, or of each combination of attributes.
-fn descriptors(limit: &LocalLimit) -> Option<common::LocalRateLimitDescriptor> {
+fn descriptor(limit: &LocalLimit) -> common::LocalRateLimitDescriptor {
     let entry =
         |key: &str, value: &str| common::rate_limit_descriptor::Entry { key: key.to_owned(), value: value.to_owned() };
     let mut entries = vec![entry(LIMIT, &limit.name)];
@@ -117,7 +116,7 @@ fn descriptors(limit: &LocalLimit) -> Option<common::LocalRateLimitDescriptor> {
         Attribute::Header(name) => entry(name, ""),
         Attribute::ClientAddress(_) => entry("remote_address", ""),
     }));
-    Some(common::LocalRateLimitDescriptor {
+    common::LocalRateLimitDescriptor {
         entries,
         token_bucket: Some(kinds::TokenBucket {
             max_tokens: limit.burst.unwrap_or(limit.requests),
@@ -125,7 +124,7 @@ fn descriptors(limit: &LocalLimit) -> Option<common::LocalRateLimitDescriptor> {
             fill_interval: Some(duration(limit.per.unwrap_or(Duration::from_secs(1)).get())),
         }),
         ..common::LocalRateLimitDescriptor::default()
-    })
+    }
 }
 
 fn global_filter(mesh: &Mesh, object: &Resource<RateLimit>, limits: &GlobalLimits) -> global::RateLimit {

@@ -6,7 +6,6 @@ use lateen_mesh::{GatewayListener, GatewayServer};
 
 use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors;
-use crate::filters::rbac::Authorization;
 use crate::listener::l4;
 use crate::origin;
 use crate::proto::{boolean, socket_address};
@@ -21,12 +20,12 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 /// The listeners, by port.
 pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
     let merged = view.mesh.gateway_of(&view.proxy.workload);
-    let authorization = Authorization::of(view.mesh, &view.proxy.workload);
+    let policies = Policies::of(view);
     let mut out: Vec<_> = merged
         .listeners
         .iter()
         .filter(|place| is_open(view, place.port))
-        .filter_map(|place| build(view, place, &authorization))
+        .filter_map(|place| build(view, place, &policies))
         .collect();
     out.sort_by(|a, b| a.name.cmp(&b.name));
     out
@@ -48,20 +47,20 @@ fn is_open(view: &View<'_>, port: u16) -> bool {
     port >= FIRST_UNPRIVILEGED || !view.proxy.unprivileged
 }
 
-fn build(view: &View<'_>, place: &GatewayListener, authorization: &Authorization) -> Option<listener::Listener> {
+fn build(view: &View<'_>, place: &GatewayListener, policies: &Policies) -> Option<listener::Listener> {
     let address = if place.bind.is_empty() { "0.0.0.0" } else { place.bind.as_str() };
     let name = format!("{address}_{}", place.port);
     let first = place.servers.first()?;
     let chains = if first.protocol.is_http() {
-        vec![http_chain(view, &name, place, authorization)]
+        vec![http_chain(view, &name, place, policies)]
     } else if first.is_tls() {
         let chains = |server: &GatewayServer| match server.ends_tls() {
-            true => ending_chain(view, &name, server, authorization).into_iter().collect(),
-            false => passthrough_chains(view, server, authorization),
+            true => ending_chain(view, &name, server, policies).into_iter().collect(),
+            false => passthrough_chains(view, server, policies),
         };
         place.servers.iter().flat_map(|server| chains(server)).collect()
     } else {
-        tcp_chain(view, first, authorization).into_iter().collect()
+        tcp_chain(view, first, policies).into_iter().collect()
     };
     if chains.is_empty() {
         return None;
@@ -83,17 +82,11 @@ fn build(view: &View<'_>, place: &GatewayListener, authorization: &Authorization
 }
 
 /// Plaintext HTTP: one chain for all servers of the port.
-fn http_chain(
-    view: &View<'_>,
-    listener: &str,
-    place: &GatewayListener,
-    authorization: &Authorization,
-) -> listener::FilterChain {
+fn http_chain(view: &View<'_>, listener: &str, place: &GatewayListener, policies: &Policies) -> listener::FilterChain {
     let bind = if place.bind.is_empty() { String::new() } else { format!(".{}", place.bind) };
     let routes = Routes::Named(format!("http.{}{bind}", place.port));
     let stat_prefix = format!("outbound_{listener};");
-    let filter =
-        http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, Policies::of(view, authorization));
+    let filter = http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, policies);
     listener::FilterChain {
         filters: vec![filter],
         metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
@@ -112,27 +105,21 @@ fn ending_chain(
     view: &View<'_>,
     listener: &str,
     server: &GatewayServer,
-    authorization: &Authorization,
+    policies: &Policies,
 ) -> Option<listener::FilterChain> {
     let socket = context(view, server)?;
     let mut chain = match server.route_table() {
         Some(table) => {
             let stat_prefix = format!("outbound_{listener};");
             let routes = Routes::Named(table);
-            let filter = http::filter(
-                view.mesh.config(),
-                Class::Gateway,
-                stat_prefix,
-                routes,
-                Policies::of(view, authorization),
-            );
+            let filter = http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, policies);
             listener::FilterChain {
                 filters: vec![filter],
                 metadata: origin::stable([&server.origin]),
                 ..listener::FilterChain::default()
             }
         }
-        None => tcp_chain(view, server, authorization)?,
+        None => tcp_chain(view, server, policies)?,
     };
     chain.name.clone_from(&server.spec.name);
     chain.filter_chain_match = Some(server_name_match(server.host_names()));
@@ -141,7 +128,7 @@ fn ending_chain(
 }
 
 /// TCP: the first TCP route that fits takes every connection.
-fn tcp_chain(view: &View<'_>, server: &GatewayServer, authorization: &Authorization) -> Option<listener::FilterChain> {
+fn tcp_chain(view: &View<'_>, server: &GatewayServer, policies: &Policies) -> Option<listener::FilterChain> {
     let asker = asker(view, server);
     let rules = view.mesh.virtual_services_of_gateway(&server.gateway, &view.proxy.workload.namespace);
     let bound = rules.iter().filter(|rule| !server.common_hosts(&rule.hosts, &rule.namespace).is_empty());
@@ -153,7 +140,7 @@ fn tcp_chain(view: &View<'_>, server: &GatewayServer, authorization: &Authorizat
     let (rule, route) = bound
         .flat_map(|rule| rule.tcp.iter().map(move |route| (rule, route)))
         .find(|(rule, route)| fits(rule, route))?;
-    let mut filters = authorization.network.clone();
+    let mut filters = policies.authorization.network.clone();
     filters.push(l4::forward(view, &route.route, rule, server.server_port));
     Some(listener::FilterChain {
         name: server.spec.name.clone(),
@@ -164,11 +151,7 @@ fn tcp_chain(view: &View<'_>, server: &GatewayServer, authorization: &Authorizat
 }
 
 /// TLS that passes: one chain per server name of the TLS routes.
-fn passthrough_chains(
-    view: &View<'_>,
-    server: &GatewayServer,
-    authorization: &Authorization,
-) -> Vec<listener::FilterChain> {
+fn passthrough_chains(view: &View<'_>, server: &GatewayServer, policies: &Policies) -> Vec<listener::FilterChain> {
     let asker = asker(view, server);
     let mut out: Vec<listener::FilterChain> = Vec::new();
     let mut taken: Vec<String> = Vec::new();
@@ -189,7 +172,7 @@ fn passthrough_chains(
                     continue;
                 }
                 taken.extend(names.iter().cloned());
-                let mut filters = authorization.network.clone();
+                let mut filters = policies.authorization.network.clone();
                 filters.push(l4::forward(view, &route.route, &rule, server.server_port));
                 out.push(listener::FilterChain {
                     name: server.spec.name.clone(),

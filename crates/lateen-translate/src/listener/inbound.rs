@@ -7,7 +7,6 @@ use lateen_mesh::{InboundPort, Ingress, MtlsMode, Protocol};
 
 use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
-use crate::filters::rbac::Authorization;
 use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::names::{INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster};
 use crate::origin;
@@ -57,13 +56,13 @@ impl From<Protocol> for Reading {
 
 /// `virtualInbound`, and a listener for each port that a Sidecar has the proxy open itself.
 pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
-    let authorization = Authorization::of(view.mesh, &view.proxy.workload);
+    let policies = Policies::of(view);
     let ports = view.mesh.inbound_ports(&view.proxy.workload);
     let mut chains = vec![black_hole()];
-    chains.extend(passthrough(view, &authorization, &ports));
+    chains.extend(passthrough(view, &policies, &ports));
     let mut opened = Vec::new();
     for port in &ports {
-        let own = declared(view, &authorization, port);
+        let own = declared(view, &policies, port);
         match port.ingress.as_ref().filter(|ingress| ingress.opens_port) {
             Some(ingress) => opened.push(of_port(view, ingress, own)),
             None => chains.extend(own),
@@ -129,7 +128,7 @@ fn black_hole() -> listener::FilterChain {
 }
 
 /// Ports that no service declares: still under the workload's mTLS mode and authorization.
-fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundPort]) -> Vec<listener::FilterChain> {
+fn passthrough(view: &View<'_>, policies: &Policies, ports: &[InboundPort]) -> Vec<listener::FilterChain> {
     let mtls = view.mesh.mtls(&view.proxy.workload);
     let undeclared = mtls
         .per_port()
@@ -139,7 +138,7 @@ fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundP
     for (port, mode) in std::iter::once((None, mtls.default_mode())).chain(undeclared) {
         for entrance in entrances(mode, Reading::Sniffed) {
             let (name, filters) = if entrance.payload == Payload::Tcp {
-                let mut filters = authorization.network.clone();
+                let mut filters = policies.authorization.network.clone();
                 filters.push(tcp_proxy::to_cluster(
                     view.mesh.config(),
                     INBOUND_PASSTHROUGH_CLUSTER,
@@ -153,7 +152,7 @@ fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundP
                     Class::SidecarInbound,
                     format!("{INBOUND_PASSTHROUGH_CLUSTER};"),
                     routes,
-                    Policies::of(view, authorization),
+                    policies,
                 );
                 ("virtualInbound-catchall-http", vec![filter])
             };
@@ -164,7 +163,7 @@ fn passthrough(view: &View<'_>, authorization: &Authorization, ports: &[InboundP
 }
 
 /// The chains of one declared port.
-fn declared(view: &View<'_>, authorization: &Authorization, port: &InboundPort) -> Vec<listener::FilterChain> {
+fn declared(view: &View<'_>, policies: &Policies, port: &InboundPort) -> Vec<listener::FilterChain> {
     let config = view.mesh.config();
     let mode = view.mesh.mtls(&view.proxy.workload).mode(port.port);
     let address = port.ingress.as_ref().map_or_else(|| ANY_ADDRESS.to_owned(), |ingress| address_of(view, ingress));
@@ -179,13 +178,13 @@ fn declared(view: &View<'_>, authorization: &Authorization, port: &InboundPort) 
     let mut chains = Vec::new();
     for entrance in entrances {
         let filters = if entrance.payload == Payload::Tcp {
-            let mut filters = authorization.network.clone();
+            let mut filters = policies.authorization.network.clone();
             filters.push(tcp_proxy::to_cluster(config, &cluster, &TcpOptions::default()));
             filters
         } else {
             let routes = Routes::Inline(Box::new(inbound_route::table(&cluster, port.service_port, Some(port))));
             let stat_prefix = format!("inbound_{name};");
-            vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, Policies::of(view, authorization))]
+            vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, policies)]
         };
         let mut chain = chain(view, name.clone(), Some(port.port), &entrance, filters);
         chain.metadata = origin::stable(port.origin());

@@ -191,7 +191,7 @@ fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::Filt
             Class::SidecarOutbound,
             stat_prefix,
             Routes::Named(routes),
-            Policies::default(),
+            &Policies::default(),
         )],
         ..listener::FilterChain::default()
     }
