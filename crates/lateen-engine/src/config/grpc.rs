@@ -7,7 +7,6 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use http::{HeaderName, HeaderValue};
 
 use crate::config::error::{At, refuse};
-use crate::config::scalar::duration;
 
 /// Who is called, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +21,8 @@ pub struct GrpcService {
 }
 
 impl GrpcService {
-    /// `otherwise`: the timeout where the service has none.
-    pub(crate) fn from_xds(service: Option<&core::GrpcService>, otherwise: Option<Duration>, at: &At) -> Option<Self> {
+    /// `timeout`: of the filter that calls, which goes before the service's own. Zero: none.
+    pub(crate) fn from_xds(service: Option<&core::GrpcService>, timeout: Duration, at: &At) -> Option<Self> {
         use core::grpc_service::TargetSpecifier;
         let Some(service) = service else {
             at.error("is required");
@@ -46,12 +45,11 @@ impl GrpcService {
         if target.cluster_name.is_empty() {
             of_target.field("cluster_name").error("is required");
         }
-        let timeout = duration(service.timeout.as_ref(), &at.field("timeout")).or(otherwise);
         let authority = if target.authority.is_empty() { &target.cluster_name } else { &target.authority };
         Some(Self {
             cluster: target.cluster_name.as_str().into(),
             authority: authority.clone(),
-            timeout: timeout.filter(|timeout| !timeout.is_zero()),
+            timeout: Some(timeout).filter(|timeout| !timeout.is_zero()),
             metadata: metadata(&service.initial_metadata, at)?,
         })
     }

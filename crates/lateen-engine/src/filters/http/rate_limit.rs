@@ -258,9 +258,7 @@ fn service(config: &proto::RateLimit, at: &At) -> Option<GrpcService> {
         at.field("transport_api_version").error("must be V3");
     }
     let timeout = duration(config.timeout.as_ref(), &at).unwrap_or(TIMEOUT);
-    let found = GrpcService::from_xds(service.grpc_service.as_ref(), Some(timeout), &at.field("grpc_service"))?;
-    // The filter's word, not the service's.
-    Some(GrpcService { timeout: Some(timeout).filter(|timeout| !timeout.is_zero()), ..found })
+    GrpcService::from_xds(service.grpc_service.as_ref(), timeout, &at.field("grpc_service"))
 }
 
 fn described(descriptor: Descriptor) -> common::RateLimitDescriptor {
