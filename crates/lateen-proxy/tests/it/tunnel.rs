@@ -1,7 +1,6 @@
 //! Connections between two of our own proxies, which go through one: nobody on either side sees that they do.
 
 use std::path::Path;
-use std::time::Duration;
 
 use lateen_testing::eventually::within;
 use lateen_testing::upstream::Upstream;
@@ -105,20 +104,25 @@ async fn bodies_of_any_size_pass_both_ways_and_a_slow_reader_delays_nobody() {
     assert_eq!(pair.tunnels("total", "streams_total").await, [1, 4]);
 }
 
+/// The server speaks first; the client ends its direction, and hears the answer.
+async fn a_server_greets_and_answers_what_has_ended(pair: &Pair, upstream: &Upstream) {
+    let (mut client, mut server) = pair.connect(upstream).await;
+    server.send("hello").await;
+    assert_eq!(client.take(5).await, "hello");
+    client.send("question").await;
+    client.finish().await;
+    assert_eq!(server.end().await, "question");
+    server.send("answer").await;
+    drop(server);
+    assert_eq!(client.end().await, "answer");
+}
+
 #[tokio::test]
 async fn each_direction_ends_on_its_own_and_the_server_may_speak_first() {
     let upstream = Upstream::start().await;
     for tunnels in [[true; 2], [false; 2]] {
         let pair = Pairing { tunnels, ..Pairing::TCP }.start(upstream.address).await;
-        let (mut client, mut server) = pair.connect(&upstream).await;
-        server.send("hello").await;
-        assert_eq!(client.take(5).await, "hello");
-        client.send("question").await;
-        client.finish().await;
-        assert_eq!(server.end().await, "question");
-        server.send("answer").await;
-        drop(server);
-        assert_eq!(client.end().await, "answer");
+        a_server_greets_and_answers_what_has_ended(&pair, &upstream).await;
         let (mut client, mut server) = pair.connect(&upstream).await;
         server.finish().await;
         assert_eq!(client.end().await, "");
@@ -224,7 +228,6 @@ async fn a_proxy_that_stops_lets_connections_end() {
     for _ in 0..3 {
         client.send("b").await;
         server.until("b").await;
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     drop(client);
     server.gone().await;
@@ -246,15 +249,7 @@ async fn an_envoy_at_the_other_end_is_spoken_to_as_ever() {
         assert_eq!(pair.back.stat("http.main.downstream_cx_total").await, 5);
 
         let pair = Pairing::TCP.start_as(ends, upstream.address).await;
-        let (mut client, mut server) = pair.connect(&upstream).await;
-        server.send("hello").await;
-        assert_eq!(client.take(5).await, "hello");
-        client.send("question").await;
-        client.finish().await;
-        assert_eq!(server.end().await, "question");
-        server.send("answer").await;
-        drop(server);
-        assert_eq!(client.end().await, "answer");
+        a_server_greets_and_answers_what_has_ended(&pair, &upstream).await;
         for (end, proxy, stat) in
             [(0, &pair.front, "server.tunnel.upstream_total"), (1, &pair.back, "server.tunnel.downstream_total")]
         {
