@@ -10,6 +10,7 @@ use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
 use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
+use lateen_engine::filters::network::NetworkRbac;
 
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
@@ -21,7 +22,7 @@ use crate::listener::Addresses;
 use crate::tcp::ProxyState;
 use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
-use crate::telemetry::stats::{Registry, RouteStats, Scope, TunnelStats};
+use crate::telemetry::stats::{RbacStats, Registry, RouteStats, Scope, TunnelStats};
 use crate::tls::TlsStore;
 use crate::upstream::tunnels::Tunnels;
 
@@ -79,6 +80,7 @@ pub(crate) struct Worker {
     managers: States<HttpConnectionManager, ManagerState>,
     proxies: States<TcpProxy, ProxyState>,
     limits: States<LocalRateLimit, LimitStats>,
+    rbacs: States<NetworkRbac, RbacStats>,
     pub alarms: Alarms,
     pub tunnels: Tunnels,
     random: Cell<u64>,
@@ -101,6 +103,7 @@ impl Worker {
             managers: States::default(),
             proxies: States::default(),
             limits: States::default(),
+            rbacs: States::default(),
             alarms: Alarms::default(),
             tunnels,
             random: Cell::new(seed | 1),
@@ -135,6 +138,7 @@ impl Worker {
         self.managers.prune();
         self.proxies.prune();
         self.limits.prune();
+        self.rbacs.prune();
         self.tunnels.prune();
     }
 
@@ -151,6 +155,11 @@ impl Worker {
     /// The counters of a rate limit.
     pub(crate) fn limit(&self, limit: &Arc<LocalRateLimit>) -> Rc<LimitStats> {
         self.limits.of(limit, || LimitStats::new(&self.shared.stats, &limit.stat_prefix))
+    }
+
+    /// The counters of a network filter that admits connections.
+    pub(crate) fn rbac(&self, rbac: &Arc<NetworkRbac>) -> Rc<RbacStats> {
+        self.rbacs.of(rbac, || RbacStats::new(&self.shared.stats, &rbac.stat_prefix))
     }
 
     /// The runtime state of a cluster, made when it is first used.

@@ -380,8 +380,12 @@ fn filter(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {
             sni: info.sni.as_deref(),
         };
         let verdict = rbac.decide(&subject);
-        let scope = Scope::Tcp(rbac.stat_prefix.as_str().into());
-        worker.shared.stats.counter(&scope, if verdict.allowed { "rbac.allowed" } else { "rbac.denied" }).inc();
+        let stats = worker.rbac(rbac);
+        if verdict.allowed {
+            stats.allowed.inc()
+        } else {
+            stats.denied.inc()
+        }
         verdict.allowed
     })
 }

@@ -215,6 +215,21 @@ impl RouteStats {
     }
 }
 
+/// Of a network filter that admits connections.
+#[derive(Debug)]
+pub(crate) struct RbacStats {
+    pub allowed: Counter,
+    pub denied: Counter,
+}
+
+impl RbacStats {
+    pub(crate) fn new(registry: &Registry, prefix: &str) -> Self {
+        let scope = Scope::Tcp(prefix.into());
+        let counter = |name| registry.counter(&scope, name);
+        Self { allowed: counter("rbac.allowed"), denied: counter("rbac.denied") }
+    }
+}
+
 /// Of tunnels between proxies of ours, and of the connections that went through them.
 #[derive(Debug)]
 pub(crate) struct TunnelStats {
