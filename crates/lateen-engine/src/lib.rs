@@ -11,8 +11,10 @@ pub mod balance;
 pub mod config;
 pub mod filters;
 pub mod flags;
+pub mod json;
 pub mod matching;
 pub mod message;
+pub mod metadata;
 pub mod rate_limit;
 pub mod route;
 

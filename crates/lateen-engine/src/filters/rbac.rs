@@ -10,8 +10,9 @@ use proto::permission::Rule;
 use proto::principal::Identifier;
 
 use crate::config::error::{At, refuse};
-use crate::matching::{HeaderMatcher, StringMatcher, addresses};
+use crate::matching::{HeaderMatcher, MetadataMatcher, StringMatcher, addresses};
 use crate::message::{Headers, RequestHead};
+use crate::metadata::DynamicMetadata;
 
 /// The names in a client's certificate, proven by TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Subject<'a> {
     /// None without a client certificate.
     pub peer: Option<&'a PeerNames>,
     pub sni: Option<&'a str>,
+    /// What filters before this one said.
+    pub metadata: &'a DynamicMetadata,
 }
 
 /// The result, and the policy that decided.
@@ -104,7 +107,7 @@ enum Permission {
     /// From the first to before the last.
     DestinationPortRange(i32, i32),
     Sni(StringMatcher),
-    /// A condition on dynamic metadata, which no filter of ours writes: nothing ever matches it.
+    Metadata(MetadataMatcher),
     Never,
 }
 
@@ -120,6 +123,7 @@ enum Principal {
     RemoteIp(IpNet),
     Header(HeaderMatcher),
     Path(StringMatcher),
+    Metadata(MetadataMatcher),
     Never,
 }
 
@@ -206,13 +210,10 @@ impl Permission {
                 Self::Sni(StringMatcher::from_xds(name, &at.field("requested_server_name"))?)
             }
             Some(Rule::Metadata(metadata)) => {
-                if metadata.invert {
-                    Self::Any
-                } else {
-                    Self::Never
-                }
+                Self::Metadata(MetadataMatcher::from_xds(metadata, &at.field("metadata"))?)
             }
-            Some(Rule::SourcedMetadata(_) | Rule::Matcher(_) | Rule::UriTemplate(_)) => {
+            Some(Rule::SourcedMetadata(metadata)) => Self::Metadata(sourced(metadata, &at.field("sourced_metadata"))?),
+            Some(Rule::Matcher(_) | Rule::UriTemplate(_)) => {
                 at.error("this kind of permission is not supported");
                 return None;
             }
@@ -236,6 +237,7 @@ impl Permission {
             Self::DestinationPort(port) => subject.destination.port() == *port,
             Self::DestinationPortRange(start, end) => (*start..*end).contains(&i32::from(subject.destination.port())),
             Self::Sni(matcher) => matcher.matches(subject.sni.unwrap_or_default()),
+            Self::Metadata(matcher) => matcher.matches(subject.metadata),
         }
     }
 }
@@ -268,11 +270,10 @@ impl Principal {
             Some(Identifier::Header(header)) => Self::Header(HeaderMatcher::from_xds(header, &at.field("header"))?),
             Some(Identifier::UrlPath(path)) => Self::Path(url_path(path, &at.field("url_path"))?),
             Some(Identifier::Metadata(metadata)) => {
-                if metadata.invert {
-                    Self::Any
-                } else {
-                    Self::Never
-                }
+                Self::Metadata(MetadataMatcher::from_xds(metadata, &at.field("metadata"))?)
+            }
+            Some(Identifier::SourcedMetadata(metadata)) => {
+                Self::Metadata(sourced(metadata, &at.field("sourced_metadata"))?)
             }
             Some(_) => {
                 at.error("this kind of principal is not supported");
@@ -299,8 +300,20 @@ impl Principal {
             Self::RemoteIp(network) => addresses::holds(network, subject.remote),
             Self::Header(matcher) => header_matches(matcher, subject),
             Self::Path(matcher) => subject.head.is_some_and(|head| matcher.matches(head.path_only())),
+            Self::Metadata(matcher) => matcher.matches(subject.metadata),
         }
     }
+}
+
+fn sourced(metadata: &proto::SourcedMetadata, at: &At) -> Option<MetadataMatcher> {
+    if metadata.metadata_source() != proto::MetadataSource::Dynamic {
+        at.field("metadata_source").error("must be DYNAMIC: a route's own metadata is not kept");
+    }
+    let Some(matcher) = &metadata.metadata_matcher else {
+        at.field("metadata_matcher").error("is required");
+        return None;
+    };
+    MetadataMatcher::from_xds(matcher, &at.field("metadata_matcher"))
 }
 
 /// On a TCP connection no header is there, which a condition may be on, too.

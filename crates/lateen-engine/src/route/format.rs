@@ -63,6 +63,8 @@ pub enum Operator {
     StreamId,
     FilterChainName,
     UpstreamProtocol,
+    /// What a filter said: its name, the path to the value (all that it said, if there is none), and where to cut.
+    DynamicMetadata(String, Vec<String>, Option<usize>),
 }
 
 /// A request header or pseudo header.
@@ -150,6 +152,12 @@ fn operator(text: &str) -> Result<Operator, String> {
         "START_TIME" => Operator::StartTime(argument.map(str::to_owned)),
         "ENVIRONMENT" => Operator::Environment(argument.unwrap_or_default().to_owned()),
         "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => Operator::GrpcStatus,
+        "DYNAMIC_METADATA" => {
+            let mut steps = argument.unwrap_or_default().split(':').map(str::to_owned);
+            let filter = steps.next().filter(|filter| !filter.is_empty());
+            let filter = filter.ok_or_else(|| format!("`%{text}%` needs a filter's name"))?;
+            Operator::DynamicMetadata(filter, steps.collect(), limit)
+        }
         _ if argument.is_some() => return Err(format!("`%{text}%` is not a known operator")),
         "PROTOCOL" => Operator::Protocol,
         "RESPONSE_CODE" => Operator::ResponseCode,

@@ -149,7 +149,7 @@ impl RouteTable {
     }
 
     /// The first route of the request's virtual host that matches.
-    pub fn find(&self, head: &RequestHead, facts: &RouteFacts) -> Found<'_> {
+    pub fn find(&self, head: &RequestHead, facts: &RouteFacts<'_>) -> Found<'_> {
         let Some(host) = self.virtual_host(head) else { return Found::None };
         if host.requires_tls(facts) {
             return Found::TlsRequired;

@@ -15,19 +15,22 @@ use crate::config::error::{At, refuse};
 use crate::config::metadata::Origin;
 use crate::config::scalar::bool_or;
 use crate::filters::http::PerFilter;
-use crate::matching::{HeaderMatcher, strings};
+use crate::matching::{HeaderMatcher, MetadataMatcher, strings};
 use crate::message::{RequestHead, Scheme};
+use crate::metadata::DynamicMetadata;
 use crate::rate_limit::descriptor::Policy;
 
 /// What a route may ask besides the request's head.
 #[derive(Clone, Copy, Debug)]
-pub struct RouteFacts {
+pub struct RouteFacts<'a> {
     /// Drawn once for the request.
     pub random: u64,
     /// How the request came in.
     pub scheme: Scheme,
     /// The request came from inside (`x-envoy-internal`).
     pub internal: bool,
+    /// What filters said, once they have.
+    pub metadata: &'a DynamicMetadata,
 }
 
 #[derive(Debug)]
@@ -53,7 +56,7 @@ pub(super) struct Inherited<'a> {
 }
 
 impl VirtualHost {
-    pub(super) fn requires_tls(&self, facts: &RouteFacts) -> bool {
+    pub(super) fn requires_tls(&self, facts: &RouteFacts<'_>) -> bool {
         facts.scheme == Scheme::Http
             && match self.tls {
                 RequireTls::No => false,
@@ -211,6 +214,7 @@ pub(super) struct RouteMatcher {
     fraction: Option<Fraction>,
     headers: Vec<HeaderMatcher>,
     query: Vec<QueryMatcher>,
+    metadata: Vec<MetadataMatcher>,
     grpc: bool,
 }
 
@@ -233,7 +237,7 @@ struct Fraction {
 
 impl RouteMatcher {
     fn from_xds(on: &proto::RouteMatch, at: &At) -> Option<Self> {
-        refuse!(at, on; tls_context, dynamic_metadata, filter_state, cookies);
+        refuse!(at, on; tls_context, filter_state, cookies);
         let sensitive = bool_or(on.case_sensitive.as_ref(), true);
         let fold = |text: &str| if sensitive { text.to_owned() } else { text.to_ascii_lowercase() };
         let path = match on.path_specifier.as_ref() {
@@ -273,21 +277,24 @@ impl RouteMatcher {
             });
         let header = |(index, matcher)| HeaderMatcher::from_xds(matcher, &at.index("headers", index));
         let query = |(index, matcher)| QueryMatcher::from_xds(matcher, &at.index("query_parameters", index));
+        let metadata = |(index, matcher)| MetadataMatcher::from_xds(matcher, &at.index("dynamic_metadata", index));
         Some(Self {
             path,
             fraction,
             headers: on.headers.iter().enumerate().map(header).collect::<Option<_>>()?,
             query: on.query_parameters.iter().enumerate().map(query).collect::<Option<_>>()?,
+            metadata: on.dynamic_metadata.iter().enumerate().map(metadata).collect::<Option<_>>()?,
             grpc: on.grpc.is_some(),
         })
     }
 
-    pub(super) fn matches(&self, head: &RequestHead, path: &str, facts: &RouteFacts) -> bool {
+    pub(super) fn matches(&self, head: &RequestHead, path: &str, facts: &RouteFacts<'_>) -> bool {
         self.path.matches(path)
             && self.fraction.as_ref().is_none_or(|fraction| facts.random % fraction.denominator < fraction.numerator)
             && (!self.grpc || head.is_grpc())
             && self.headers.iter().all(|matcher| matcher.matches(head))
             && (self.query.is_empty() || query::all_match(&self.query, head.query().unwrap_or_default()))
+            && self.metadata.iter().all(|matcher| matcher.matches(facts.metadata))
     }
 }
 

@@ -204,7 +204,12 @@ impl<'a> Exchange<'a> {
             return Flow::Reply(Box::new(refusal));
         }
         // 3. The route, so that filters know what it says to them.
-        let facts = RouteFacts { random: self.random, scheme: self.head.scheme, internal: false };
+        let facts = RouteFacts {
+            random: self.random,
+            scheme: self.head.scheme,
+            internal: false,
+            metadata: &self.info.metadata,
+        };
         let snapshot = Arc::clone(&self.snapshot);
         let table = snapshot.routes(&manager.routes);
         let found = table.map_or(Found::None, |table| table.find(&self.head, &facts));
@@ -368,6 +373,7 @@ impl<'a> Exchange<'a> {
                 remote: self.remote,
                 peer: connection.peer(),
                 sni: connection.sni.as_deref(),
+                metadata: &self.info.metadata,
             },
             random: self.context.worker.random(),
         }

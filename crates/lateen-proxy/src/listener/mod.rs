@@ -20,6 +20,7 @@ use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::listener::{ConnectionFacts, FilterChain, Listener, Terminal};
 use lateen_engine::filters::network::NetworkFilter;
 use lateen_engine::filters::rbac::Subject;
+use lateen_engine::metadata::DynamicMetadata;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -378,6 +379,7 @@ fn filter(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {
             remote: info.remote.ip(),
             peer: info.peer(),
             sni: info.sni.as_deref(),
+            metadata: DynamicMetadata::none(),
         };
         let verdict = rbac.decide(&subject);
         let stats = worker.rbac(rbac);

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lateen_engine::config::Value;
 use lateen_engine::config::access_log::{Format, JsonValue};
 use lateen_engine::message::Headers;
 use lateen_engine::route::format::{self, Field, Operator, Piece};
@@ -62,7 +63,7 @@ fn json_text(format: &format::Format, info: &StreamInfo, line: &mut Vec<u8>) {
         if !append(operator, info, &mut text) {
             return line.extend_from_slice(b"null");
         }
-        if is_number(operator) {
+        if is_number(operator) || is_json(operator, info) {
             return line.extend_from_slice(&text);
         }
     } else {
@@ -91,6 +92,12 @@ fn is_number(operator: &Operator) -> bool {
             | Operator::DownstreamRemotePort
             | Operator::ConnectionId
     )
+}
+
+/// What is JSON already, and whole.
+fn is_json(operator: &Operator, info: &StreamInfo) -> bool {
+    let Operator::DynamicMetadata(filter, path, None) = operator else { return false };
+    path.is_empty() || !matches!(info.metadata.at(filter, path), Some(Value::String(_)))
 }
 
 /// The number that an operator stands for, if it does for one.
@@ -182,6 +189,12 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         Operator::ConnectionId => number(connection.id, line),
         Operator::StreamId => text(info.request_headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok()), line),
         Operator::FilterChainName => text(Some(&*connection.chain), line),
+        Operator::DynamicMetadata(filter, path, limit) => {
+            let start = line.len();
+            let found = metadata(info, filter, path, line);
+            line.truncate(line.len().min(start + limit.unwrap_or(usize::MAX)));
+            found
+        }
     }
 }
 
@@ -195,6 +208,22 @@ fn millis(duration: std::time::Duration) -> u64 {
 fn text(value: Option<&str>, line: &mut Vec<u8>) -> bool {
     line.extend_from_slice(value.unwrap_or_default().as_bytes());
     value.is_some_and(|value| !value.is_empty())
+}
+
+/// Text as it is, everything else as JSON.
+fn metadata(info: &StreamInfo, filter: &str, path: &[String], line: &mut Vec<u8>) -> bool {
+    if path.is_empty() {
+        let all = info.metadata.fields(filter);
+        return all.is_some_and(|fields| display(&Value::Struct(fields.clone()), line));
+    }
+    match info.metadata.at(filter, path) {
+        None => false,
+        Some(Value::String(value)) => {
+            line.extend_from_slice(value.as_bytes());
+            true
+        }
+        Some(value) => display(value, line),
+    }
 }
 
 fn list(values: &[String], line: &mut Vec<u8>) -> bool {

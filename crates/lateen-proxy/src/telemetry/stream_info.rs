@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::Method;
 use lateen_engine::flags::{ResponseFlag, ResponseFlags};
 use lateen_engine::message::{Headers, Version};
+use lateen_engine::metadata::DynamicMetadata;
 
 use crate::listener::connection::ConnectionInfo;
 
@@ -40,6 +41,8 @@ pub(crate) struct StreamInfo {
     pub cluster: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
     pub attempts: u32,
+    /// What filters said of the request.
+    pub metadata: DynamicMetadata,
     /// From the start until the answer's head came from upstream.
     pub response_start: Option<Duration>,
     /// Set when the record is closed.
@@ -73,6 +76,7 @@ impl StreamInfo {
             cluster: None,
             route: None,
             attempts: 0,
+            metadata: DynamicMetadata::default(),
             response_start: None,
             duration: Duration::ZERO,
         }
