@@ -40,11 +40,19 @@ impl Redirect {
         };
         let scheme = match config.scheme_rewrite_specifier.as_ref() {
             Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".to_owned()),
-            Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => Some(scheme.to_ascii_lowercase()),
+            Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => {
+                Some(scheme.to_ascii_lowercase()).filter(|scheme| !scheme.is_empty())
+            }
             Some(SchemeRewriteSpecifier::HttpsRedirect(false)) | None => None,
         };
         let path = match config.path_rewrite_specifier.as_ref() {
             None => PathChange::Keep,
+            // Envoy takes an empty text for none, as it does for scheme and host.
+            Some(PathRewriteSpecifier::PathRedirect(text) | PathRewriteSpecifier::PrefixRewrite(text))
+                if text.is_empty() =>
+            {
+                PathChange::Keep
+            }
             Some(PathRewriteSpecifier::PathRedirect(path)) => PathChange::Path(path.clone()),
             Some(PathRewriteSpecifier::PrefixRewrite(prefix)) => PathChange::Prefix(prefix.clone()),
             Some(PathRewriteSpecifier::RegexRewrite(regex)) => {
