@@ -6,6 +6,7 @@ use std::process::Command;
 use lateen_testing::eventually::eventually_blocking;
 use serde_json::Value;
 
+use crate::programs::Programs;
 use crate::running::Mesh;
 
 const RULE: &str = "\
@@ -18,7 +19,7 @@ spec: {host: details}
 /// One mesh for all steps: each step leaves it as it found it.
 #[test]
 fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
-    let mesh = Mesh::up();
+    let mesh = Mesh::up(Programs::ours());
     objects_are_shown_applied_and_deleted_as_by_kubectl(&mesh);
     what_is_suspicious_is_told_and_in_force(&mesh);
     what_is_wrong_in_a_call_is_told_with_what_to_do(&mesh);

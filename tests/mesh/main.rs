@@ -2,12 +2,15 @@
 //! namespaces of their own. Needs root or user namespaces. Here, the sample; in the modules, what must hold under load,
 //! change, attack and failure.
 
+mod answers;
 mod bad_input;
 mod command_line;
+mod envoy;
 mod failures;
 mod gateway_tls;
 mod identity;
 mod load;
+mod programs;
 mod routing;
 mod running;
 mod samples;
@@ -16,13 +19,18 @@ mod websocket;
 
 use std::time::Instant;
 
+use programs::Programs;
 use running::Mesh;
 
 /// One mesh for all steps: each step leaves it as it found it.
 #[test]
 fn the_sample_runs_in_a_mesh_and_is_steered_by_istios_kinds() {
+    the_sample(Programs::ours());
+}
+
+fn the_sample(programs: Programs) {
     let since = Instant::now();
-    let mesh = Mesh::up();
+    let mesh = Mesh::up(programs);
     the_page_comes_through_the_gateway_and_four_services(&mesh);
     eprintln!("the first page came {:.1} s after `lateen up` was called", since.elapsed().as_secs_f64());
     weights_split_requests(&mesh);

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::programs::Programs;
+
 /// A workload without a proxy.
 const OUTSIDER: &str = "\
 apiVersion: apps/v1
@@ -25,6 +27,7 @@ spec:
 
 /// Ends with it.
 pub(crate) struct Mesh {
+    programs: Programs,
     folder: TempDir,
     arguments: Vec<String>,
     gateway: String,
@@ -34,26 +37,36 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     /// Starts the sample; returns when all pods are ready.
-    pub(crate) fn up() -> Self {
+    pub(crate) fn up(programs: Programs) -> Self {
         let mut arguments = Vec::new();
         for file in ["bookinfo", "gateway", "destination-rules"] {
             arguments.extend(["-f".to_owned(), format!("samples/bookinfo/{file}.yaml")]);
         }
         arguments.extend(["--images".to_owned(), "samples/bookinfo/images.yaml".to_owned()]);
-        Self::start(&[("outsider.yaml", OUTSIDER)], &arguments).0
+        Self::start_by(programs, &[("outsider.yaml", OUTSIDER)], &arguments).0
     }
 
     /// Starts the pods of a file in `tests/mesh/input`; `rules.yaml`, empty, is followed, too.
     pub(crate) fn of(input: &str) -> Self {
+        Self::of_by(Programs::ours(), input)
+    }
+
+    /// The same, by other programs.
+    pub(crate) fn of_by(programs: Programs, input: &str) -> Self {
         let input = format!("tests/mesh/input/{input}.yaml");
         let more = ["-f", &input, "--images", "tests/mesh/input/images.yaml"].map(str::to_owned);
-        Self::start(&[("rules.yaml", "")], &more).0
+        Self::start_by(programs, &[("rules.yaml", "")], &more).0
     }
 
     /// Starts a mesh of files with these names and texts, and more; gives what is said meanwhile, too.
     pub(crate) fn start(files: &[(&str, &str)], more: &[String]) -> (Self, String) {
+        Self::start_by(Programs::ours(), files, more)
+    }
+
+    /// The same, by other programs.
+    pub(crate) fn start_by(programs: Programs, files: &[(&str, &str)], more: &[String]) -> (Self, String) {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut mesh = Self { folder, arguments: Vec::new(), gateway: String::new(), proxies: 0 };
+        let mut mesh = Self { programs, folder, arguments: Vec::new(), gateway: String::new(), proxies: 0 };
         let mut arguments =
             ["up", "--detach", "--publish", "0:8080", "--console-port", "0"].map(str::to_owned).to_vec();
         for (name, text) in files {
@@ -74,12 +87,15 @@ impl Mesh {
         let address = app.trim().trim_start_matches("http://").split('/').next();
         self.gateway = address.unwrap_or_default().to_owned();
         self.proxies = self.run(&["proxy-status"]).matches("synced").count();
+        let connected = self.control_plane("/api/v1/proxies");
+        let agents = connected.matches(&format!("\"userAgent\":\"{}", self.programs.agent())).count();
+        assert_eq!(agents, self.proxies, "every proxy is a {}: {connected}", self.programs.agent());
         said
     }
 
     /// `lateen` with this mesh's state directory.
     pub(crate) fn lateen(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(lateen_tests::program("lateen"));
+        let mut command = Command::new(self.programs.lateen());
         command.args(arguments).env("LATEEN_STATE_DIR", self.state()).current_dir(lateen_tests::root());
         command.stdin(Stdio::null());
         command

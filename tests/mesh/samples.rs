@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::programs::Programs;
 use crate::running::Mesh;
 
 /// The folder of Istio's samples.
-fn istio() -> Option<PathBuf> {
+pub(crate) fn istio() -> Option<PathBuf> {
     let folder = lateen_tests::root().join("../shared/istio-samples");
     if folder.is_dir() {
         return Some(folder);
@@ -20,11 +21,11 @@ fn istio() -> Option<PathBuf> {
     None
 }
 
-fn start(files: &[PathBuf], images: &str) -> Mesh {
+fn start(programs: Programs, files: &[PathBuf], images: &str) -> Mesh {
     let mut arguments: Vec<String> =
         files.iter().flat_map(|file| ["-f".to_owned(), file.display().to_string()]).collect();
     arguments.extend(["--images".to_owned(), images.to_owned()]);
-    Mesh::start(&[], &arguments).0
+    Mesh::start_by(programs, &[], &arguments).0
 }
 
 /// What a rule must do to the page, by the end of its file's name; the page itself comes under every one of them.
@@ -73,7 +74,12 @@ fn apply_each(mesh: &Mesh, folder: &Path, kept: &[&str]) {
 
 #[test]
 fn every_proxy_takes_every_rule_of_bookinfo() {
+    every_rule_of_bookinfo(Programs::ours);
+}
+
+pub(crate) fn every_rule_of_bookinfo(programs: impl Fn() -> Programs) {
     let bookinfo = start(
+        programs(),
         &["bookinfo", "gateway", "destination-rules"].map(|file| format!("samples/bookinfo/{file}.yaml").into()),
         "samples/bookinfo/images.yaml",
     );
@@ -82,13 +88,18 @@ fn every_proxy_takes_every_rule_of_bookinfo() {
     let Some(istio) = istio() else { return };
     let files =
         ["platform/kube/bookinfo.yaml", "networking/bookinfo-gateway.yaml", "networking/destination-rule-all.yaml"];
-    let bookinfo = start(&files.map(|file| istio.join("bookinfo").join(file)), "samples/bookinfo/images.yaml");
+    let files = files.map(|file| istio.join("bookinfo").join(file));
+    let bookinfo = start(programs(), &files, "samples/bookinfo/images.yaml");
     apply_each(&bookinfo, &istio.join("bookinfo/networking"), &["bookinfo-gateway.yaml", "destination-rule-all.yaml"]);
 }
 
 /// What each README has its reader do.
 #[test]
 fn istios_small_applications_do_what_they_are_for() {
+    small_applications(Programs::ours());
+}
+
+pub(crate) fn small_applications(programs: Programs) {
     let Some(istio) = istio() else { return };
     let files = [
         "helloworld/helloworld.yaml",
@@ -100,7 +111,7 @@ fn istios_small_applications_do_what_they_are_for() {
         "health-check/liveness-http-same-port.yaml",
         "websockets/app.yaml",
     ];
-    let mesh = start(&files.map(|file| istio.join(file)), "samples/apps/images.yaml");
+    let mesh = start(programs, &files.map(|file| istio.join(file)), "samples/apps/images.yaml");
     for name in ["sleep", "curl"] {
         let from = format!("deploy/{name}");
         let teapot = mesh.ask(&from, "httpbin", 8000, "/status/418");
