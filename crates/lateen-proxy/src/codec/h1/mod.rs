@@ -78,13 +78,14 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r')
 }
 
-/// Removes what belongs to this connection: the hop-by-hop fields, and those that `Connection` names.
+/// Removes what belongs to this connection: the hop-by-hop fields, and those that `Connection` names. The host and the length
+/// of the body are for every reader, whatever it says: without the length, the next one would take the body for a message.
 pub(crate) fn strip_hop_by_hop(headers: &mut Headers) {
     let named: Vec<HeaderName> = headers
         .get_all(&http::header::CONNECTION)
         .flat_map(tokens)
         .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| *name != http::header::HOST)
+        .filter(|name| *name != http::header::HOST && *name != http::header::CONTENT_LENGTH)
         .collect();
     headers.retain(|name, _| !is_hop_by_hop(name) && !named.contains(name));
 }
