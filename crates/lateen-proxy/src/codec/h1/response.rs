@@ -68,7 +68,7 @@ impl Parsed {
             Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooLarge),
             Err(_) => return Err(Refusal::Bad("http1.codec_error")),
         };
-        if parsed.headers.len() > limits.fields {
+        if length > limits.bytes || parsed.headers.len() > limits.fields {
             return Err(Refusal::TooLarge);
         }
         let status =
