@@ -8,6 +8,7 @@ use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
 use super::head::{self, Span, Spans};
 use super::{ConnectionOptions, Framing, Limits, Refusal, Special, framing, has_bare_line_feed, strip_hop_by_hop};
+use crate::codec::hpack::is_authority;
 
 /// What is spoken and accepted.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +119,10 @@ fn is_standard(method: &Method) -> bool {
 fn assemble(mut head: RequestHead, special: Special) -> Result<Request, Refusal> {
     let headers = &mut head.headers;
     let framing = if special.framing { framing(headers, Framing::None)? } else { Framing::None };
+    // RFC 9112 section 6.1: HTTP/1.0 does not know chunks, and whoever stands before us may not have seen any.
+    if framing == Framing::Chunked && head.version == Version::Http10 {
+        return Err(Refusal::Bad("http1.transfer_encoding_not_allowed"));
+    }
     if !special.hop_by_hop {
         return Ok(Request { keep_alive: head.version == Version::Http11, head, framing, upgrade: None });
     }
@@ -141,10 +146,7 @@ fn host(host: Option<Bytes>, version: Version) -> Result<Bytes, Refusal> {
     let Some(host) = host else {
         return if version == Version::Http10 { Ok(Bytes::new()) } else { Err(Refusal::Bad("missing_host_header")) };
     };
-    if !host.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\".contains(byte)) {
-        return Err(Refusal::Bad("http.invalid_authority"));
-    }
-    Ok(host)
+    if host.is_empty() || is_authority(&host) { Ok(host) } else { Err(Refusal::Bad("http.invalid_authority")) }
 }
 
 /// The forms of RFC 9112 section 3.2.
@@ -157,8 +159,11 @@ fn split_target(
     if !target.iter().all(u8::is_ascii_graphic) {
         return Err(Refusal::Bad("http1.codec_error"));
     }
+    let valid = |authority: Bytes| {
+        if is_authority(&authority) { Ok(authority) } else { Err(Refusal::Bad("http.invalid_authority")) }
+    };
     if *method == Method::CONNECT {
-        return Ok((scheme, target, Bytes::new()));
+        return Ok((scheme, valid(target)?, Bytes::new()));
     }
     if target.starts_with(b"/") || (target.as_ref() == b"*" && *method == Method::OPTIONS) {
         return Ok((scheme, host, target));
@@ -177,5 +182,5 @@ fn split_target(
         None => Bytes::from_static(b"/"),
     };
     // What the connection is decides the scheme, not what the client writes.
-    Ok((scheme, target.slice(start..end), path))
+    Ok((scheme, valid(target.slice(start..end))?, path))
 }

@@ -50,10 +50,9 @@ impl Name {
             Self::Scheme => match value {
                 b"http" => Some(Field::Scheme(Bytes::from_static(b"http"))),
                 b"https" => Some(Field::Scheme(Bytes::from_static(b"https"))),
-                _ => value
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
-                    .then(|| Field::Scheme(Bytes::copy_from_slice(value))),
+                _ => (!value.is_empty()
+                    && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)))
+                .then(|| Field::Scheme(Bytes::copy_from_slice(value))),
             },
             Self::Authority => is_authority(value).then(|| Field::Authority(Bytes::copy_from_slice(value))),
             // An empty one is not allowed for any scheme that is served here (RFC 9113 section 8.3.1).
