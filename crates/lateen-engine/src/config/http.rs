@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as proto;
 use proto::http_connection_manager::{
     CodecType as ProtoCodec, ForwardClientCertDetails as ProtoXfcc, PathWithEscapedSlashesAction, RouteSpecifier,
@@ -45,6 +46,7 @@ pub struct HttpConnectionManager {
     pub max_request_headers_bytes: usize,
     pub max_headers_count: u32,
     pub max_requests_per_connection: Option<u32>,
+    pub underscores: Underscores,
     pub http1: Http1Options,
     pub http2: Http2Options,
     pub access_logs: Vec<AccessLog>,
@@ -69,6 +71,17 @@ pub enum ServerHeader {
     Overwrite,
     AppendIfAbsent,
     PassThrough,
+}
+
+/// What becomes of a request's header whose name has an underscore, which some applications take for a hyphen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Underscores {
+    #[default]
+    Allow,
+    /// The request is refused.
+    Reject,
+    /// The header is not there for anybody.
+    Drop,
 }
 
 /// What becomes of `x-forwarded-client-cert`.
@@ -131,7 +144,7 @@ impl HttpConnectionManager {
         let empty = HttpProtocolOptions::default();
         let common = config.common_http_protocol_options.as_ref().unwrap_or(&empty);
         refuse!(at.field("common_http_protocol_options"), common;
-            max_connection_duration, max_stream_duration, headers_with_underscores_action);
+            max_connection_duration, max_stream_duration);
         let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
         Some(Self {
             stat_prefix: config.stat_prefix.as_str().into(),
@@ -165,6 +178,11 @@ impl HttpConnectionManager {
                 .as_ref()
                 .map(|max| max.value)
                 .filter(|max| *max > 0),
+            underscores: match common.headers_with_underscores_action() {
+                HeadersWithUnderscoresAction::Allow => Underscores::Allow,
+                HeadersWithUnderscoresAction::RejectRequest => Underscores::Reject,
+                HeadersWithUnderscoresAction::DropHeader => Underscores::Drop,
+            },
             http1: http1(config, at),
             http2: Http2Options::from_xds(config.http2_protocol_options.as_ref(), &at.field("http2_protocol_options")),
             access_logs: access_logs(&config.access_log, at),

@@ -97,6 +97,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
         limits: Limits { bytes: manager.max_request_headers_bytes, fields: manager.max_headers_count as usize },
         http_10: manager.http1.accept_http_10,
         custom_methods: manager.http1.allow_custom_methods,
+        underscores: manager.underscores,
         scheme: scheme(&context.connection),
     };
     let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), prefix)));
@@ -301,7 +302,8 @@ async fn linger(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
 async fn serve_http2(stream: Stream, prefix: BytesMut, context: Rc<Context>, mut drain: Drain) {
     let manager = &context.manager;
     let fields = usize::try_from(manager.max_headers_count).unwrap_or(usize::MAX);
-    let settings = codec::Settings::new(&manager.http2, manager.max_request_headers_bytes, fields);
+    let settings = codec::Settings::new(&manager.http2, manager.max_request_headers_bytes, fields)
+        .underscores(manager.underscores);
     let role = codec::Role::Server(scheme(&context.connection));
     let mut driver = codec::Driver::new(stream, prefix, role, settings, context.worker.alarms.alarm());
     let mut alarm = context.worker.alarms.alarm();

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, Method, header};
+use lateen_engine::config::http::Underscores;
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
 use super::head::{self, Span, Spans};
@@ -16,6 +17,7 @@ pub(crate) struct Rules {
     pub limits: Limits,
     pub http_10: bool,
     pub custom_methods: bool,
+    pub underscores: Underscores,
     /// How the connection is secured.
     pub scheme: Scheme,
 }
@@ -52,7 +54,11 @@ pub(crate) fn parse(buffer: &mut BytesMut, rules: &Rules) -> Result<Option<Reque
     let (mut hosts, mut special) = (None, Special::default());
     for field in spans.fields(&head) {
         let (name, value) = field?;
-        if name != header::HOST {
+        if rules.underscores != Underscores::Allow && name.as_str().contains('_') {
+            if rules.underscores == Underscores::Reject {
+                return Err(Refusal::Bad("http1.unexpected_underscore"));
+            }
+        } else if name != header::HOST {
             special.note(&name);
             headers.append(name, head::value(value)?);
         } else if hosts.replace(value).is_some() {

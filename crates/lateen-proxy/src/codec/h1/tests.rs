@@ -2,6 +2,7 @@
 
 use bytes::BytesMut;
 use http::Method;
+use lateen_engine::config::http::Underscores;
 use lateen_engine::message::{Headers, Scheme};
 
 use super::body::{Decoder, Piece};
@@ -12,6 +13,7 @@ const RULES: Rules = Rules {
     limits: Limits { bytes: 60 << 10, fields: 100 },
     http_10: false,
     custom_methods: false,
+    underscores: Underscores::Allow,
     scheme: Scheme::Http,
 };
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use lateen_engine::config::cluster::Http2Options;
+use lateen_engine::config::http::Underscores;
 use lateen_engine::message::{RequestHead, Scheme};
 
 use super::flood::{Deed, Patience};
@@ -61,8 +62,14 @@ impl Settings {
             stream_window: options.initial_stream_window,
             connection_window: options.initial_connection_window,
             keepalive: options.keepalive,
-            bounds: Bounds { bytes: max_header_bytes, fields: max_fields },
+            bounds: Bounds { bytes: max_header_bytes, fields: max_fields, underscores: Underscores::Allow },
         }
+    }
+
+    /// What becomes of names with underscores.
+    pub(crate) fn underscores(mut self, underscores: Underscores) -> Self {
+        self.bounds.underscores = underscores;
+        self
     }
 }
 

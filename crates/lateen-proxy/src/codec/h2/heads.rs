@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use lateen_engine::config::http::Underscores;
 use lateen_engine::message::{Headers, RequestHead, ResponseHead, Scheme, Version};
 
 use crate::codec::hpack::{Encoder, Field, Keep, is_authority};
@@ -11,12 +12,13 @@ use crate::codec::hpack::{Encoder, Field, Keep, is_authority};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// How large a header section may be.
+/// How large a header section may be, and which names it may have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// As section 6.5.2 counts, cookies and all.
     pub(super) bytes: usize,
     pub(super) fields: usize,
+    pub(super) underscores: Underscores,
 }
 
 /// A section while its fields come.
@@ -87,6 +89,9 @@ impl Section {
 
     /// False if it makes the message malformed.
     fn plain(&mut self, name: HeaderName, value: HeaderValue) -> bool {
+        if self.bounds.underscores != Underscores::Allow && name.as_str().contains('_') {
+            return self.bounds.underscores == Underscores::Drop;
+        }
         if is_connection_specific(&name) || (name == header::TE && value != "trailers") {
             return false;
         }
