@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
@@ -16,7 +17,7 @@ use super::clock::Expired;
 use super::forward::idle_timeout;
 use super::headers::{SERVICE_TIME, number};
 use super::request::{After, Exchange, date};
-use super::respond::{self, Responder, Sink, Start};
+use super::respond::{self, Gone, Responder, Sink, Start};
 use super::watch::{Stopped, Watch};
 use crate::cluster::ClusterState;
 use crate::telemetry::grpc_stats::{Direction, Messages};
@@ -39,6 +40,13 @@ pub(super) struct Back<'a> {
 impl Back<'_> {
     pub(super) async fn send(mut self, exchange: &mut Exchange<'_>, mut answer: Answer, responder: Responder) -> After {
         self.watch.body.commit();
+        // Nobody knows which protocol a client speaks behind an upgrade that the upstream declined.
+        if exchange.upgrade
+            && answer.upgraded.is_none()
+            && let Responder::H1(responder) = &responder
+        {
+            responder.keep_alive.set(false);
+        }
         let mut head = std::mem::replace(
             &mut answer.head,
             ResponseHead { status: StatusCode::OK, headers: Default::default(), version: responder.version() },
@@ -77,25 +85,53 @@ impl Back<'_> {
         };
         if matches!(start, Start::Nothing | Start::Whole(_)) {
             answer.finish();
-            let sent = responder.send(&mut head, start).await;
+            let sent = self.write(exchange, responder.send(&mut head, start)).await;
             exchange.info.response_headers = head.headers;
-            return match sent {
-                Ok(_) => self.after(exchange),
-                Err(_) => gone(exchange),
-            };
+            return sent.map_or_else(|after| after, |_| self.after(exchange));
         }
-        let sent = responder.send(&mut head, start).await;
+        let sent = self.write(exchange, responder.send(&mut head, start)).await;
         exchange.info.response_headers = head.headers;
-        let Ok(mut sink) = sent else { return gone(exchange) };
+        let mut sink = match sent {
+            Ok(sink) => sink,
+            Err(after) => return after,
+        };
         // Most answers are in one piece, and need no room for more.
         if let Err(after) = Box::pin(self.frames(exchange, &mut answer, &mut sink, first)).await {
             sink.abort();
             return after;
         }
         answer.finish();
-        match sink.end().await {
-            Ok(()) => self.after(exchange),
-            Err(_) => gone(exchange),
+        self.write(exchange, sink.end()).await.map_or_else(|after| after, |()| self.after(exchange))
+    }
+
+    /// Writes to the client, which may take no longer for it than nothing may move.
+    ///
+    /// # Errors
+    /// It did not; the record says why.
+    async fn write<T>(
+        &mut self,
+        exchange: &mut Exchange<'_>,
+        writing: impl Future<Output = Result<T, Gone>>,
+    ) -> Result<T, After> {
+        // Who is gone cannot be written to, and needs no other sign.
+        match self.watch.over(pin!(writing), |_| Poll::Pending).await {
+            Ok(Ok(written)) => Ok(written),
+            Ok(Err(Gone)) => Err(gone(exchange)),
+            Err(stopped) => Err(self.stopped(exchange, stopped)),
+        }
+    }
+
+    fn stopped(&self, exchange: &mut Exchange<'_>, stopped: Stopped) -> After {
+        match stopped {
+            Stopped::Gone => gone(exchange),
+            Stopped::Expired(expired) => {
+                if expired == Expired::Response {
+                    self.state.stats.rq_timeout.inc();
+                }
+                exchange.info.flag(expired.flag());
+                exchange.info.details = expired.details().into();
+                After::Close
+            }
         }
     }
 
@@ -127,15 +163,8 @@ impl Back<'_> {
                     exchange.info.details = "http1.codec_error".into();
                     return Err(After::Close);
                 }
-                Ok(Some(Err(Broken::Downstream(BodyError::Ended)))) | Err(Stopped::Gone) => return Err(gone(exchange)),
-                Err(Stopped::Expired(expired)) => {
-                    if expired == Expired::Response {
-                        self.state.stats.rq_timeout.inc();
-                    }
-                    exchange.info.flag(expired.flag());
-                    exchange.info.details = expired.details().into();
-                    return Err(After::Close);
-                }
+                Ok(Some(Err(Broken::Downstream(BodyError::Ended)))) => return Err(gone(exchange)),
+                Err(stopped) => return Err(self.stopped(exchange, stopped)),
             };
             self.watch.answered += 1;
             if let Some(messages) = &mut self.messages {
@@ -148,9 +177,7 @@ impl Back<'_> {
                     exchange.info.trailers = trailers.clone();
                 }
             }
-            if sink.frame(frame).await.is_err() {
-                return Err(gone(exchange));
-            }
+            self.write(exchange, sink.frame(frame)).await?;
         }
     }
 

@@ -78,7 +78,7 @@ pub(super) struct Exchange<'a> {
     /// What services that count requests add to the answer.
     pub(super) told: Vec<(HeaderName, HeaderValue)>,
     /// The client asks for an upgrade.
-    upgrade: bool,
+    pub(super) upgrade: bool,
     pub(super) router: RouterOptions,
     pub(super) snapshot: Arc<lateen_engine::config::Snapshot>,
 }
