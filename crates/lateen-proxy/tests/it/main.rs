@@ -10,7 +10,6 @@ mod http_bodies;
 mod http_connections;
 mod http_failures;
 mod http_grpc_stats;
-mod http_hostile;
 mod http_interim;
 mod http_stale;
 mod http_upgrade;
@@ -18,6 +17,7 @@ mod http_versions;
 mod http_waiting;
 mod memory;
 mod mirror;
+#[allow(dead_code, reason = "shared with the suite `hostile`, which uses more of it")]
 mod proxy;
 mod server_names;
 mod stats_log;

@@ -41,6 +41,11 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let said = self.said();
+        eprint!("{said}");
+        if !std::thread::panicking() {
+            assert!(!said.contains("panicked at"), "no test may make a proxy panic");
+        }
     }
 }
 
@@ -133,6 +138,7 @@ impl Proxy {
             .arg(&admin_file)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
+            .stderr(std::fs::File::create(folder.path().join("stderr")).expect("it can be written"))
             .spawn()
             .expect("the proxy can be run");
         let mut proxy = Self { process, address: ([0, 0, 0, 0], 0).into(), admin: ([0, 0, 0, 0], 0).into(), folder };
@@ -195,11 +201,31 @@ impl Proxy {
         .await
     }
 
+    /// What it has written to its standard error.
+    pub(crate) fn said(&self) -> String {
+        let said = std::fs::read(self.folder.path().join("stderr")).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
     /// Resident memory, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    /// Resident memory without what lies in files, in KiB.
+    pub(crate) fn anonymous_kib(&self) -> u64 {
+        self.kib("RssAnon:")
+    }
+
+    fn kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells");
         line.trim().trim_end_matches(" kB").parse().expect("it is a number")
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("it runs").count()
     }
 
     /// Asks the process to end, and gives it the time to.

@@ -1,0 +1,17 @@
+//! What has been tried against proxies and meshes before (the bulletins of Envoy, Istio, Linkerd, HAProxy, nginx and the HTTP
+//! libraries), tried against the built proxy: what is sent, what must come back, and that others are served meanwhile.
+//! docs/security.md lists what each promise is and which test holds it.
+
+#[path = "../it/authority.rs"]
+#[allow(dead_code, reason = "shared with the suite `it`, which uses more of it")]
+mod authority;
+mod frames;
+mod framing;
+mod http2;
+mod matching;
+#[path = "../it/proxy.rs"]
+#[allow(dead_code, reason = "shared with the suite `it`, which uses more of it")]
+mod proxy;
+mod site;
+mod smuggling;
+mod upstreams;
