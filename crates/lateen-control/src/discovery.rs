@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use lateen_mesh::{ProxyKind, Workload};
-use lateen_translate::{Cache, Named, ProxyView};
+use lateen_translate::{Cache, Dialect, Named, ProxyView};
 use lateen_xds::node::{NodeInfo, ProxyId};
 use lateen_xds::server::{Changes, Discovery, Peer, Progress, Proxy, Selection, View};
 use lateen_xds::{Body, References, Resource, type_url};
@@ -67,6 +67,7 @@ impl Discovery for MeshDiscovery {
                 refused(Status::unavailable(format!("there is no workload {}/{}", id.namespace, id.pod)))
             })?;
         check_workload(caller.as_ref(), &id, &workload).map_err(refused)?;
+        let dialect = dialect(&node).map_err(refused)?;
         let kind = if id.kind == "router" { ProxyKind::Gateway } else { ProxyKind::Sidecar };
         let unprivileged = node.text("UNPRIVILEGED_POD") == Some("true");
         let about = About {
@@ -79,13 +80,22 @@ impl Discovery for MeshDiscovery {
         tracing::info!(proxy = about.id, agent = about.user_agent, "proxy connected");
         Ok(MeshProxy {
             proven: caller.is_some(),
-            view: ProxyView { workload, kind, unprivileged },
+            view: ProxyView { workload, kind, unprivileged, dialect },
             namespace: id.namespace,
             pod: id.pod,
             connected: self.proxies.connected(about),
             cache: Arc::clone(&self.cache),
             offered: None,
         })
+    }
+}
+
+/// Which kind of client it says to be (Istio: `GENERATOR`).
+fn dialect(node: &NodeInfo) -> Result<Dialect, Status> {
+    match node.text("GENERATOR") {
+        None | Some("") => Ok(Dialect::Envoy),
+        Some("grpc") => Ok(Dialect::Grpc),
+        Some(other) => Err(Status::invalid_argument(format!("there is no generator `{other}` (grpc, or none)"))),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lateen_mesh::{Mesh, ProxyKind, Scope, Service, VirtualService};
 
-use crate::view::{ProxyView, View};
+use crate::view::{Dialect, ProxyView, View};
 use crate::{cluster, secret, type_url};
 
 /// Which resources of a type may differ.
@@ -24,7 +24,7 @@ pub fn changes(before: (&Mesh, &ProxyView), now: (&Mesh, &ProxyView), type_url: 
     let (mesh, proxy) = now;
     let same_proxy = Arc::ptr_eq(&proxy.workload, &before.1.workload)
         && (proxy.kind, proxy.unprivileged) == (before.1.kind, before.1.unprivileged);
-    if !same_proxy || !Arc::ptr_eq(mesh.config(), before.0.config()) {
+    if !same_proxy || proxy.dialect == Dialect::Grpc || !Arc::ptr_eq(mesh.config(), before.0.config()) {
         return Changes::Anything;
     }
     let (scope, old) = (mesh.scope_of(&proxy.workload, proxy.kind), before.0.scope_of(&proxy.workload, proxy.kind));

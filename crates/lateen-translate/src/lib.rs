@@ -9,6 +9,7 @@ mod changes;
 mod cluster;
 mod endpoint;
 mod filters;
+mod grpc;
 mod listener;
 pub mod names;
 mod origin;
@@ -27,7 +28,7 @@ use prost::{Message, Name};
 
 pub use cache::Cache;
 pub use changes::{Changes, changes};
-pub use view::ProxyView;
+pub use view::{Dialect, ProxyView};
 
 use view::View;
 
@@ -107,6 +108,10 @@ impl Named {
 pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) -> Vec<Arc<Named>> {
     let scope = mesh.scope_of(&proxy.workload, proxy.kind);
     let view = View { mesh, proxy, scope: &scope };
+    if proxy.dialect == Dialect::Grpc {
+        // It never asks for all there is.
+        return Vec::new();
+    }
     let mut resources = match type_url {
         type_url::CLUSTER => cluster::all(&view, cache),
         type_url::LISTENER => listener::all(&view, cache),
@@ -135,6 +140,9 @@ pub fn resources_named(
 ) -> Vec<Arc<Named>> {
     let scope = mesh.scope_of(&proxy.workload, proxy.kind);
     let view = View { mesh, proxy, scope: &scope };
+    if proxy.dialect == Dialect::Grpc {
+        return grpc::named(&view, cache, type_url, names);
+    }
     match type_url {
         type_url::ENDPOINT if names.len() > FEW => endpoint::by_names(&view, cache, names),
         type_url::ENDPOINT => names.iter().filter_map(|name| endpoint::by_name(&view, cache, name)).collect(),

@@ -6,6 +6,16 @@ use lateen_mesh::{Mesh, OutboundMode, ProxyKind, Scope, Workload};
 
 use crate::names;
 
+/// What takes the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Our proxy, or an Envoy.
+    #[default]
+    Envoy,
+    /// gRPC itself, in a client without a proxy (node metadata `GENERATOR`: `grpc`, Istio's word).
+    Grpc,
+}
+
 /// A proxy, as far as its configuration depends on it.
 #[derive(Debug, Clone)]
 pub struct ProxyView {
@@ -14,6 +24,7 @@ pub struct ProxyView {
     pub kind: ProxyKind,
     /// May not listen on ports below 1024 (node metadata `UNPRIVILEGED_POD`).
     pub unprivileged: bool,
+    pub dialect: Dialect,
 }
 
 impl ProxyView {
@@ -24,7 +35,7 @@ impl ProxyView {
             ProxyKind::Gateway => ProxyKind::Gateway,
             ProxyKind::None | ProxyKind::Sidecar => ProxyKind::Sidecar,
         };
-        Some(Self { workload: Arc::clone(workload), kind, unprivileged: false })
+        Some(Self { workload: Arc::clone(workload), kind, unprivileged: false, dialect: Dialect::Envoy })
     }
 }
 

@@ -87,9 +87,12 @@ impl Handler for Taker {
 
 impl FakeProxy {
     fn start(channel: Channel, token: Option<String>, node: &str) -> Self {
+        Self::start_as(channel, token, Node { id: node.to_owned(), ..Node::default() })
+    }
+
+    fn start_as(channel: Channel, token: Option<String>, node: Node) -> Self {
         let (seen, state) = watch::channel(Seen::default());
         let stubborn = Arc::new(Mutex::new(false));
-        let node = Node { id: node.to_owned(), ..Node::default() };
         let taker = Taker { seen, stubborn: Arc::clone(&stubborn) };
         let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
         let task = tokio::spawn(run(node, Channels { channel, token }, taker, backoff));
@@ -111,6 +114,11 @@ impl Drop for FakeProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Why this node, on a listener that trusts whoever reaches it, is refused.
+pub(crate) async fn refusal(channel: Channel, node: Node) -> String {
+    FakeProxy::start_as(channel, None, node).refusal().await
 }
 
 fn node(pod: &str, ip: &str) -> String {

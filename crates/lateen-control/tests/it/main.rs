@@ -6,4 +6,5 @@ mod api;
 mod certificates;
 mod directory;
 mod discovery;
+mod grpc;
 mod world;

@@ -64,19 +64,26 @@ impl World {
 
     /// A running pod, as the one who runs pods writes it.
     pub(crate) fn run_pod(&self, name: &str, account: &str, app: &str, ip: &str) {
-        self.run(name, account, app, ip, &json!({"sidecar.istio.io/status": "{}"}));
+        self.run_labelled(name, account, &json!({"app": app}), ip);
+    }
+
+    /// The same, with these labels.
+    pub(crate) fn run_labelled(&self, name: &str, account: &str, labels: &Value, ip: &str) {
+        self.run(name, account, labels, ip, &json!({"sidecar.istio.io/status": "{}"}));
     }
 
     /// The same, of a gateway.
     pub(crate) fn run_gateway(&self, name: &str, account: &str, app: &str, ip: &str) {
-        self.run(name, account, app, ip, &json!({"inject.istio.io/templates": "gateway"}));
+        self.run(name, account, &json!({"app": app}), ip, &json!({"inject.istio.io/templates": "gateway"}));
     }
 
-    fn run(&self, name: &str, account: &str, app: &str, ip: &str, annotations: &Value) {
+    fn run(&self, name: &str, account: &str, labels: &Value, ip: &str, annotations: &Value) {
+        let mut labels = labels.clone();
+        labels["security.istio.io/tlsMode"] = json!("istio");
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"),
-                "labels": {"app": app, "security.istio.io/tlsMode": "istio"},
+                "labels": labels,
                 "annotations": annotations},
             "spec": {"serviceAccountName": account,
                 "containers": [{"name": "app", "image": "x"}, {"name": "istio-proxy", "image": "lateen/proxy:0"}]},

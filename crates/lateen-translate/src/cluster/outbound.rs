@@ -169,7 +169,7 @@ fn upstream_protocol(port: &ServicePort) -> Option<upstream::http_protocol_optio
 }
 
 /// What a server must prove: the accounts behind the service, and what a service entry names.
-fn expected_principals(view: &View<'_>, service: &Service) -> Vec<String> {
+pub(crate) fn expected_principals(view: &View<'_>, service: &Service) -> Vec<String> {
     let mut out: Vec<String> = view.mesh.endpoints(service).principals.to_vec();
     out.extend(service.subject_alt_names.iter().cloned());
     out.sort_unstable();

@@ -19,8 +19,9 @@ use crate::filters::rbac::Authorization;
 use crate::proto::{ads, boolean, http_filter, network_filter, no_timeout};
 use crate::view::View;
 
-/// Names by which routes configure their filters.
+/// Names of filters; by two of them routes configure them.
 pub(crate) const FAULT: &str = "envoy.filters.http.fault";
+pub(crate) const ROUTER: &str = "envoy.filters.http.router";
 pub(crate) const CORS: &str = "envoy.filters.http.cors";
 
 /// Where the listener stands.
@@ -126,7 +127,7 @@ fn http_filters(policies: &Policies) -> Vec<hcm::HttpFilter> {
     filters.push(http_filter(FAULT, &HttpFault::default()));
     filters.push(http_filter(CORS, &Cors::default()));
     filters.extend_from_slice(&policies.limits);
-    filters.push(http_filter("envoy.filters.http.router", &Router::default()));
+    filters.push(http_filter(ROUTER, &Router::default()));
     filters
 }
 

@@ -63,15 +63,23 @@ pub(crate) fn build(view: &View<'_>, cache: &Cache, name: &str) -> Named {
     let Some(wanted) = TableName::parse(name) else { return spliced(name, &[]) };
     let drafts = Drafts::of(view, wanted);
     if let TableName::Service(host, _) = wanted {
-        // A listener of one service's address: whoever calls there means the service.
-        let own = drafts.into_iter().find(|draft| draft.domains.iter().any(|domain| domain == host));
-        let own = own.map(|draft| Draft { domains: vec!["*".to_owned()], ..draft });
-        return spliced(name, own.map(|draft| draft.encode(view, cache)).as_slice());
+        return spliced(name, own(drafts, host).map(|draft| draft.encode(view, cache)).as_slice());
     }
     let mut hosts: Vec<_> = drafts.iter().map(|draft| draft.encode(view, cache)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     hosts.push(encoded(&catch_all(view.cluster_for_unknown().as_deref())));
     spliced(name, &hosts)
+}
+
+/// Of the table of one service: the virtual host for all requests.
+pub(crate) fn virtual_host(view: &View<'_>, host: &str, port: u16) -> Option<route::VirtualHost> {
+    own(Drafts::of(view, TableName::Service(host, port)), host).map(|draft| draft.build(view))
+}
+
+/// A listener of one service's address: whoever calls there means the service.
+fn own<'a>(drafts: Vec<Draft<'a>>, host: &str) -> Option<Draft<'a>> {
+    let own = drafts.into_iter().find(|draft| draft.domains.iter().any(|domain| domain == host));
+    own.map(|draft| Draft { domains: vec!["*".to_owned()], ..draft })
 }
 
 /// A virtual host in the making.
