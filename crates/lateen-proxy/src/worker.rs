@@ -14,7 +14,7 @@ use lateen_engine::filters::network::NetworkRbac;
 
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
-use crate::cluster::ejection::Ejections;
+use crate::cluster::detection::Detections;
 use crate::config::Received;
 use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
@@ -33,8 +33,8 @@ pub(crate) struct Shared {
     /// Hosts that DNS found, by cluster; takes the place of the names in the cluster's own set.
     pub resolved: ArcSwap<HashMap<Arc<str>, Arc<EndpointSet>>>,
     pub stats: Registry,
-    /// Hosts that outlier detection keeps out.
-    pub ejections: Ejections,
+    /// Outlier detection.
+    pub detections: Detections,
     pub log_files: LogFiles,
     pub tls: TlsStore,
     pub lifecycle: Lifecycle,
@@ -131,7 +131,7 @@ impl Worker {
         });
         for (name, state) in clusters.iter() {
             if let Some(cluster) = snapshot.cluster(name) {
-                state.update(cluster, resolved.get(name).unwrap_or_else(|| snapshot.endpoints(cluster)));
+                state.update(cluster, resolved.get(name).unwrap_or_else(|| snapshot.endpoints(cluster)), self);
             }
         }
         *self.snapshot.borrow_mut() = snapshot;

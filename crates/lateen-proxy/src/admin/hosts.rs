@@ -12,7 +12,7 @@ use lateen_engine::config::resources::CLUSTER;
 use lateen_engine::config::{Cluster, EndpointSet};
 use serde_json::{Map, Value, json};
 
-use crate::cluster::ejection::Ejected;
+use crate::cluster::detection::Ejected;
 use crate::worker::Shared;
 
 pub(super) fn address(address: &HostAddress) -> Value {
@@ -69,7 +69,7 @@ pub(super) fn with_hosts(shared: &Shared) -> Vec<WithHosts> {
         cluster: Arc::clone(cluster),
         hosts: Arc::clone(resolved.get(&cluster.name).unwrap_or_else(|| snapshot.endpoints(cluster))),
         added_via_api: added.contains(&*cluster.name),
-        ejected: shared.ejections.of(&cluster.name),
+        ejected: shared.detections.ejected(&cluster.name),
     };
     let mut clusters: Vec<_> = snapshot.clusters().map(of).collect();
     clusters.sort_by(|left, right| left.cluster.name.cmp(&right.cluster.name));
@@ -151,9 +151,9 @@ fn host_status(priority: usize, locality: &Locality, host: &Endpoint, ejected: O
         "health_status": { "eds_health_status": health(host.health) },
         "weight": host.weight,
     });
-    if let Some(Ejected { cause, until }) = ejected {
+    if let Some(Ejected { cause, since, until }) = ejected {
         status["health_status"]["failed_outlier_check"] = json!(true);
-        status["ejection"] = json!({ "cause": cause.as_str(), "until": time(*until) });
+        status["ejection"] = json!({ "cause": cause.as_str(), "since": time(*since), "until": time(*until) });
     }
     if !host.hostname.is_empty() {
         status["hostname"] = json!(&*host.hostname);
@@ -205,7 +205,7 @@ pub(super) fn clusters_text(shared: &Shared, wanted: impl Fn(&str) -> bool) -> S
             };
             line(&format!("{at}::hostname"), &host.hostname);
             line(&format!("{at}::health_flags"), &flags);
-            if let Some(Ejected { cause, until }) = ejected {
+            if let Some(Ejected { cause, until, .. }) = ejected {
                 line(&format!("{at}::ejected"), &format!("{} until {}", cause.as_str(), time(*until)));
             }
             line(&format!("{at}::weight"), &host.weight);

@@ -23,8 +23,8 @@ use super::mesh::Membership;
 use super::pages;
 use super::workers::{Running, tell};
 use crate::admin::{self, ports};
+use crate::cluster::detection::Detections;
 use crate::cluster::dns::Resolving;
-use crate::cluster::ejection::Ejections;
 use crate::config::{Applier, Order, Received, Workers};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Sockets, bind, listen};
@@ -112,7 +112,7 @@ fn shared() -> anyhow::Result<Shared> {
         resolved: ArcSwap::default(),
         log_files: LogFiles::start(dropped).context("cannot start the access log's thread")?,
         stats,
-        ejections: Ejections::default(),
+        detections: Detections::default(),
         tls: TlsStore::new(tunnels),
         lifecycle: Lifecycle::default(),
         listening: ArcSwap::default(),

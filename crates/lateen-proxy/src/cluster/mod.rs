@@ -1,22 +1,20 @@
 //! The runtime state of a cluster on one worker: its balancer, its hosts with their pools and records, and what is in
 //! flight. It outlives snapshots: a push forgets no ejected host and drops no warm connection.
 
+pub(crate) mod detection;
 pub(crate) mod dns;
-pub(crate) mod ejection;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use ejection::{Ejected, Out};
+use detection::Detection;
 use lateen_engine::balance::breaker::{Begun, InFlight};
-use lateen_engine::balance::outlier::{Cause, HostRecord, Outcome, may_eject};
+use lateen_engine::balance::outlier::{HostRecord, Outcome};
 use lateen_engine::balance::peak_ewma::PeakEwma;
 use lateen_engine::balance::{Balancer, HostState, Pick};
-use lateen_engine::config::cluster::{
-    Breakers, Cluster, Discovery, LbPolicy, OutlierDetection, RetryBudget, SlowStart,
-};
+use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, LbPolicy, RetryBudget, SlowStart};
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
 
 use crate::telemetry::grpc_stats::GrpcStats;
@@ -31,6 +29,10 @@ pub(crate) struct ClusterState {
     set: RefCell<Arc<EndpointSet>>,
     balancer: RefCell<Balancer>,
     hosts: RefCell<Vec<Rc<Host>>>,
+    /// While the configuration asks for it.
+    detection: RefCell<Option<Arc<Detection>>>,
+    /// The version of it that the balancer knows.
+    detected: Cell<u64>,
     in_flight: Cell<InFlight>,
     /// Requests by when they began, where a retry budget goes by that.
     begun: RefCell<Begun>,
@@ -47,11 +49,10 @@ pub(crate) struct Host {
     /// Its address, as records have it.
     pub name: Rc<str>,
     active: Cell<u32>,
-    record: RefCell<HostRecord>,
+    /// What outlier detection remembers of it.
+    record: Option<Arc<HostRecord>>,
     /// How long its answers take, where the cluster goes by that.
     times: Cell<PeakEwma>,
-    /// While this worker has it out.
-    out: RefCell<Option<Out>>,
     pub pools: Pools,
     /// Since when it is known, for slow start.
     since: Instant,
@@ -82,9 +83,6 @@ pub(crate) struct ClusterStats {
     pub cx_none_healthy: Counter,
     pub cx_overflow: Counter,
     pub cx_tx_bytes: Counter,
-    pub ejections_active: Gauge,
-    pub ejections_enforced_total: Counter,
-    pub ejections_overflow: Counter,
     pub membership_total: Gauge,
     pub membership_healthy: Gauge,
 }
@@ -118,9 +116,6 @@ impl ClusterStats {
             cx_none_healthy: counter("upstream_cx_none_healthy"),
             cx_overflow: counter("upstream_cx_overflow"),
             cx_tx_bytes: counter("upstream_cx_tx_bytes_total"),
-            ejections_active: gauge("outlier_detection.ejections_active"),
-            ejections_enforced_total: counter("outlier_detection.ejections_enforced_total"),
-            ejections_overflow: counter("outlier_detection.ejections_overflow"),
             membership_total: gauge("membership_total"),
             membership_healthy: gauge("membership_healthy"),
         }
@@ -170,15 +165,14 @@ impl Drop for Active {
 }
 
 impl Host {
-    fn new(endpoint: Arc<Endpoint>) -> Rc<Self> {
+    fn new(endpoint: Arc<Endpoint>, record: Option<Arc<HostRecord>>) -> Rc<Self> {
         let name = endpoint.address.to_string().into();
         Rc::new(Self {
             endpoint,
             name,
             active: Cell::new(0),
-            record: RefCell::default(),
+            record,
             times: Cell::default(),
-            out: RefCell::default(),
             pools: Pools::default(),
             since: Instant::now(),
         })
@@ -190,6 +184,10 @@ impl Host {
         let mut times = self.times.get();
         times.observe(now.duration_since(began), failed, now);
         self.times.set(times);
+    }
+
+    fn has_record(&self, record: Option<&Arc<HostRecord>>) -> bool {
+        self.record.as_ref().map(Arc::as_ptr) == record.map(Arc::as_ptr)
     }
 
     pub(crate) fn hold(self: &Rc<Self>) -> Active {
@@ -222,7 +220,7 @@ impl HostState for View<'_> {
     }
 
     fn ejected(&self, host: usize) -> bool {
-        self.hosts[host].record.borrow().is_ejected()
+        self.hosts[host].record.as_ref().is_some_and(|record| record.is_ejected())
     }
 
     fn cost(&self, host: usize) -> f64 {
@@ -237,12 +235,14 @@ impl HostState for View<'_> {
 }
 
 impl ClusterState {
-    pub(crate) fn new(cluster: &Arc<Cluster>, set: &Arc<EndpointSet>, worker: &Worker) -> Rc<Self> {
+    pub(crate) fn new(cluster: &Arc<Cluster>, set: &Arc<EndpointSet>, worker: &Rc<Worker>) -> Rc<Self> {
         let state = Rc::new(Self {
             config: RefCell::new(Arc::clone(cluster)),
             set: RefCell::new(Arc::new(EndpointSet::empty())),
             balancer: RefCell::new(Balancer::new(cluster, &EndpointSet::empty())),
             hosts: RefCell::default(),
+            detection: RefCell::default(),
+            detected: Cell::default(),
             in_flight: Cell::default(),
             begun: RefCell::default(),
             shared: Arc::clone(&worker.shared),
@@ -252,7 +252,7 @@ impl ClusterState {
         });
         state.rebuild(cluster, set);
         if cluster.outlier.is_some() {
-            tokio::task::spawn_local(watch_outliers(Rc::downgrade(&state)));
+            tokio::task::spawn_local(watch_outliers(Rc::downgrade(&state), Rc::downgrade(worker)));
         }
         state
     }
@@ -262,7 +262,7 @@ impl ClusterState {
     }
 
     /// Takes a new configuration or new hosts; hosts that stay keep their pools and records.
-    pub(crate) fn update(self: &Rc<Self>, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>) {
+    pub(crate) fn update(self: &Rc<Self>, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>, worker: &Rc<Worker>) {
         let same = Arc::ptr_eq(&self.config.borrow(), cluster) && Arc::ptr_eq(&self.set.borrow(), set);
         if same {
             return;
@@ -276,7 +276,7 @@ impl ClusterState {
         *self.config.borrow_mut() = Arc::clone(cluster);
         self.rebuild(cluster, set);
         if cluster.outlier.is_some() && !watched {
-            tokio::task::spawn_local(watch_outliers(Rc::downgrade(self)));
+            tokio::task::spawn_local(watch_outliers(Rc::downgrade(self), Rc::downgrade(worker)));
         }
     }
 
@@ -287,6 +287,13 @@ impl ClusterState {
 
     fn rebuild(&self, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>) {
         let balancer = Balancer::new(cluster, set);
+        let detection = cluster.outlier.as_ref().map(|_| {
+            let shared = &self.shared;
+            shared.detections.of(&cluster.name, stat_name(cluster), &shared.stats)
+        });
+        if let Some(detection) = &detection {
+            detection.follow(set);
+        }
         let mut old = self.hosts.take();
         let hosts: Vec<Rc<Host>> = balancer
             .hosts()
@@ -296,8 +303,11 @@ impl ClusterState {
                     host.endpoint.address == endpoint.address
                         && host.endpoint.transport_match == endpoint.transport_match
                 };
+                let record = detection.as_ref().and_then(|detection| detection.record(&endpoint.address));
                 match old.iter().position(same) {
-                    Some(index) if *old[index].endpoint == **endpoint => old.swap_remove(index),
+                    Some(index) if *old[index].endpoint == **endpoint && old[index].has_record(record.as_ref()) => {
+                        old.swap_remove(index)
+                    }
                     Some(index) => {
                         let before = old.swap_remove(index);
                         // The host is the same; what is said of it changed.
@@ -305,36 +315,39 @@ impl ClusterState {
                             endpoint: Arc::clone(endpoint),
                             name: Rc::clone(&before.name),
                             active: Cell::new(0),
-                            record: RefCell::new(before.record.borrow().clone()),
+                            record,
                             times: before.times.clone(),
-                            out: RefCell::new(before.out.take()),
                             pools: before.pools.clone(),
                             since: before.since,
                         })
                     }
-                    None => Host::new(Arc::clone(endpoint)),
+                    None => Host::new(Arc::clone(endpoint), record),
                 }
             })
             .collect();
-        for gone in old {
-            gone.pools.retire();
-            gone.out.take();
-        }
+        old.iter().for_each(|gone| gone.pools.retire());
+        *self.detection.borrow_mut() = detection;
         *self.set.borrow_mut() = Arc::clone(set);
         *self.hosts.borrow_mut() = hosts;
         *self.balancer.borrow_mut() = balancer;
         self.refresh();
     }
 
-    /// After a change of who may be chosen: the balancer, and the numbers. A host that any worker has out is not healthy.
+    /// After a change of who may be chosen: the balancer, and the numbers.
     fn refresh(&self) {
         let (hosts, config) = (self.hosts.borrow(), self.config.borrow());
-        self.balancer.borrow_mut().refresh(&View::new(&hosts, &config));
-        let out = self.shared.ejections.of(&config.name);
+        self.detected.set(self.detection.borrow().as_ref().map_or(0, |detection| detection.version()));
+        let view = View::new(&hosts, &config);
+        self.balancer.borrow_mut().refresh(&view);
         let is_healthy =
-            |host: &&Rc<Host>| host.endpoint.health != Health::Unhealthy && !out.contains_key(&host.endpoint.address);
+            |(index, host): &(usize, &Rc<Host>)| host.endpoint.health != Health::Unhealthy && !view.ejected(*index);
         self.stats.membership_total.set(hosts.len() as u64);
-        self.stats.membership_healthy.set(hosts.iter().filter(is_healthy).count() as u64);
+        self.stats.membership_healthy.set(hosts.iter().enumerate().filter(is_healthy).count() as u64);
+    }
+
+    /// The balancer knows nothing of what happened to hosts since it looked last.
+    fn is_behind(&self) -> bool {
+        self.detection.borrow().as_ref().is_some_and(|detection| detection.version() != self.detected.get())
     }
 
     /// Draws a host. `original` is where the client wanted to go, for clusters that go there.
@@ -349,6 +362,9 @@ impl ClusterState {
         if let Discovery::OriginalDst { port_override } = config.discovery {
             let address = std::net::SocketAddr::new(original.ip(), port_override.unwrap_or_else(|| original.port()));
             return Some(self.original(address));
+        }
+        if self.is_behind() {
+            self.refresh();
         }
         let hosts = self.hosts.borrow();
         let before: Vec<usize> = tried
@@ -382,7 +398,7 @@ impl ClusterState {
             transport_match: Default::default(),
             workload: "".into(),
         };
-        let host = Host::new(Arc::new(endpoint));
+        let host = Host::new(Arc::new(endpoint), None);
         hosts.push(Rc::clone(&host));
         host
     }
@@ -431,66 +447,25 @@ impl ClusterState {
     }
 
     /// Notes what came of a request to a host, and ejects the host if it has failed too often.
-    pub(crate) fn note(&self, host: &Host, outcome: Outcome) {
-        let config = self.config();
-        let Some(rule) = &config.outlier else { return };
-        let cause = host.record.borrow_mut().note(outcome, rule);
-        let Some(cause) = cause.filter(|_| !host.record.borrow().is_ejected()) else { return };
-        self.count(&format!("ejections_detected_{}", cause.as_str()));
-        let (ejected, all) = {
-            let hosts = self.hosts.borrow();
-            (hosts.iter().filter(|host| host.record.borrow().is_ejected()).count(), hosts.len())
-        };
-        if may_eject(ejected, all, rule) {
-            self.eject(host, cause, rule, &config.name);
-        } else {
-            self.stats.ejections_overflow.inc();
-            let host = &host.endpoint.address;
-            tracing::warn!(cluster = %config.name, %host, cause = cause.as_str(), ejected, all,
-                "has failed too often, and is not ejected: too many are");
+    pub(crate) fn note(&self, worker: &Worker, host: &Host, outcome: Outcome) {
+        let config = self.config.borrow();
+        let (Some(rule), Some(record)) = (&config.outlier, &host.record) else { return };
+        let reached = record.note(outcome, rule);
+        let (Some(detection), true) = (&*self.detection.borrow(), reached.iter().any(Option::is_some)) else { return };
+        for cause in reached.into_iter().flatten() {
+            detection.report(&host.endpoint.address, cause, rule, &mut || worker.random());
+        }
+        drop(config);
+        if self.is_behind() {
+            self.refresh();
         }
     }
 
-    /// An event: the log tells who, why and until when; so do counters and, while it lasts, the admin port.
-    fn eject(&self, host: &Host, cause: Cause, rule: &OutlierDetection, cluster: &Arc<str>) {
-        host.record.borrow_mut().eject(Instant::now());
-        let time_out = host.record.borrow().time_out(rule);
-        let until = SystemTime::now() + time_out;
-        let active = &self.stats.ejections_active;
-        let out = self.shared.ejections.add(cluster, &host.endpoint.address, Ejected { cause, until }, active);
-        host.out.replace(Some(out));
-        let mut parts = host.endpoint.workload.split(';');
-        let (workload, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        tracing::warn!(%cluster, host = %host.endpoint.address, workload, namespace, cause = cause.as_str(),
-            for_seconds = time_out.as_secs_f64(), "ejected");
-        self.stats.ejections_enforced_total.inc();
-        self.count(&format!("ejections_enforced_{}", cause.as_str()));
-        let tags =
-            [("cluster", &**cluster), ("workload", workload), ("namespace", namespace), ("cause", cause.as_str())];
-        let tags = tags.map(|(name, value)| (Arc::from(name), Box::from(value))).to_vec();
-        self.shared.stats.tagged_counter(&"lateen.ejections_total".into(), &tags).inc();
-        self.refresh();
-    }
-
-    /// One of outlier detection's counters, which are looked up when they count: that is rare.
-    fn count(&self, name: &str) {
-        let scope = Scope::Cluster(stat_name(&self.config()));
-        self.shared.stats.counter(&scope, format!("outlier_detection.{name}")).inc();
-    }
-
-    fn tick(&self) {
-        let config = self.config();
-        let Some(rule) = &config.outlier else { return };
-        let now = Instant::now();
-        let mut back = false;
-        for host in self.hosts.borrow().iter() {
-            if host.record.borrow_mut().tick(now, rule) {
-                host.out.take();
-                back = true;
-                tracing::info!(cluster = %config.name, host = %host.endpoint.address, "let in again");
-            }
+    fn tick(&self, random: &mut impl FnMut() -> u64) {
+        if let (Some(rule), Some(detection)) = (&self.config.borrow().outlier, &*self.detection.borrow()) {
+            detection.tick(rule, random);
         }
-        if back {
+        if self.is_behind() {
             self.refresh();
         }
     }
@@ -506,17 +481,13 @@ pub(crate) struct Tried {
     pub priorities_every: Option<u32>,
 }
 
-async fn watch_outliers(state: Weak<ClusterState>) {
+/// Each interval, while the configuration asks for it.
+async fn watch_outliers(state: Weak<ClusterState>, worker: Weak<Worker>) {
     loop {
-        let Some(interval) =
-            state.upgrade().and_then(|state| state.config.borrow().outlier.as_ref().map(|rule| rule.interval))
-        else {
-            return;
-        };
+        let interval = state.upgrade().and_then(|state| Some(state.config.borrow().outlier.as_ref()?.interval));
+        let Some(interval) = interval else { return };
         tokio::time::sleep(interval.max(Duration::from_millis(10))).await;
-        match state.upgrade() {
-            Some(state) => state.tick(),
-            None => return,
-        }
+        let (Some(state), Some(worker)) = (state.upgrade(), worker.upgrade()) else { return };
+        state.tick(&mut || worker.random());
     }
 }

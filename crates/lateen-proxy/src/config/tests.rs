@@ -6,7 +6,7 @@ use envoy_types::pb::google::protobuf::Any;
 use prost::Message as _;
 
 use super::*;
-use crate::cluster::ejection::Ejections;
+use crate::cluster::detection::Detections;
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
@@ -20,7 +20,7 @@ fn shared() -> Arc<Shared> {
         resolved: arc_swap::ArcSwap::default(),
         log_files: LogFiles::start(dropped).expect("a thread can be started"),
         stats,
-        ejections: Ejections::default(),
+        detections: Detections::default(),
         tls: TlsStore::default(),
         lifecycle: Lifecycle::default(),
         listening: arc_swap::ArcSwap::default(),

@@ -42,6 +42,8 @@ pub(super) struct Attempts<'e, 'x, 'r> {
     pub(super) hash: Option<u64>,
     /// `x-envoy-attempt-count` goes up.
     pub(super) tells_attempts: bool,
+    /// Whom the request is with.
+    pub(super) host: Option<Rc<Host>>,
 }
 
 impl Attempts<'_, '_, '_> {
@@ -57,7 +59,9 @@ impl Attempts<'_, '_, '_> {
         let mut _slot = None;
         loop {
             let host = self.pick(&tried)?;
+            self.host = Some(Rc::clone(&host));
             let result = self.once(&host).await;
+            self.host = None;
             let again = match (&result, self.policy) {
                 (_, None) => false,
                 (Ok(answer), Some(policy)) => policy.retries_response(&answer.head),
@@ -171,6 +175,7 @@ impl Attempts<'_, '_, '_> {
     }
 
     fn note(&self, host: &Host, result: &Result<Answer, Failure>) {
+        let worker = &self.exchange.context.worker;
         match result {
             Ok(answer) => {
                 let status = answer.head.status.as_u16();
@@ -182,10 +187,23 @@ impl Attempts<'_, '_, '_> {
                     (None, Some(grpc)) => status_of_grpc(grpc),
                     (None, None) => status,
                 };
-                self.state.note(host, Outcome::Status(counted));
+                self.state.note(worker, host, Outcome::Connected);
+                self.state.note(worker, host, Outcome::Status(counted));
             }
             Err(failure) if failure.is_downstream() => {}
-            Err(_) => self.state.note(host, Outcome::LocalFailure),
+            Err(failure) => {
+                if failure.is_after_connecting() {
+                    self.state.note(worker, host, Outcome::Connected);
+                }
+                self.state.note(worker, host, failure.outcome());
+            }
+        }
+    }
+
+    /// The time for the whole answer is over: the host that was asked last has not kept it.
+    pub(super) fn note_timeout(&self) {
+        if let Some(host) = &self.host {
+            self.state.note(&self.exchange.context.worker, host, Outcome::TimedOut);
         }
     }
 }

@@ -116,9 +116,13 @@ async fn forward_head(
         names: names.as_ref(),
         hash: hash.hash,
         tells_attempts: route.tells_attempts,
+        host: None,
     };
     let mut watch = Watch { reader: incoming.reader, body: Rc::clone(&body), clock, answered: 0 };
     let result = watch.over(pin!(attempts.attempts()), |cx| responder.poll_interims(&interims, cx)).await;
+    if matches!(result, Err(Stopped::Expired(Expired::Response))) {
+        attempts.note_timeout();
+    }
     exchange.info.received = body.received();
     // 5. The way back. Nothing reads the head any more but operators, from the record.
     exchange.info.request_headers = std::mem::take(&mut head.headers);

@@ -124,13 +124,13 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
             cluster.transport.tells_client().then(|| ServerNames { client: Some(client), ..Default::default() });
         match reach(proxy, worker, cluster, &host, names.as_ref()).await {
             Ok((stream, local)) => {
-                state.note(&host, Outcome::Connected);
+                state.note(worker, &host, Outcome::Established);
                 info.upstream_local = local;
                 return Some(stream);
             }
             Err(failure) => {
                 state.stats.cx_connect_fail.inc();
-                state.note(&host, Outcome::LocalFailure);
+                state.note(worker, &host, failure.outcome());
                 info.upstream_failure = failure.transport;
                 tried.hosts.push(host.endpoint.address.clone());
             }

@@ -1,6 +1,7 @@
 //! What can go wrong between here and an upstream, in one value from which answer, flag, log and retry follow.
 
 use http::StatusCode;
+use lateen_engine::balance::outlier::Outcome;
 use lateen_engine::flags::ResponseFlag;
 use lateen_engine::route::retry_policy::AttemptFailure;
 
@@ -96,6 +97,31 @@ impl Failure {
             FailureKind::Protocol => "protocol error",
             FailureKind::Overflow => "overflow",
             FailureKind::PerTryTimeout | FailureKind::Downstream | FailureKind::DownstreamProtocol => "local reset",
+        }
+    }
+
+    /// What outlier detection is told of it, unless it is the client's doing.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self.kind {
+            FailureKind::PerTryTimeout => Outcome::TimedOut,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// Whether there was a connection on which it went wrong.
+    pub(crate) fn is_after_connecting(&self) -> bool {
+        match self.kind {
+            FailureKind::Terminated { .. }
+            | FailureKind::Reset { .. }
+            | FailureKind::Refused
+            | FailureKind::Protocol
+            | FailureKind::PerTryTimeout => true,
+            FailureKind::Connect
+            | FailureKind::Tls
+            | FailureKind::ConnectTimeout
+            | FailureKind::Overflow
+            | FailureKind::Downstream
+            | FailureKind::DownstreamProtocol => false,
         }
     }
 

@@ -61,12 +61,13 @@ impl OwnRequest {
             Ok(answer) => {
                 let status = answer.head.status.as_u16();
                 state.stats.status(status);
-                state.note(&host, Outcome::Status(status));
+                state.note(worker, &host, Outcome::Connected);
+                state.note(worker, &host, Outcome::Status(status));
                 Ok(OwnAnswer { answer, _counted: counted })
             }
             Err(failure) => {
                 if !failure.is_downstream() {
-                    state.note(&host, Outcome::LocalFailure);
+                    state.note(worker, &host, failure.outcome());
                 }
                 Err(failure)
             }

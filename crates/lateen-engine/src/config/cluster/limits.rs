@@ -1,14 +1,13 @@
-//! Circuit breakers and outlier detection: what a cluster and its hosts are spared.
+//! Circuit breakers, and which answers count as errors.
 
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as proto;
 use envoy_types::pb::envoy::config::common::matcher::v3 as predicate;
 use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::google::protobuf::UInt32Value;
 
 use crate::config::error::{At, refuse};
-use crate::config::scalar::{bool_or, duration, u32_or};
+use crate::config::scalar::{duration, u32_or};
 use crate::matching::HeaderMatcher;
 use crate::message::ResponseHead;
 
@@ -37,21 +36,6 @@ impl Default for Breakers {
     fn default() -> Self {
         Self { max_connections: 1024, max_pending: 1024, max_requests: 1024, max_retries: 3, retry_budget: None }
     }
-}
-
-/// `OutlierDetection`; `None` in a threshold: not enforced.
-#[derive(Clone, Debug, PartialEq)]
-pub struct OutlierDetection {
-    pub consecutive_5xx: Option<u32>,
-    pub consecutive_gateway_failure: Option<u32>,
-    pub consecutive_local_origin_failure: Option<u32>,
-    pub split_local_origin: bool,
-    pub interval: Duration,
-    pub base_ejection_time: Duration,
-    pub max_ejection_time: Duration,
-    /// In percent of hosts.
-    pub max_ejection_percent: u32,
-    pub always_eject_one: bool,
 }
 
 pub(super) fn breakers(breakers: Option<&proto::CircuitBreakers>, at: &At) -> [Breakers; 2] {
@@ -86,55 +70,6 @@ pub(super) fn breakers(breakers: Option<&proto::CircuitBreakers>, at: &At) -> [B
         };
     }
     result
-}
-
-pub(super) fn outlier_detection(outlier: &proto::OutlierDetection, at: &At) -> OutlierDetection {
-    refuse!(at, outlier; monitors, detect_degraded_hosts, max_ejection_time_jitter);
-    // Success-rate and failure-percentage ejection are on by default in Envoy; Istio switches them off.
-    let enforced = |value: Option<u32>, percent: Option<&UInt32Value>, default: u32, name: &str| {
-        let percent = u32_or(percent, default);
-        if !matches!(percent, 0 | 100) {
-            at.field(name).error("must be 0 or 100");
-        }
-        value.filter(|count| percent > 0 && *count > 0)
-    };
-    let base = duration(outlier.base_ejection_time.as_ref(), at).unwrap_or(Duration::from_secs(30));
-    let gateway = outlier.consecutive_gateway_failure.as_ref().map(|value| value.value);
-    let local = u32_or(outlier.consecutive_local_origin_failure.as_ref(), 5);
-    if u32_or(outlier.enforcing_success_rate.as_ref(), 100) > 0 && outlier.success_rate_minimum_hosts.is_some() {
-        at.field("enforcing_success_rate").error("success-rate ejection is not supported; set it to 0");
-    }
-    at.refuse_if("enforcing_failure_percentage", u32_or(outlier.enforcing_failure_percentage.as_ref(), 0) > 0);
-    let local_percentage = u32_or(outlier.enforcing_failure_percentage_local_origin.as_ref(), 0);
-    at.refuse_if("enforcing_failure_percentage_local_origin", local_percentage > 0);
-    OutlierDetection {
-        consecutive_5xx: enforced(
-            Some(u32_or(outlier.consecutive_5xx.as_ref(), 5)),
-            outlier.enforcing_consecutive_5xx.as_ref(),
-            100,
-            "enforcing_consecutive_5xx",
-        ),
-        consecutive_gateway_failure: enforced(
-            Some(gateway.unwrap_or(5)),
-            outlier.enforcing_consecutive_gateway_failure.as_ref(),
-            0,
-            "enforcing_consecutive_gateway_failure",
-        ),
-        consecutive_local_origin_failure: enforced(
-            Some(local),
-            outlier.enforcing_consecutive_local_origin_failure.as_ref(),
-            100,
-            "enforcing_consecutive_local_origin_failure",
-        ),
-        split_local_origin: outlier.split_external_local_origin_errors,
-        interval: duration(outlier.interval.as_ref(), at).unwrap_or(Duration::from_secs(10)),
-        base_ejection_time: base,
-        max_ejection_time: duration(outlier.max_ejection_time.as_ref(), at)
-            .unwrap_or(Duration::from_secs(300))
-            .max(base),
-        max_ejection_percent: u32_or(outlier.max_ejection_percent.as_ref(), 10).min(100),
-        always_eject_one: bool_or(outlier.always_eject_one_host.as_ref(), false),
-    }
 }
 
 /// `MatchPredicate` on an answer's head. Other predicates are about bodies or requests, which outlier detection never sees.

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod limits;
+mod outlier;
 mod protocol;
 mod transport;
 
@@ -15,7 +16,8 @@ use prost::Message;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
 
 pub use balancing::{LbPolicy, SlowStart};
-pub use limits::{Breakers, ErrorMatcher, OutlierDetection, RetryBudget};
+pub use limits::{Breakers, ErrorMatcher, RetryBudget};
+pub use outlier::{Cause, OutlierDetection, Rate};
 pub use protocol::{AutoNames, Http2Options, ServerNames, UpstreamProtocol};
 pub use transport::{ProxyProtocol, Socket, TransportMatch, UpstreamTransport};
 
@@ -160,7 +162,7 @@ impl Cluster {
             outlier: cluster
                 .outlier_detection
                 .as_ref()
-                .map(|outlier| limits::outlier_detection(outlier, &at.field("outlier_detection"))),
+                .map(|outlier| OutlierDetection::from_xds(outlier, &at.field("outlier_detection"))),
             errors: http.errors,
             panic_threshold,
             locality_weighted,
