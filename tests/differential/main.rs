@@ -1,6 +1,7 @@
 //! One bootstrap, two proxies: each row of `requests/*.yaml` is sent to a real Envoy and to `lateen-proxy` running the
 //! same file of `configs/`, and both the answers and what the upstream saw must be the same.
 
+mod authorizer;
 mod client;
 mod limiter;
 mod proxy;
@@ -14,7 +15,8 @@ use table::{Accepted, Row, Table};
 use upstream::Upstream;
 
 /// The tables, each named as its config. Together they hold at least [`MIN_ROWS`] requests.
-const TABLES: &[&str] = &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing"];
+const TABLES: &[&str] =
+    &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing", "ext_authz"];
 const MIN_ROWS: usize = 60;
 
 fn compare(name: &str) {
@@ -107,6 +109,11 @@ async fn check_shares(
 fn there_are_enough_rows() {
     let rows: usize = TABLES.iter().map(|name| Table::read(name).requests.len()).sum();
     assert!(rows >= MIN_ROWS, "{rows} rows");
+}
+
+#[test]
+fn ext_authz() {
+    compare("ext_authz");
 }
 
 #[test]

@@ -41,6 +41,8 @@ impl Proxy {
         let text = text
             .replace("UPSTREAM_PORT", &upstream.address.port().to_string())
             .replace("LIMITER_PORT", &upstream.limiter.port().to_string())
+            .replace("AUTHORIZER_GRPC_PORT", &upstream.authorizers.grpc.port().to_string())
+            .replace("AUTHORIZER_HTTP_PORT", &upstream.authorizers.http.port().to_string())
             .replace("DEAD_ADDRESS", &upstream.dead.ip().to_string())
             .replace("DEAD_PORT", &upstream.dead.port().to_string());
         let file = folder.path().join("bootstrap.yaml");

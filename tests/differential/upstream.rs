@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::authorizer::Authorizers;
 use crate::limiter;
 
 /// What one request looked like when it arrived.
@@ -30,6 +31,7 @@ pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     /// A rate limit service.
     pub(crate) limiter: SocketAddr,
+    pub(crate) authorizers: Authorizers,
     /// An address at which nobody listens: the socket is bound and never listens, so nobody else can take it.
     pub(crate) dead: SocketAddr,
     _dead: std::net::TcpListener,
@@ -45,7 +47,8 @@ impl Upstream {
             tokio::spawn(accept(listener, Arc::clone(&ledger)));
         }
         let (dead, _dead) = refused();
-        Self { address, limiter: limiter::start().await, dead, _dead, ledger }
+        let (limiter, authorizers) = (limiter::start().await, Authorizers::start().await);
+        Self { address, limiter, authorizers, dead, _dead, ledger }
     }
 
     /// Takes what arrived with the given `x-row`.

@@ -20,9 +20,10 @@ use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::tcp::ProxyState;
+use crate::telemetry::access_stats::RbacStats;
 use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
-use crate::telemetry::stats::{RbacStats, Registry, RouteStats, Scope, TunnelStats};
+use crate::telemetry::stats::{Registry, RouteStats, Scope, TunnelStats};
 use crate::tls::TlsStore;
 use crate::upstream::tunnels::Tunnels;
 
@@ -159,7 +160,7 @@ impl Worker {
 
     /// The counters of a network filter that admits connections.
     pub(crate) fn rbac(&self, rbac: &Arc<NetworkRbac>) -> Rc<RbacStats> {
-        self.rbacs.of(rbac, || RbacStats::new(&self.shared.stats, &rbac.stat_prefix))
+        self.rbacs.of(rbac, || RbacStats::of_network(&self.shared.stats, rbac))
     }
 
     /// The runtime state of a cluster, made when it is first used.

@@ -29,6 +29,21 @@ impl Value {
         }
     }
 
+    pub fn to_xds(&self) -> envoy_types::pb::google::protobuf::Value {
+        use envoy_types::pb::google::protobuf::{ListValue, NullValue, Struct, Value as Message};
+        let kind = match self {
+            Self::Null => Kind::NullValue(NullValue::NullValue as i32),
+            Self::Bool(value) => Kind::BoolValue(*value),
+            Self::Number(number) => Kind::NumberValue(*number),
+            Self::String(text) => Kind::StringValue(text.clone()),
+            Self::List(list) => Kind::ListValue(ListValue { values: list.iter().map(Self::to_xds).collect() }),
+            Self::Struct(fields) => Kind::StructValue(Struct {
+                fields: fields.iter().map(|(name, value)| (name.clone(), value.to_xds())).collect(),
+            }),
+        };
+        Message { kind: Some(kind) }
+    }
+
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as proto;
 
-use super::rbac::{Rules, Subject, Verdict};
+use super::rbac::RuleSets;
 use crate::config::error::{At, refuse};
 
 #[derive(Clone, Debug)]
@@ -12,36 +12,21 @@ pub enum NetworkFilter {
     Rbac(Arc<NetworkRbac>),
 }
 
+/// `envoy.filters.network.rbac`.
 #[derive(Debug)]
 pub struct NetworkRbac {
     pub stat_prefix: String,
-    rules: Option<Rules>,
-    shadow: Option<Rules>,
+    pub rules: RuleSets,
 }
+
+/// The name under which it speaks, whatever a chain calls it.
+pub const RBAC: &str = "envoy.filters.network.rbac";
 
 impl NetworkFilter {
     pub(crate) fn rbac(config: &proto::Rbac, at: &At) -> Option<Self> {
         refuse!(at, config; matcher, shadow_matcher, enforcement_type, delay_deny);
-        let rules = |rules: Option<&_>, name: &str| match rules {
-            None => Some(None),
-            Some(rules) => Rules::from_xds(rules, &at.field(name)).map(Some),
-        };
-        Some(Self::Rbac(Arc::new(NetworkRbac {
-            stat_prefix: config.stat_prefix.clone(),
-            rules: rules(config.rules.as_ref(), "rules")?,
-            shadow: rules(config.shadow_rules.as_ref(), "shadow_rules")?,
-        })))
-    }
-}
-
-impl NetworkRbac {
-    /// Whether the connection may go on.
-    pub fn decide(&self, subject: &Subject<'_>) -> Verdict {
-        self.rules.as_ref().map_or_else(Verdict::allowed, |rules| rules.decide(subject))
-    }
-
-    /// What rules that are only being tried would have said.
-    pub fn decide_shadow(&self, subject: &Subject<'_>) -> Option<Verdict> {
-        self.shadow.as_ref().map(|rules| rules.decide(subject))
+        let rules = (config.rules.as_ref(), config.shadow_rules.as_ref());
+        let rules = RuleSets::from_xds(rules, ("", &config.shadow_rules_stat_prefix), false, at)?;
+        Some(Self::Rbac(Arc::new(NetworkRbac { stat_prefix: config.stat_prefix.clone(), rules })))
     }
 }

@@ -10,6 +10,7 @@ use proto::permission::Rule;
 use proto::principal::Identifier;
 
 use crate::config::error::{At, refuse};
+use crate::config::metadata::Value;
 use crate::matching::{HeaderMatcher, MetadataMatcher, StringMatcher, addresses};
 use crate::message::{Headers, RequestHead};
 use crate::metadata::DynamicMetadata;
@@ -125,6 +126,92 @@ enum Principal {
     Path(StringMatcher),
     Metadata(MetadataMatcher),
     Never,
+}
+
+/// Both sets of rules of a filter, and under which names its verdicts are told.
+#[derive(Debug)]
+pub struct RuleSets {
+    rules: Option<Rules>,
+    /// Tried, and told of, and not enforced.
+    shadow: Option<Rules>,
+    /// Stands before the names of what is counted and said of `rules`.
+    pub prefix: String,
+    /// The same, of `shadow`.
+    pub shadow_prefix: String,
+    /// Each policy is counted, too.
+    pub tracks_policies: bool,
+}
+
+/// What both sets of rules say; none where there are no such rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    pub enforced: Option<Verdict>,
+    pub shadow: Option<Verdict>,
+    /// The rules only ask whether the request is to be logged; whether it is.
+    pub logged: Option<bool>,
+}
+
+impl RuleSets {
+    /// # Errors
+    /// None where the rules are not understood, which was told.
+    pub(crate) fn from_xds(
+        (rules, shadow): (Option<&proto::Rbac>, Option<&proto::Rbac>),
+        (prefix, shadow_prefix): (&str, &str),
+        tracks_policies: bool,
+        at: &At,
+    ) -> Option<Self> {
+        let read = |rules: Option<&_>, name: &str| match rules {
+            None => Some(None),
+            Some(rules) => Rules::from_xds(rules, &at.field(name)).map(Some),
+        };
+        let (rules, shadow) = (read(rules, "rules"), read(shadow, "shadow_rules"));
+        Some(Self {
+            rules: rules?,
+            shadow: shadow?,
+            prefix: prefix.to_owned(),
+            shadow_prefix: shadow_prefix.to_owned(),
+            tracks_policies,
+        })
+    }
+
+    pub fn decide(&self, subject: &Subject<'_>) -> Verdicts {
+        let shadow = self.shadow.as_ref().map(|rules| rules.decide(subject));
+        let Some(rules) = &self.rules else { return Verdicts { shadow, ..Verdicts::default() } };
+        let verdict = rules.decide(subject);
+        let logged = (rules.action == Action::Log).then_some(verdict.policy.is_some());
+        Verdicts { enforced: Some(verdict), shadow, logged }
+    }
+
+    /// Says what was decided to filters behind and to logs, under Envoy's names: `filter` is the name of the filter's kind.
+    pub fn tell(&self, verdicts: &Verdicts, filter: &str, metadata: &mut DynamicMetadata) {
+        if let Some(verdict) = &verdicts.shadow {
+            let result = if verdict.allowed { "allowed" } else { "denied" };
+            let said =
+                |name: &str, text: &str| (format!("{}{name}", self.shadow_prefix), Value::String(text.to_owned()));
+            let policy = verdict.policy.as_deref().map(|policy| said("shadow_effective_policy_id", policy));
+            metadata.merge(filter, std::iter::once(said("shadow_engine_result", result)).chain(policy).collect());
+        }
+        if let Some(logged) = verdicts.logged {
+            metadata.merge("envoy.common", [("access_log_hint".to_owned(), Value::Bool(logged))].into());
+        }
+    }
+
+    /// The policies of the rules in force and of those that are tried.
+    pub fn policies(&self) -> [Vec<&Arc<str>>; 2] {
+        [&self.rules, &self.shadow]
+            .map(|rules| rules.iter().flat_map(|rules| &rules.policies).map(|(name, _)| name).collect())
+    }
+
+    pub fn has_shadow(&self) -> bool {
+        self.shadow.is_some()
+    }
+}
+
+impl Verdicts {
+    /// Nothing stands against the request or connection.
+    pub fn allows(&self) -> bool {
+        self.enforced.as_ref().is_none_or(|verdict| verdict.allowed)
+    }
 }
 
 impl Rules {

@@ -17,6 +17,7 @@ use lateen_engine::balance::{Balancer, HostState, Pick};
 use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, LbPolicy, RetryBudget, SlowStart};
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
 
+use crate::telemetry::access_stats::ClusterAuthzStats;
 use crate::telemetry::grpc_stats::GrpcStats;
 use crate::telemetry::limit_stats::LimitServiceStats;
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
@@ -40,6 +41,8 @@ pub(crate) struct ClusterState {
     pub stats: ClusterStats,
     pub grpc: GrpcStats,
     pub limits: LimitServiceStats,
+    /// What external authorizers say of requests to it.
+    pub authz: ClusterAuthzStats,
 }
 
 /// One host of a cluster.
@@ -249,6 +252,7 @@ impl ClusterState {
             stats: ClusterStats::new(&worker.shared.stats, stat_name(cluster)),
             grpc: GrpcStats::new(&worker.shared.stats, stat_name(cluster)),
             limits: LimitServiceStats::new(&worker.shared.stats, stat_name(cluster)),
+            authz: ClusterAuthzStats::new(&worker.shared.stats, stat_name(cluster)),
         });
         state.rebuild(cluster, set);
         if cluster.outlier.is_some() {

@@ -71,6 +71,21 @@ pub(crate) enum Body {
     H2(codec::RecvStream),
     /// Of a request that is mirrored.
     Copy(CopyBody),
+    Begun(Box<Begun>),
+}
+
+/// A body of which some was read already.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    read: std::vec::IntoIter<Frame>,
+    rest: Body,
+}
+
+impl Begun {
+    /// What was read, and what is left.
+    pub(crate) fn body(read: Vec<Frame>, rest: Body) -> Body {
+        if read.is_empty() { rest } else { Body::Begun(Box::new(Self { read: read.into_iter(), rest })) }
+    }
 }
 
 #[derive(Debug)]
@@ -117,6 +132,15 @@ impl Body {
             Self::H1(body) => body.is_done(),
             Self::H2(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
+            Self::Begun(body) => body.read.len() == 0 && body.rest.is_end(),
+        }
+    }
+
+    /// Nothing more will come from the wire.
+    pub(crate) fn is_received(&self) -> bool {
+        match self {
+            Self::Begun(body) => body.rest.is_end(),
+            _ => self.is_end(),
         }
     }
 
@@ -130,6 +154,10 @@ impl Body {
             Self::H1(body) => body.poll_frame(cx),
             Self::H2(body) => body.poll_frame(cx),
             Self::Copy(body) => body.poll_frame(),
+            Self::Begun(body) => match body.read.next() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => body.rest.poll_frame(cx),
+            },
         }
     }
 }

@@ -167,7 +167,7 @@ fn client_certificate(head: &mut RequestHead, manager: &HttpConnectionManager, c
     let set = matches!(manager.forward_client_cert, ForwardClientCert::AppendForward | ForwardClientCert::SanitizeSet);
     let Some(peer) = peer.filter(|_| set) else { return };
     let details = manager.client_cert_details;
-    let mut parts: Vec<String> = peer.local_uri_sans.iter().map(|uri| format!("By={uri}")).collect();
+    let mut parts: Vec<String> = peer.local.uri_sans.iter().map(|uri| format!("By={uri}")).collect();
     parts.push(format!("Hash={}", peer.certificate_hash));
     if details.subject {
         parts.push(format!("Subject=\"{}\"", peer.names.subject.replace('"', "\\\"")));
@@ -206,7 +206,7 @@ pub(super) fn grpc_timeout(headers: &Headers) -> Option<Duration> {
 }
 
 /// Most times in milliseconds have one digit, and need no memory.
-pub(super) fn number(value: u64) -> HeaderValue {
+pub(crate) fn number(value: u64) -> HeaderValue {
     const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
     match usize::try_from(value).ok().and_then(|value| DIGITS.get(value)) {
         Some(digit) => HeaderValue::from_static(digit),

@@ -5,6 +5,7 @@ mod back;
 pub(crate) mod body;
 mod clock;
 pub(crate) mod connection;
+mod ext_authz;
 mod forward;
 pub(crate) mod headers;
 pub(crate) mod interim;

@@ -85,7 +85,7 @@ impl Exchange<'_> {
         let stats = state.limits.of(&limit.stat_prefix);
         let answer = call(worker, &snapshot, service, SHOULD_RATE_LIMIT, &question).await;
         let decided = answer.and_then(|answer| {
-            let not_understood = |_| CallError::NotGrpc("the answer cannot be decoded");
+            let not_understood = |_| CallError::NotRead("the answer cannot be decoded");
             limit.decide(&answer, worker.random()).map_err(not_understood)
         });
         let decision = match decided {

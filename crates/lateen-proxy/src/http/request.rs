@@ -10,21 +10,26 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use lateen_engine::filters::http::cors::CorsPolicy;
+use lateen_engine::filters::http::ext_authz::Changes;
 use lateen_engine::filters::http::grpc_stats::GrpcStats;
 use lateen_engine::filters::http::local_rate_limit::Quota;
-use lateen_engine::filters::http::{FilterFacts, Kind, Override, RouterOptions, Step};
-use lateen_engine::filters::rbac::Subject;
+use lateen_engine::filters::http::rbac::{self, NAME as RBAC};
+use lateen_engine::filters::http::{HttpFilter, Kind, Override, RouterOptions, Step};
+use lateen_engine::filters::rbac::{RuleSets, Subject};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::matching::paths::Normalized;
 use lateen_engine::message::{Headers, RequestHead};
-use lateen_engine::route::{Action, Found, Mutations, Route, RouteFacts};
+use lateen_engine::route::{Action, Found, Mutations, Route, RouteFacts, RouteTable};
 
+use super::back::gone;
 use super::body::{Body, Reader};
 use super::connection::Context;
+use super::ext_authz::{Authorized, Pending};
 use super::forward;
 use super::headers::{self, GRPC_STATUS, Origin};
 use super::interim;
 use super::respond::{self, Responder, Start};
+use super::state::FilterStats;
 use super::upgrade::Upgraded;
 use crate::alarm::Alarm;
 use crate::stream::Stream;
@@ -77,6 +82,8 @@ pub(super) struct Exchange<'a> {
     pub(super) quota: Option<Quota>,
     /// What services that count requests add to the answer.
     pub(super) told: Vec<(HeaderName, HeaderValue)>,
+    /// What external authorizers change of the answer.
+    pub(super) changes: Vec<Changes>,
     /// The client asks for an upgrade.
     pub(super) upgrade: bool,
     pub(super) router: RouterOptions,
@@ -97,7 +104,7 @@ pub(super) async fn serve<'a>(
 ) -> Served<'a> {
     context.state.stats.rq_total.inc();
     let _active = context.state.stats.rq_active.hold();
-    let Incoming { mut head, body, length, upgrade, reader, alarm } = incoming;
+    let Incoming { mut head, mut body, length, upgrade, reader, alarm } = incoming;
     if !context.manager.proxy_100_continue
         && let Some(interim) = interim::go_on(&mut head)
     {
@@ -108,9 +115,16 @@ pub(super) async fn serve<'a>(
     }
     let mut exchange = Exchange::new(context, head);
     exchange.upgrade = upgrade.is_some();
-    let flow = exchange.decide(upgrade.as_deref()).await;
+    let mut pending = Pending {
+        body: &mut body,
+        reader: reader.as_deref(),
+        responder: &mut responder,
+        is_upgrade: upgrade.is_some(),
+    };
+    let flow = exchange.decide(upgrade.as_deref(), &mut pending).await;
     let after = match flow {
-        Flow::Reply(reply) => exchange.reply(reply, !body.is_end(), responder).await,
+        Flow::Gone => gone(&mut exchange),
+        Flow::Reply(reply) => exchange.reply(reply, !body.is_received(), responder).await,
         Flow::Forward(route) => {
             let incoming = forward::Incoming { body, length, upgrade, reader, alarm };
             let after = forward::forward(&mut exchange, &route, incoming, responder).await;
@@ -138,8 +152,18 @@ pub(super) async fn answer_unread(context: &Rc<Context>, head: RequestHead, resp
     exchange.record();
 }
 
+/// What became of a request among the filters.
+enum Filtered {
+    Passed,
+    Answered(Box<LocalReply>),
+    /// Nobody waits for the answer any more.
+    Gone,
+}
+
 /// What the phases before forwarding came to.
 enum Flow {
+    /// Nobody waits for the answer any more.
+    Gone,
     Reply(Box<LocalReply>),
     Forward(Arc<Route>),
 }
@@ -163,6 +187,7 @@ impl<'a> Exchange<'a> {
             random: context.worker.random(),
             quota: None,
             told: Vec::new(),
+            changes: Vec::new(),
             upgrade: false,
             router: RouterOptions::default(),
             snapshot: context.worker.snapshot(),
@@ -197,39 +222,27 @@ impl<'a> Exchange<'a> {
         std::mem::replace(&mut self.head, nothing)
     }
 
-    async fn decide(&mut self, upgrade: Option<&str>) -> Flow {
+    async fn decide(&mut self, upgrade: Option<&str>, pending: &mut Pending<'_>) -> Flow {
         let manager = Arc::clone(&self.context.manager);
         // 2. The path, normalised once for everybody behind.
         if let Some(refusal) = self.normalize() {
             return Flow::Reply(Box::new(refusal));
         }
         // 3. The route, so that filters know what it says to them.
-        let facts = RouteFacts {
-            random: self.random,
-            scheme: self.head.scheme,
-            internal: false,
-            metadata: &self.info.metadata,
-        };
         let snapshot = Arc::clone(&self.snapshot);
-        let table = snapshot.routes(&manager.routes);
-        let found = table.map_or(Found::None, |table| table.find(&self.head, &facts));
-        let route = match found {
-            Found::Route(route) => Some(Arc::clone(route)),
-            Found::TlsRequired => return Flow::Reply(Box::new(self.to_https())),
-            Found::None => None,
+        let table = snapshot.routes(&manager.routes).map(|table| &**table);
+        let mut route = match self.find_route(table) {
+            Ok(route) => route,
+            Err(reply) => return Flow::Reply(reply),
         };
         // 4. Filters, in order.
-        if let Some(answer) = self.filter(&manager.filters, route.as_deref()).await {
-            // The record has the route that was found, though it was not taken.
-            if let Some(route) = route {
-                self.info.route = Some(Arc::clone(&route.name));
-                if let Action::Forward(action) = &route.action
-                    && let Some(chosen) = action.choose(&self.head, self.random)
-                {
-                    self.info.cluster = self.snapshot.cluster(&chosen.cluster).map(|cluster| Arc::clone(&cluster.name));
-                }
+        match self.filter(&manager.filters, table, &mut route, pending).await {
+            Filtered::Passed => {}
+            Filtered::Gone => return Flow::Gone,
+            Filtered::Answered(answer) => {
+                self.note_route(route);
+                return Flow::Reply(answer);
             }
-            return Flow::Reply(answer);
         }
         // 5. What the route does.
         let Some(route) = route else {
@@ -265,6 +278,38 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    fn find_route(&self, table: Option<&RouteTable>) -> Result<Option<Arc<Route>>, Box<LocalReply>> {
+        let facts = RouteFacts {
+            random: self.random,
+            scheme: self.head.scheme,
+            internal: false,
+            metadata: &self.info.metadata,
+        };
+        match table.map_or(Found::None, |table| table.find(&self.head, &facts)) {
+            Found::Route(route) => Ok(Some(Arc::clone(route))),
+            Found::TlsRequired => Err(Box::new(self.to_https())),
+            Found::None => Ok(None),
+        }
+    }
+
+    /// The record has the route that was found, though it was not taken.
+    fn note_route(&mut self, route: Option<Arc<Route>>) {
+        let Some(route) = route else { return };
+        self.info.route = Some(Arc::clone(&route.name));
+        if let Action::Forward(action) = &route.action
+            && let Some(chosen) = action.choose(&self.head, self.random)
+        {
+            self.info.cluster = self.snapshot.cluster(&chosen.cluster).map(|cluster| Arc::clone(&cluster.name));
+        }
+    }
+
+    /// Brings the record in line with a head that a filter changed.
+    pub(super) fn head_changed(&mut self) {
+        self.info.method = Some(self.head.method.clone());
+        self.info.authority = self.head.authority.clone();
+        self.info.path = self.head.path.clone();
+    }
+
     fn normalize(&mut self) -> Option<LocalReply> {
         let normalization = self.context.manager.normalization;
         let changed = match normalization.apply(self.head.target()) {
@@ -291,49 +336,88 @@ impl<'a> Exchange<'a> {
 
     async fn filter(
         &mut self,
-        filters: &[lateen_engine::filters::http::HttpFilter],
+        filters: &[HttpFilter],
+        table: Option<&RouteTable>,
+        route: &mut Option<Arc<Route>>,
+        pending: &mut Pending<'_>,
+    ) -> Filtered {
+        let mut places = 0..filters.len();
+        // Once for each route: a filter that changes the request may have another one found.
+        'route: loop {
+            let found = route.clone();
+            let route_found = found.as_deref();
+            let forward = route_found.and_then(|route| match &route.action {
+                Action::Forward(action) => Some(action),
+                _ => None,
+            });
+            let per_filter = (forward.and_then(|action| action.per_filter(&self.head, self.random)))
+                .or_else(|| route_found.map(|route| &route.per_filter));
+            for place in &mut places {
+                let filter = &filters[place];
+                let said = per_filter.and_then(|said| said.get(&filter.name));
+                // As in Envoy, rules about other origins are for what goes to a cluster.
+                let said = said.filter(|said| forward.is_some() || !matches!(said, Override::Cors(_)));
+                match &filter.kind {
+                    // Few ask, and the others need no room for it.
+                    Kind::ExtAuthz(authz) => {
+                        let asking = Box::pin(self.authorize(authz, place, said, route_found, pending));
+                        match asking.await {
+                            Authorized::Passed => {}
+                            Authorized::Changed => match self.find_route(table) {
+                                Ok(found) => {
+                                    *route = found;
+                                    continue 'route;
+                                }
+                                Err(answer) => return Filtered::Answered(answer),
+                            },
+                            Authorized::Answered(answer) => return Filtered::Answered(answer),
+                            Authorized::Gone => return Filtered::Gone,
+                        }
+                    }
+                    Kind::RateLimit(limit) => {
+                        if let Some(answer) = Box::pin(self.ask_limit(limit, said, route_found)).await {
+                            return Filtered::Answered(answer);
+                        }
+                    }
+                    _ => {
+                        if let Some(answer) = self.pass(filter, place, said, route_found) {
+                            return Filtered::Answered(answer);
+                        }
+                    }
+                }
+                match filter.on_request(&self.head, said, self.context.worker.random()) {
+                    Step::Continue if matches!(filter.kind, Kind::Cors) => self.note_cors(said),
+                    Step::Continue => {}
+                    Step::Reply(answer) => return Filtered::Answered(answer),
+                    Step::Delay(time, then) => {
+                        self.info.flag(ResponseFlag::DelayInjected);
+                        tokio::time::sleep(time).await;
+                        if let Some(answer) = then {
+                            return Filtered::Answered(answer);
+                        }
+                    }
+                }
+            }
+            return Filtered::Passed;
+        }
+    }
+
+    /// A filter that needs to wait for nobody; its answer, if it has one.
+    fn pass(
+        &mut self,
+        filter: &HttpFilter,
+        place: usize,
+        said: Option<&Override>,
         route: Option<&Route>,
     ) -> Option<Box<LocalReply>> {
-        let forward = route.and_then(|route| match &route.action {
-            Action::Forward(action) => Some(action),
-            _ => None,
-        });
-        let per_filter = (forward.and_then(|action| action.per_filter(&self.head, self.random)))
-            .or_else(|| route.map(|route| &route.per_filter));
-        for filter in filters {
-            let said = per_filter.and_then(|said| said.get(&filter.name));
-            // As in Envoy, rules about other origins are for what goes to a cluster.
-            let said = said.filter(|said| forward.is_some() || !matches!(said, Override::Cors(_)));
-            match &filter.kind {
-                Kind::Router(options) => self.router = *options,
-                Kind::GrpcStats(stats) if self.grpc && !matches!(said, Some(Override::Disabled)) => {
-                    self.grpc_stats = route.and_then(|route| self.find_grpc_stats(stats, route));
-                }
-                Kind::LocalRateLimit(limit) => {
-                    if let Some(answer) = self.limit_rate(limit, said, route) {
-                        return Some(answer);
-                    }
-                }
-                // Few ask, and the others need no room for it.
-                Kind::RateLimit(limit) => {
-                    if let Some(answer) = Box::pin(self.ask_limit(limit, said, route)).await {
-                        return Some(answer);
-                    }
-                }
-                _ => {}
+        match &filter.kind {
+            Kind::Router(options) => self.router = *options,
+            Kind::Rbac(_) => return self.check_access(filter.kind.access_rules(said)?, place),
+            Kind::GrpcStats(stats) if self.grpc && !matches!(said, Some(Override::Disabled)) => {
+                self.grpc_stats = route.and_then(|route| self.find_grpc_stats(stats, route));
             }
-            match filter.on_request(&self.head, said, &self.facts()) {
-                Step::Continue if matches!(filter.kind, Kind::Cors) => self.note_cors(said),
-                Step::Continue => {}
-                Step::Reply(answer) => return Some(answer),
-                Step::Delay(time, then) => {
-                    self.info.flag(ResponseFlag::DelayInjected);
-                    tokio::time::sleep(time).await;
-                    if then.is_some() {
-                        return then;
-                    }
-                }
-            }
+            Kind::LocalRateLimit(limit) => return self.limit_rate(limit, said, route),
+            _ => {}
         }
         None
     }
@@ -363,19 +447,27 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn facts(&self) -> FilterFacts<'_> {
+    /// The answer to a request that the rules deny.
+    fn check_access(&mut self, rules: &RuleSets, place: usize) -> Option<Box<LocalReply>> {
+        let verdicts = rules.decide(&self.subject());
+        if let Some(FilterStats::Rbac(stats)) = self.context.state.filters.get(place) {
+            stats.count(&verdicts);
+        }
+        rules.tell(&verdicts, RBAC, &mut self.info.metadata);
+        let denied = verdicts.enforced.filter(|verdict| !verdict.allowed)?;
+        Some(Box::new(rbac::denial(&denied)))
+    }
+
+    fn subject(&self) -> Subject<'_> {
         let connection = &self.context.connection;
-        FilterFacts {
-            subject: Subject {
-                head: Some(&self.head),
-                destination: connection.local,
-                direct_remote: connection.direct_remote.ip(),
-                remote: self.remote,
-                peer: connection.peer(),
-                sni: connection.sni.as_deref(),
-                metadata: &self.info.metadata,
-            },
-            random: self.context.worker.random(),
+        Subject {
+            head: Some(&self.head),
+            destination: connection.local,
+            direct_remote: connection.direct_remote.ip(),
+            remote: self.remote,
+            peer: connection.peer(),
+            sni: connection.sni.as_deref(),
+            metadata: &self.info.metadata,
         }
     }
 
@@ -402,6 +494,9 @@ impl<'a> Exchange<'a> {
             policy.on_response(headers, origin);
         }
         self.tell_limits(headers);
+        for changes in &self.changes {
+            changes.on_response(headers);
+        }
     }
 
     /// Sends an answer of our own.
@@ -409,10 +504,7 @@ impl<'a> Exchange<'a> {
         self.info.status = if self.grpc { 200 } else { answer.status.as_u16() };
         self.info.details = answer.details.clone();
         if let Some(flag) = answer.flag {
-            // Envoy denies access without a flag of its own.
-            if flag != ResponseFlag::UnauthorizedExternalService {
-                self.info.flag(flag);
-            }
+            self.info.flag(flag);
         }
         let (mut head, whole) = respond::local(&answer, self.grpc, &self.method);
         // What kind of text the body is, who gave it knows.

@@ -278,12 +278,13 @@ pub(super) fn finish_head(head: &mut ResponseHead, manager: &HttpConnectionManag
 /// An answer of our own as head and body. For gRPC it is a trailers-only response (gRPC over HTTP/2, "Responses").
 pub(super) fn local(reply: &LocalReply, grpc: bool, method: &Method) -> (ResponseHead, Bytes) {
     let mut headers = Headers::with_capacity(8);
-    for (name, value) in &reply.headers {
+    // Its length is the body's, whatever somebody says who gave the headers.
+    for (name, value) in reply.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
         headers.append(name.clone(), value.clone());
     }
     if grpc {
         headers.set(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.append(GRPC_STATUS, HeaderValue::from(reply.grpc_code()));
+        headers.set(GRPC_STATUS, HeaderValue::from(reply.grpc_code()));
         if let Ok(message) = HeaderValue::try_from(percent_encode(&reply.body))
             && !message.is_empty()
         {
@@ -293,9 +294,13 @@ pub(super) fn local(reply: &LocalReply, grpc: bool, method: &Method) -> (Respons
         return (head, Bytes::new());
     }
     let empty = reply.body.is_empty();
-    if !empty {
+    if empty {
+        headers.remove(&header::CONTENT_TYPE);
+    } else {
         headers.append(header::CONTENT_LENGTH, HeaderValue::from(reply.body.len()));
-        headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        if !headers.contains(&header::CONTENT_TYPE) {
+            headers.append(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
     }
     let body = if *method == Method::HEAD { Bytes::new() } else { reply.body.clone() };
     (ResponseHead { status: reply.status, headers, version: Version::Http11 }, body)

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use lateen_engine::config::HttpConnectionManager;
+use lateen_engine::filters::http::Kind;
 
 use crate::telemetry::access_log::Loggers;
+use crate::telemetry::access_stats::{AuthzStats, RbacStats};
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
 use crate::worker::Shared;
 
@@ -12,6 +14,16 @@ use crate::worker::Shared;
 pub(crate) struct ManagerState {
     pub(super) stats: Stats,
     pub(super) loggers: Loggers,
+    /// Of its filters, by their places.
+    pub(super) filters: Vec<FilterStats>,
+}
+
+/// What is counted of a filter.
+#[derive(Debug)]
+pub(super) enum FilterStats {
+    Nothing,
+    Rbac(RbacStats),
+    ExtAuthz(AuthzStats),
 }
 
 impl ManagerState {
@@ -19,6 +31,20 @@ impl ManagerState {
         Self {
             stats: Stats::new(&shared.stats, &manager.stat_prefix),
             loggers: Loggers::new(&manager.access_logs, shared),
+            filters: manager.filters.iter().map(|filter| FilterStats::new(&filter.kind, manager, shared)).collect(),
+        }
+    }
+}
+
+impl FilterStats {
+    fn new(kind: &Kind, manager: &HttpConnectionManager, shared: &Shared) -> Self {
+        match kind {
+            Kind::Rbac(rbac) => Self::Rbac(RbacStats::of_http(&shared.stats, &manager.stat_prefix, &rbac.0)),
+            Kind::ExtAuthz(authz) => {
+                let scope = Scope::Http(Arc::clone(&manager.stat_prefix));
+                Self::ExtAuthz(AuthzStats::new(&shared.stats, &scope, &authz.stat_prefix))
+            }
+            _ => Self::Nothing,
         }
     }
 }

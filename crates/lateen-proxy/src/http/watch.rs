@@ -56,14 +56,19 @@ impl Watch<'_> {
     fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
         // Until its body has been read, the reader belongs to the body.
         let Some(reader) = self.reader.as_ref().filter(|_| self.body.has_ended()) else { return Poll::Pending };
-        let mut reader = reader.borrow_mut();
-        while reader.buffer.len() < AHEAD {
-            match reader.poll_more(cx) {
-                Poll::Ready(Ok(true)) => {}
-                Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
-        Poll::Pending
+        poll_left(reader, cx)
     }
+}
+
+/// Ready when the client has gone away.
+pub(super) fn poll_left(reader: &RefCell<Reader>, cx: &mut Context<'_>) -> Poll<()> {
+    let mut reader = reader.borrow_mut();
+    while reader.buffer.len() < AHEAD {
+        match reader.poll_more(cx) {
+            Poll::Ready(Ok(true)) => {}
+            Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(()),
+            Poll::Pending => break,
+        }
+    }
+    Poll::Pending
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lateen_engine::filters::rbac::PeerNames;
+use lateen_engine::filters::ext_authz::Ends;
+use lateen_engine::filters::rbac::{PeerNames, Subject};
+use lateen_engine::metadata::DynamicMetadata;
 
 /// A downstream connection, from its acceptance to its end.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct ConnectionInfo {
     pub sni: Option<String>,
     pub chain: Arc<str>,
     pub hostname: Option<Arc<str>>,
+    /// What network filters said.
+    pub metadata: DynamicMetadata,
     pub written: Written,
 }
 
@@ -48,6 +52,30 @@ impl ConnectionInfo {
         self.written.remote.get_or_init(|| self.remote.to_string().into())
     }
 
+    /// What rules about connections look at.
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject {
+            head: None,
+            destination: self.local,
+            direct_remote: self.direct_remote.ip(),
+            remote: self.remote.ip(),
+            peer: self.peer(),
+            sni: self.sni.as_deref(),
+            metadata: &self.metadata,
+        }
+    }
+
+    /// What external authorizers are told of it.
+    pub(crate) fn ends(&self) -> Ends<'_> {
+        Ends {
+            remote: self.remote,
+            local: self.local,
+            peer: self.peer(),
+            own: self.tls.as_ref().map(|tls| &*tls.local),
+            sni: self.sni.as_deref(),
+        }
+    }
+
     pub(crate) fn peer(&self) -> Option<&PeerNames> {
         self.tls.as_ref().filter(|tls| tls.has_certificate).map(|tls| &tls.names)
     }
@@ -64,6 +92,6 @@ pub(crate) struct PeerTls {
     pub cipher: String,
     /// SHA-256 of the client's certificate, in hexadecimal.
     pub certificate_hash: String,
-    /// Our own URI names, for `By=` in x-forwarded-client-cert.
-    pub local_uri_sans: Vec<String>,
+    /// The names in our own certificate.
+    pub local: Arc<PeerNames>,
 }

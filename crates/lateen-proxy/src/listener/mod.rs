@@ -18,8 +18,7 @@ use bytes::BytesMut;
 use lateen_engine::config::Snapshot;
 use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::listener::{ConnectionFacts, FilterChain, Listener, Terminal};
-use lateen_engine::filters::network::NetworkFilter;
-use lateen_engine::filters::rbac::Subject;
+use lateen_engine::filters::network::{self, NetworkFilter};
 use lateen_engine::metadata::DynamicMetadata;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -280,6 +279,7 @@ impl Origin {
             sni: self.sni.clone(),
             chain: Arc::clone(&chain.name),
             hostname: worker.shared.hostname.clone(),
+            metadata: DynamicMetadata::default(),
             written: Written::default(),
         }
     }
@@ -364,31 +364,19 @@ async fn admit(
         }
     };
     // 5. Network filters.
-    let info = origin.connection(&chain, tls, worker);
+    let mut info = origin.connection(&chain, tls, worker);
     let stream = Stream::Wire(stream);
-    filter(&chain, &info, worker).then_some(Admission::Connection(Admitted { stream, prefix, info, chain, drain }))
+    filter(&chain, &mut info, worker).then_some(Admission::Connection(Admitted { stream, prefix, info, chain, drain }))
 }
 
-fn filter(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {
+/// Whether the chain's filters let the connection through; what they say of it stays with it.
+fn filter(chain: &FilterChain, info: &mut ConnectionInfo, worker: &Worker) -> bool {
     chain.network.iter().all(|filter| {
         let NetworkFilter::Rbac(rbac) = filter;
-        let subject = Subject {
-            head: None,
-            destination: info.local,
-            direct_remote: info.direct_remote.ip(),
-            remote: info.remote.ip(),
-            peer: info.peer(),
-            sni: info.sni.as_deref(),
-            metadata: DynamicMetadata::none(),
-        };
-        let verdict = rbac.decide(&subject);
-        let stats = worker.rbac(rbac);
-        if verdict.allowed {
-            stats.allowed.inc()
-        } else {
-            stats.denied.inc()
-        }
-        verdict.allowed
+        let verdicts = rbac.rules.decide(&info.subject());
+        worker.rbac(rbac).count(&verdicts);
+        rbac.rules.tell(&verdicts, network::RBAC, &mut info.metadata);
+        verdicts.allows()
     })
 }
 

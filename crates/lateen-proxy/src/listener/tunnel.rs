@@ -98,8 +98,8 @@ impl Serving {
             self.counters.total.inc();
             self.counters.active.hold()
         });
-        let info = self.origin.connection(chain, Some(Rc::clone(&self.peer)), &context.worker);
-        if !filter(chain, &info, &context.worker) {
+        let mut info = self.origin.connection(chain, Some(Rc::clone(&self.peer)), &context.worker);
+        if !filter(chain, &mut info, &context.worker) {
             return;
         }
         let (counted, drain) = (context.count(), context.drain(chain));

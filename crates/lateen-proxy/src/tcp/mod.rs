@@ -59,6 +59,7 @@ pub(crate) async fn serve(
     let state = worker.proxy(&proxy);
     state.cx_total.inc();
     let mut info = StreamInfo::new(connection);
+    info.metadata = info.connection.metadata.clone();
     let mut down = Rewound { prefix, stream };
     for _ in 0..=MOVES {
         let Some(mut up) = Box::pin(open(&proxy, &worker, &mut info)).await else { break };

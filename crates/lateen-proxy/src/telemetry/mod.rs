@@ -1,6 +1,7 @@
 //! What is counted and written down about traffic.
 
 pub(crate) mod access_log;
+pub(crate) mod access_stats;
 pub(crate) mod failure;
 pub(crate) mod grpc_stats;
 pub(crate) mod limit_stats;

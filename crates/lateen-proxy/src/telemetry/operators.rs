@@ -192,7 +192,7 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         Operator::DynamicMetadata(filter, path, limit) => {
             let start = line.len();
             let found = metadata(info, filter, path, line);
-            line.truncate(line.len().min(start + limit.unwrap_or(usize::MAX)));
+            line.truncate(line.len().min(start.saturating_add(limit.unwrap_or(usize::MAX))));
             found
         }
     }

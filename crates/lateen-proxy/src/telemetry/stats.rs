@@ -120,6 +120,8 @@ pub(crate) enum Scope {
     Grpc(Arc<str>),
     /// Of limits that share their name.
     LocalRateLimit(Arc<str>),
+    /// Of network filters: this stands before the name, whatever it is.
+    Named(Arc<str>),
 }
 
 impl Scope {
@@ -133,6 +135,7 @@ impl Scope {
             Self::Route(..) => "vhost_route",
             Self::Grpc(_) => "cluster_grpc",
             Self::LocalRateLimit(_) => "http_local_rate_limit",
+            Self::Named(_) => "",
         }
     }
 
@@ -146,6 +149,7 @@ impl Scope {
             Self::Route(virtual_host, route) => format!("vhost.{virtual_host}.route.{route}"),
             Self::Grpc(cluster) => format!("cluster.{cluster}.grpc"),
             Self::LocalRateLimit(name) => format!("{name}.{}", self.family()),
+            Self::Named(name) => name.to_string(),
         }
     }
 
@@ -160,6 +164,9 @@ impl Scope {
                 let service = prometheus_tag("envoy_grpc_bridge_service", service);
                 (rest, format!("{method},{service},{}", self.tags()))
             }
+            (Self::Named(prefix), ..) => {
+                return (format!("envoy_{}_{}", prometheus_name(prefix), prometheus_name(name)), String::new());
+            }
             _ => (name, self.tags()),
         };
         (format!("envoy_{}_{}", self.family(), prometheus_name(name)), tags)
@@ -169,7 +176,7 @@ impl Scope {
     fn tags(&self) -> String {
         let tag = prometheus_tag;
         match self {
-            Self::Server => String::new(),
+            Self::Server | Self::Named(_) => String::new(),
             Self::Cluster(name) | Self::Grpc(name) => tag("envoy_cluster_name", name),
             Self::Http(prefix) => tag("envoy_http_conn_manager_prefix", prefix),
             Self::Tcp(prefix) => tag("envoy_tcp_prefix", prefix),
@@ -212,21 +219,6 @@ impl RouteStats {
             class.inc();
             self.time.record(milliseconds);
         }
-    }
-}
-
-/// Of a network filter that admits connections.
-#[derive(Debug)]
-pub(crate) struct RbacStats {
-    pub allowed: Counter,
-    pub denied: Counter,
-}
-
-impl RbacStats {
-    pub(crate) fn new(registry: &Registry, prefix: &str) -> Self {
-        let scope = Scope::Tcp(prefix.into());
-        let counter = |name| registry.counter(&scope, name);
-        Self { allowed: counter("rbac.allowed"), denied: counter("rbac.denied") }
     }
 }
 

@@ -182,7 +182,7 @@ struct Server {
     tunnelling: Option<Arc<ServerConfig>>,
     /// Who checks clients, if they are.
     clients: Option<Arc<dyn ClientCertVerifier>>,
-    local_uri_sans: Vec<String>,
+    local: Arc<PeerNames>,
 }
 
 impl TlsStore {
@@ -376,7 +376,7 @@ impl TlsStore {
             Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients)),
         };
         let identities = self.identities(&tls.common)?;
-        let local_uri_sans = identities.first().map(|first| first.names().uri_sans).unwrap_or_default();
+        let local = Arc::new(identities.first().map(|first| first.names()).unwrap_or_default());
         let mut config = builder.with_cert_resolver(Arc::new(OneOfSeveral::of(identities)?));
         // As in Envoy, who writes a list means its order.
         config.ignore_client_order = tls.common.parameters.suites.is_some();
@@ -386,7 +386,7 @@ impl TlsStore {
             config.alpn_protocols = vec![mux::PROTOCOL.to_vec()];
             Arc::new(config)
         });
-        let server = Arc::new(Server { config: Arc::new(config), tunnelling, clients, local_uri_sans });
+        let server = Arc::new(Server { config: Arc::new(config), tunnelling, clients, local });
         servers.insert(tls.fingerprint, Arc::clone(&server));
         Ok(server)
     }
@@ -493,7 +493,7 @@ impl TlsStore {
         let session = UnbufferedServerConnection::new(config).map_err(TlsError::new)?;
         let stream = Secured::handshake(Session::Server(session), tcp, prefix).await.map_err(TlsError::new)?;
         server.check_resumed(stream.state())?;
-        let mut peer = peer(stream.state(), &server.local_uri_sans);
+        let mut peer = peer(stream.state(), &server.local);
         let tunnel = tunnelled.map(|alpn| {
             peer.alpn = alpn;
             let valid_until = sessions::valid_until(stream.state().peer_certificates().unwrap_or_default());
@@ -540,7 +540,7 @@ impl Server {
     }
 }
 
-fn peer(connection: &CommonState, local_uri_sans: &[String]) -> PeerTls {
+fn peer(connection: &CommonState, local: &Arc<PeerNames>) -> PeerTls {
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
     PeerTls {
         has_certificate: certificate.is_some(),
@@ -552,6 +552,6 @@ fn peer(connection: &CommonState, local_uri_sans: &[String]) -> PeerTls {
         },
         cipher: connection.negotiated_cipher_suite().map_or(String::new(), |suite| format!("{:?}", suite.suite())),
         certificate_hash: certificate.map_or(String::new(), |certificate| material::hash(certificate)),
-        local_uri_sans: local_uri_sans.to_vec(),
+        local: Arc::clone(local),
     }
 }

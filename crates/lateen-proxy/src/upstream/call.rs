@@ -1,20 +1,20 @@
-//! Calls of services that the proxy itself asks: unary gRPC over HTTP/2, by the pools, balancers and breakers that requests
+//! Calls of services that the proxy itself asks: unary gRPC over HTTP/2, and plain requests, by the pools, balancers and breakers that requests
 //! go by.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, TE};
 use http::{HeaderValue, Method, StatusCode};
 use lateen_engine::config::{GrpcService, Snapshot};
-use lateen_engine::message::{Headers, RequestHead, Scheme, Version, is_grpc};
+use lateen_engine::message::{Headers, RequestHead, ResponseHead, Scheme, Version, is_grpc};
 
 use super::own::{OwnAnswer, OwnRequest};
 use super::replay::Replay;
 use crate::http::body::{Body, Frame};
-use crate::http::headers::{GRPC_STATUS, GRPC_TIMEOUT, INTERNAL};
+use crate::http::headers::{GRPC_STATUS, GRPC_TIMEOUT, INTERNAL, SERVICE_TIME, number};
 use crate::telemetry::failure::Failure;
 use crate::worker::Worker;
 
@@ -30,8 +30,8 @@ pub(crate) enum CallError {
     Overflow,
     Timeout,
     NotSent(Failure),
-    /// The service answered something else than one message.
-    NotGrpc(&'static str),
+    /// The service's answer is not what it must be.
+    NotRead(&'static str),
     Status(String),
 }
 
@@ -45,7 +45,7 @@ impl std::fmt::Display for CallError {
                 Some(transport) => write!(f, "{}: {transport}", failure.reason()),
                 None => f.write_str(failure.reason()),
             },
-            Self::NotGrpc(what) => f.write_str(what),
+            Self::NotRead(what) => f.write_str(what),
             Self::Status(status) => write!(f, "gRPC status {status}"),
         }
     }
@@ -76,20 +76,67 @@ async fn ask(
     path: &'static str,
     message: &[u8],
 ) -> Result<Bytes, CallError> {
-    let cluster = snapshot.cluster(&service.cluster).ok_or(CallError::NoCluster)?;
+    read(send(worker, snapshot, &service.cluster, head(service, path), framed(message)).await?).await
+}
+
+/// Sends an HTTP request of the proxy's own, and waits for the whole answer.
+///
+/// # Errors
+/// There is none.
+pub(crate) async fn fetch(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    cluster: &str,
+    timeout: Option<Duration>,
+    mut head: RequestHead,
+    body: Bytes,
+) -> Result<(ResponseHead, Bytes), CallError> {
+    head.headers.set(INTERNAL, HeaderValue::from_static("true"));
+    let started = Instant::now();
+    let asking = async {
+        let mut sent = send(worker, snapshot, cluster, head, body).await?;
+        let mut body = BytesMut::new();
+        while let Some(frame) = sent.answer.frame().await {
+            match frame {
+                Ok(Frame::Data(data)) if body.len() + data.len() > LONGEST => {
+                    return Err(CallError::NotRead("the answer is too long"));
+                }
+                Ok(Frame::Data(data)) => body.extend_from_slice(&data),
+                Ok(Frame::Trailers(_)) => {}
+                Err(_) => return Err(CallError::NotRead("the answer broke off")),
+            }
+        }
+        let mut head = sent.answer.head.clone();
+        sent.finish();
+        head.headers.set(SERVICE_TIME, number(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)));
+        Ok((head, body.freeze()))
+    };
+    match timeout {
+        None => asking.await,
+        Some(timeout) => tokio::time::timeout(timeout, asking).await.unwrap_or(Err(CallError::Timeout)),
+    }
+}
+
+async fn send(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    cluster: &str,
+    head: RequestHead,
+    body: Bytes,
+) -> Result<OwnAnswer, CallError> {
+    let cluster = snapshot.cluster(cluster).ok_or(CallError::NoCluster)?;
     let state = worker.cluster(cluster);
     if !state.in_flight().may_request(&state.limits(false)) {
         state.stats.rq_pending_overflow.inc();
         return Err(CallError::Overflow);
     }
-    let body = framed(message);
-    let length = Some(body.len() as u64);
-    let body = Rc::new(Replay::new(Body::Whole(body), true));
-    let request = OwnRequest { head: head(service, path), body, length };
+    let length = Some(body.len() as u64).filter(|length| *length > 0);
+    let body = if body.is_empty() { Body::Empty } else { Body::Whole(body) };
+    let body = Rc::new(Replay::new(body, true));
+    let request = OwnRequest { head, body, length };
     // Nobody's connection: a cluster that goes where the client wanted to go cannot be asked.
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let answer = request.send(worker, &state, nowhere).await.map_err(CallError::NotSent)?;
-    read(answer).await
+    request.send(worker, &state, nowhere).await.map_err(CallError::NotSent)
 }
 
 fn head(service: &GrpcService, path: &'static str) -> RequestHead {
@@ -133,7 +180,7 @@ fn framed(message: &[u8]) -> Bytes {
 async fn read(mut sent: OwnAnswer) -> Result<Bytes, CallError> {
     let head = &sent.answer.head;
     if head.status != StatusCode::OK || !is_grpc(&head.headers) {
-        return Err(CallError::NotGrpc("the answer is not gRPC"));
+        return Err(CallError::NotRead("the answer is not gRPC"));
     }
     // Trailers alone: an error, in the place of the head.
     let mut status = head.headers.get(&GRPC_STATUS).cloned();
@@ -141,31 +188,31 @@ async fn read(mut sent: OwnAnswer) -> Result<Bytes, CallError> {
     while let Some(frame) = sent.answer.frame().await {
         match frame {
             Ok(Frame::Data(data)) if body.len() + data.len() > LONGEST => {
-                return Err(CallError::NotGrpc("the answer is too long"));
+                return Err(CallError::NotRead("the answer is too long"));
             }
             Ok(Frame::Data(data)) => body.extend_from_slice(&data),
             Ok(Frame::Trailers(trailers)) => status = trailers.get(&GRPC_STATUS).cloned().or(status),
-            Err(_) => return Err(CallError::NotGrpc("the answer broke off")),
+            Err(_) => return Err(CallError::NotRead("the answer broke off")),
         }
     }
     sent.finish();
     match status {
         Some(status) if status == "0" => message(body),
         Some(status) => Err(CallError::Status(String::from_utf8_lossy(status.as_bytes()).into_owned())),
-        None => Err(CallError::NotGrpc("the answer has no gRPC status")),
+        None => Err(CallError::NotRead("the answer has no gRPC status")),
     }
 }
 
 fn message(mut body: BytesMut) -> Result<Bytes, CallError> {
     let Some((prefix, rest)) = body.split_first_chunk::<PREFIX>() else {
-        return Err(CallError::NotGrpc("the answer has no message"));
+        return Err(CallError::NotRead("the answer has no message"));
     };
     let [compressed, length @ ..] = *prefix;
     if compressed != 0 {
-        return Err(CallError::NotGrpc("the answer is compressed, which was not asked for"));
+        return Err(CallError::NotRead("the answer is compressed, which was not asked for"));
     }
     if usize::try_from(u32::from_be_bytes(length)) != Ok(rest.len()) {
-        return Err(CallError::NotGrpc("the answer is not one message"));
+        return Err(CallError::NotRead("the answer is not one message"));
     }
     Ok(body.split_off(PREFIX).freeze())
 }

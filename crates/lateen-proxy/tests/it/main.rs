@@ -6,6 +6,7 @@ mod discovery_admin;
 mod discovery_server;
 mod ejection;
 mod http2_conformance;
+mod http_access;
 mod http_bodies;
 mod http_connections;
 mod http_failures;

@@ -172,7 +172,7 @@ async fn a_new_policy_holds_for_the_next_connection() {
         assert_eq!(denied.gone().await, "");
     }
     assert!(!upstream.is_asked().await, "nobody heard of it");
-    assert_eq!(back.stat("tcp.deny.rbac.denied").await, 3);
+    assert_eq!(back.stat("deny.rbac.denied").await, 3);
     // The policy is about others now: by the same tunnel, of which the first connection never knew.
     server.apply(world(Kind::Tcp, upstream.address, &own, &authority, &deny("other"))).await;
     let mut allowed = front.connect().await;

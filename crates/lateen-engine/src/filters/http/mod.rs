@@ -2,6 +2,7 @@
 //! itself. What they add to the answer is said beside: `cors::CorsPolicy::on_response`, `local_rate_limit::Quota`.
 
 pub mod cors;
+pub mod ext_authz;
 pub mod fault;
 pub mod grpc_stats;
 pub mod local_rate_limit;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz_proto;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats_proto;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as limit_proto;
@@ -24,10 +26,11 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 use hcm::http_filter::ConfigType;
 
+use ext_authz::ExtAuthz;
 use local_rate_limit::LocalRateLimit;
 use rate_limit::RateLimit;
 
-use super::rbac::Subject;
+use super::rbac::RuleSets;
 use crate::config::error::{At, refuse};
 use crate::config::scalar::{is, open, type_name};
 use crate::flags::LocalReply;
@@ -43,6 +46,7 @@ pub struct HttpFilter {
 
 #[derive(Clone, Debug)]
 pub enum Kind {
+    /// Asked, counted and told by who forwards.
     Rbac(Arc<rbac::Rbac>),
     Fault(Arc<fault::Fault>),
     /// Acts only by what routes say.
@@ -53,6 +57,7 @@ pub enum Kind {
     LocalRateLimit(Arc<LocalRateLimit>),
     /// The same; a service is asked.
     RateLimit(Arc<RateLimit>),
+    ExtAuthz(Arc<ExtAuthz>),
     Router(RouterOptions),
 }
 
@@ -70,13 +75,6 @@ pub enum Step {
     Reply(Box<LocalReply>),
 }
 
-/// What filters may know besides the head.
-#[derive(Clone, Copy, Debug)]
-pub struct FilterFacts<'a> {
-    pub subject: Subject<'a>,
-    pub random: u64,
-}
-
 /// What a route says to filters, by their names.
 #[derive(Clone, Debug, Default)]
 pub struct PerFilter(foldhash::HashMap<String, Override>);
@@ -89,6 +87,7 @@ pub enum Override {
     Cors(Arc<cors::CorsPolicy>),
     LocalRateLimit(Arc<LocalRateLimit>),
     RateLimit(Arc<rate_limit::PerRoute>),
+    ExtAuthz(Arc<ext_authz::PerRoute>),
 }
 
 impl PerFilter {
@@ -102,12 +101,14 @@ impl PerFilter {
         Self(overrides)
     }
 
-    /// These, and `outer` where these say nothing. CORS policies fill each other's gaps.
+    /// These, and `outer` where these say nothing. CORS policies fill each other's gaps, and an external
+    /// authorizer is told what all levels have to say.
     pub(crate) fn over(mut self, outer: &Self) -> Self {
         for (name, value) in &outer.0 {
             match (self.0.get_mut(name), value) {
                 (None, _) => drop(self.0.insert(name.clone(), value.clone())),
                 (Some(Override::Cors(own)), Override::Cors(outer)) => *own = Arc::new(own.over(outer)),
+                (Some(Override::ExtAuthz(own)), Override::ExtAuthz(outer)) => *own = Arc::new(own.over(outer)),
                 (Some(_), _) => {}
             }
         }
@@ -157,8 +158,24 @@ fn read_override(any: &Any, at: &At) -> Option<Override> {
         let config: service_proto::RateLimitPerRoute = open(any, at)?;
         return Some(Override::RateLimit(Arc::new(rate_limit::PerRoute::from_xds(&config, at))));
     }
+    if is::<authz_proto::ExtAuthzPerRoute>(any) {
+        let config: authz_proto::ExtAuthzPerRoute = open(any, at)?;
+        return ext_authz::PerRoute::from_xds(&config, at).map(|of_route| Override::ExtAuthz(Arc::new(of_route)));
+    }
     at.error(format!("{} is not supported", type_name(any)));
     None
+}
+
+impl Kind {
+    /// The rules in force for a request: a route's in place of the filter's own.
+    pub fn access_rules<'a>(&'a self, said: Option<&'a Override>) -> Option<&'a RuleSets> {
+        match (self, said) {
+            (Self::Rbac(_), Some(Override::Disabled | Override::Rbac(None))) => None,
+            (Self::Rbac(_), Some(Override::Rbac(Some(of_route)))) => Some(&of_route.0),
+            (Self::Rbac(own), _) => Some(&own.0),
+            _ => None,
+        }
+    }
 }
 
 impl HttpFilter {
@@ -193,26 +210,27 @@ impl HttpFilter {
         chain
     }
 
-    /// Before routing is final: the route is known, its overrides are `said`.
-    pub fn on_request(&self, head: &RequestHead, said: Option<&Override>, facts: &FilterFacts<'_>) -> Step {
+    /// Before routing is final: the route is known, its overrides are `said`. Filters that ask others, or count, or say
+    /// something to those behind them are for who forwards.
+    pub fn on_request(&self, head: &RequestHead, said: Option<&Override>, random: u64) -> Step {
         if matches!(said, Some(Override::Disabled)) {
             return Step::Continue;
         }
         match &self.kind {
-            Kind::Rbac(own) => match said {
-                Some(Override::Rbac(None)) => Step::Continue,
-                Some(Override::Rbac(Some(of_route))) => of_route.on_request(&facts.subject),
-                _ => own.on_request(&facts.subject),
-            },
             Kind::Fault(own) => match said {
-                Some(Override::Fault(of_route)) => of_route.on_request(head, facts.random),
-                _ => own.on_request(head, facts.random),
+                Some(Override::Fault(of_route)) => of_route.on_request(head, random),
+                _ => own.on_request(head, random),
             },
             Kind::Cors => match said {
                 Some(Override::Cors(policy)) => policy.on_request(head),
                 _ => Step::Continue,
             },
-            Kind::GrpcStats(_) | Kind::LocalRateLimit(_) | Kind::RateLimit(_) | Kind::Router(_) => Step::Continue,
+            Kind::Rbac(_)
+            | Kind::GrpcStats(_)
+            | Kind::LocalRateLimit(_)
+            | Kind::RateLimit(_)
+            | Kind::ExtAuthz(_)
+            | Kind::Router(_) => Step::Continue,
         }
     }
 }
@@ -226,6 +244,7 @@ impl Kind {
             || is::<grpc_stats_proto::FilterConfig>(any)
             || is::<limit_proto::LocalRateLimit>(any)
             || is::<service_proto::RateLimit>(any)
+            || is::<authz_proto::ExtAuthz>(any)
     }
 
     fn from_xds(any: &Any, at: &At) -> Option<Self> {
@@ -258,6 +277,10 @@ impl Kind {
         if is::<service_proto::RateLimit>(any) {
             let config: service_proto::RateLimit = open(any, at)?;
             return RateLimit::from_xds(&config, at).map(|limit| Self::RateLimit(Arc::new(limit)));
+        }
+        if is::<authz_proto::ExtAuthz>(any) {
+            let config: authz_proto::ExtAuthz = open(any, at)?;
+            return ExtAuthz::from_xds(&config, at).map(|authz| Self::ExtAuthz(Arc::new(authz)));
         }
         at.error(format!("HTTP filter {} is not supported", type_name(any)));
         None

@@ -3,42 +3,26 @@
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as proto;
 use http::StatusCode;
 
-use super::Step;
 use crate::config::error::{At, refuse};
-use crate::filters::rbac::{Rules, Subject, Verdict};
+use crate::filters::rbac::{RuleSets, Verdict};
 use crate::flags::LocalReply;
 
+/// The name under which it speaks, whatever a chain calls it.
+pub const NAME: &str = "envoy.filters.http.rbac";
+
 #[derive(Debug)]
-pub struct Rbac {
-    rules: Option<Rules>,
-    shadow: Option<Rules>,
-}
+pub struct Rbac(pub RuleSets);
 
 impl Rbac {
     pub(crate) fn from_xds(config: &proto::Rbac, at: &At) -> Option<Self> {
         refuse!(at, config; matcher, shadow_matcher);
-        let rules = |rules: Option<&_>, name: &str| match rules {
-            None => Some(None),
-            Some(rules) => Rules::from_xds(rules, &at.field(name)).map(Some),
-        };
-        Some(Self {
-            rules: rules(config.rules.as_ref(), "rules")?,
-            shadow: rules(config.shadow_rules.as_ref(), "shadow_rules")?,
-        })
+        let rules = (config.rules.as_ref(), config.shadow_rules.as_ref());
+        let prefixes = (config.rules_stat_prefix.as_str(), config.shadow_rules_stat_prefix.as_str());
+        RuleSets::from_xds(rules, prefixes, config.track_per_rule_stats, at).map(Self)
     }
+}
 
-    pub(super) fn on_request(&self, subject: &Subject<'_>) -> Step {
-        let Some(rules) = &self.rules else { return Step::Continue };
-        let verdict = rules.decide(subject);
-        if verdict.allowed {
-            return Step::Continue;
-        }
-        let reply = LocalReply::new(StatusCode::FORBIDDEN, "RBAC: access denied", verdict.details());
-        Step::Reply(Box::new(reply))
-    }
-
-    /// What rules that are only being tried would have said.
-    pub fn decide_shadow(&self, subject: &Subject<'_>) -> Option<Verdict> {
-        self.shadow.as_ref().map(|rules| rules.decide(subject))
-    }
+/// The answer to a request that is denied.
+pub fn denial(verdict: &Verdict) -> LocalReply {
+    LocalReply::new(StatusCode::FORBIDDEN, "RBAC: access denied", verdict.details())
 }
