@@ -6,6 +6,7 @@ mod client;
 mod limiter;
 mod proxy;
 mod table;
+mod tokens;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use upstream::Upstream;
 
 /// The tables, each named as its config. Together they hold at least [`MIN_ROWS`] requests.
 const TABLES: &[&str] =
-    &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing", "ext_authz"];
+    &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing", "ext_authz", "jwt"];
 const MIN_ROWS: usize = 60;
 
 fn compare(name: &str) {
@@ -29,7 +30,7 @@ fn compare(name: &str) {
         let theirs = Proxy::envoy(&envoy, name, &upstream).await;
         let ours = Proxy::lateen(name, &upstream).await;
         let mut complaints = Vec::new();
-        for row in &table.requests {
+        for row in &table.rows() {
             if let Err(complaint) = check(name, row, &theirs, &ours, &upstream, &accepted).await {
                 complaints.push(format!("{name}: {}\n{complaint}", row.name));
             }
@@ -149,6 +150,11 @@ fn limits() {
 #[test]
 fn balancing() {
     compare("balancing");
+}
+
+#[test]
+fn jwt() {
+    compare("jwt");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::client::{self, Answer};
 use crate::table::Row;
+use crate::tokens;
 use crate::upstream::{Seen, Upstream};
 
 pub(crate) struct Proxy {
@@ -45,6 +46,7 @@ impl Proxy {
             .replace("AUTHORIZER_HTTP_PORT", &upstream.authorizers.http.port().to_string())
             .replace("DEAD_ADDRESS", &upstream.dead.ip().to_string())
             .replace("DEAD_PORT", &upstream.dead.port().to_string());
+        let text = if text.contains("KEY_SET") { text.replace("KEY_SET", tokens::key_set()) } else { text };
         let file = folder.path().join("bootstrap.yaml");
         std::fs::write(&file, text).expect("the temporary folder can be written");
         let admin_file = folder.path().join("admin");

@@ -1,18 +1,23 @@
 //! The tables of requests, and the list of differences that are accepted, each with its reason.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+
+use crate::tokens::Token;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Table {
     pub(crate) requests: Vec<Row>,
+    /// By the names under which rows have them: `TOKEN(name)`.
+    #[serde(default)]
+    tokens: BTreeMap<String, Token>,
 }
 
 /// One request.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -38,6 +43,19 @@ fn main_listener() -> String {
 impl Table {
     pub(crate) fn read(name: &str) -> Self {
         parse(&format!("requests/{name}.yaml"))
+    }
+
+    /// The requests, with the tokens that they carry.
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        let tokens: Vec<_> = self.tokens.iter().map(|(name, token)| (format!("TOKEN({name})"), token.make())).collect();
+        let mut rows = self.requests.clone();
+        for row in &mut rows {
+            for (name, token) in &tokens {
+                row.send = row.send.replace(name, token);
+            }
+            assert!(!row.send.contains("TOKEN("), "{}: there is no such token", row.name);
+        }
+        rows
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::authorizer::Authorizers;
-use crate::limiter;
+use crate::{limiter, tokens};
 
 /// What one request looked like when it arrived.
 pub(crate) type Seen = Value;
@@ -158,6 +158,10 @@ async fn answer(
     for pair in ask("x-ask-headers").iter().flat_map(|all| all.split(',')).filter_map(|pair| pair.split_once('=')) {
         response = response.header(pair.0, pair.1);
     }
-    let body = if ask("x-ask-body").is_some_and(|body| body == "none") { Bytes::new() } else { "echo\n".into() };
+    let body = match head.uri.path() {
+        "/keys" => tokens::key_set().into(),
+        _ if ask("x-ask-body").is_some_and(|body| body == "none") => Bytes::new(),
+        _ => "echo\n".into(),
+    };
     Ok(response.body(Full::new(body)).expect("the rows ask for valid headers"))
 }

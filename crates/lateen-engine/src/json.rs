@@ -84,13 +84,13 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// As JSON; a number without a fraction has none.
+/// As JSON; numbers as Envoy writes them.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("null"),
             Self::Bool(value) => write!(f, "{value}"),
-            Self::Number(number) if number.is_finite() => write!(f, "{number}"),
+            Self::Number(number) if number.is_finite() => f.write_str(&shortest(*number)),
             // JSON has no number for these; protobuf writes their names.
             Self::Number(number) => write!(f, "\"{number}\""),
             Self::String(text) => string(text, f),
@@ -120,6 +120,16 @@ impl fmt::Display for Value {
     }
 }
 
+/// The shorter of `1700000000000` and `1.7e+12` (C++'s `std::to_chars`).
+fn shortest(number: f64) -> String {
+    let plain = number.to_string();
+    let short = format!("{number:e}");
+    let (digits, exponent) = short.split_once('e').unwrap_or((&short, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+    let scientific = format!("{digits}e{sign}{exponent:0>2}");
+    if scientific.len() < plain.len() { scientific } else { plain }
+}
+
 fn string(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }
@@ -130,9 +140,23 @@ mod tests {
 
     #[test]
     fn an_object_comes_back_as_it_was_written() {
-        let text = r#"{"a":[1,2.5,-3,"x\ny",null,true],"b":{"c":1700000000}}"#;
+        let text = r#"{"a":[1,2.5,-3,"x\ny",null,true],"b":{"c":1795833972}}"#;
         let read = object(text.as_bytes()).expect("it is JSON");
         assert_eq!(Value::Struct(read).to_string(), text);
+    }
+
+    #[test]
+    fn numbers_are_as_short_as_can_be() {
+        for (number, text) in [
+            (0.0, "0"),
+            (-3.0, "-3"),
+            (2.5, "2.5"),
+            (1.7e12, "1.7e+12"),
+            (1.234_567e-5, "1.234567e-05"),
+            (1e5, "1e+05"),
+        ] {
+            assert_eq!(shortest(number), text);
+        }
     }
 
     #[test]

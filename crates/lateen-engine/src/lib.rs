@@ -12,6 +12,7 @@ pub mod config;
 pub mod filters;
 pub mod flags;
 pub mod json;
+pub mod jwt;
 pub mod matching;
 pub mod message;
 pub mod metadata;

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
+use lateen_engine::filters::http::jwt_authn::JwtAuthn;
 use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
 use lateen_engine::filters::network::NetworkRbac;
 
@@ -21,10 +22,12 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::tcp::ProxyState;
 use crate::telemetry::access_stats::RbacStats;
+use crate::telemetry::jwt_stats::JwtStats;
 use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, RouteStats, Scope, TunnelStats};
 use crate::tls::TlsStore;
+use crate::upstream::key_sets::KeySets;
 use crate::upstream::tunnels::Tunnels;
 
 /// What all workers and the control thread share.
@@ -38,6 +41,7 @@ pub(crate) struct Shared {
     pub detections: Detections,
     pub log_files: LogFiles,
     pub tls: TlsStore,
+    pub key_sets: KeySets,
     pub lifecycle: Lifecycle,
     /// Where listeners listen; differs from what they ask for with port 0.
     pub listening: ArcSwap<Addresses>,
@@ -82,6 +86,7 @@ pub(crate) struct Worker {
     proxies: States<TcpProxy, ProxyState>,
     limits: States<LocalRateLimit, LimitStats>,
     rbacs: States<NetworkRbac, RbacStats>,
+    jwts: States<JwtAuthn, JwtStats>,
     pub alarms: Alarms,
     pub tunnels: Tunnels,
     random: Cell<u64>,
@@ -105,6 +110,7 @@ impl Worker {
             proxies: States::default(),
             limits: States::default(),
             rbacs: States::default(),
+            jwts: States::default(),
             alarms: Alarms::default(),
             tunnels,
             random: Cell::new(seed | 1),
@@ -140,6 +146,7 @@ impl Worker {
         self.proxies.prune();
         self.limits.prune();
         self.rbacs.prune();
+        self.jwts.prune();
         self.tunnels.prune();
     }
 
@@ -161,6 +168,11 @@ impl Worker {
     /// The counters of a network filter that admits connections.
     pub(crate) fn rbac(&self, rbac: &Arc<NetworkRbac>) -> Rc<RbacStats> {
         self.rbacs.of(rbac, || RbacStats::of_network(&self.shared.stats, rbac))
+    }
+
+    /// The counters of a filter that checks tokens, under the name of its connection manager's.
+    pub(crate) fn jwt(&self, jwt: &Arc<JwtAuthn>, manager: &str) -> Rc<JwtStats> {
+        self.jwts.of(jwt, || JwtStats::new(&self.shared.stats, manager, &jwt.stat_prefix))
     }
 
     /// The runtime state of a cluster, made when it is first used.

@@ -1,6 +1,7 @@
-//! For tests only: scripted peers, fake upstreams and waiting on conditions.
+//! For tests only: scripted peers, fake upstreams, tokens, and waiting on conditions.
 
 pub mod eventually;
 pub mod http2;
 pub mod peer;
+pub mod tokens;
 pub mod upstream;

@@ -15,7 +15,8 @@ use super::access_log::{AccessLog, access_logs};
 use super::cluster::Http2Options;
 use super::error::{At, refuse};
 use super::scalar::{self, bool_or, duration, u32_or};
-use crate::filters::http::HttpFilter;
+use crate::filters::http::jwt_authn::JwtAuthn;
+use crate::filters::http::{HttpFilter, Kind};
 use crate::matching::paths::{EscapedSlashes, Normalization};
 use crate::route::RouteTable;
 
@@ -124,6 +125,14 @@ pub struct Http1Options {
 }
 
 impl HttpConnectionManager {
+    /// Its filters that check tokens.
+    pub fn jwt_filters(&self) -> impl Iterator<Item = &Arc<JwtAuthn>> {
+        self.filters.iter().filter_map(|filter| match &filter.kind {
+            Kind::JwtAuthn(jwt) => Some(jwt),
+            _ => None,
+        })
+    }
+
     /// Passed over without a word, as they change nothing here: `delayed_close_timeout`, `stream_flush_timeout`,
     /// `drain_timeout_jitter` (the moment of a close that comes anyway), `append_local_overload` (there is no overload
     /// manager), `stream_error_on_invalid_http_message` (a bad message always ends its connection).

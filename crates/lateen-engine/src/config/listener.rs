@@ -116,6 +116,16 @@ enum SourceType {
     External,
 }
 
+impl Listener {
+    /// The connection managers of its chains.
+    pub fn managers(&self) -> impl Iterator<Item = &Arc<HttpConnectionManager>> {
+        self.chains.iter().filter_map(|chain| match &chain.terminal {
+            Terminal::Http(manager) => Some(manager),
+            Terminal::Tcp(_) => None,
+        })
+    }
+}
+
 impl ChainTable {
     /// All chains, the default one last.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<FilterChain>> {

@@ -25,8 +25,9 @@ use crate::config::scalar::u32_or;
 use crate::filters::http::PerFilter;
 use crate::message::RequestHead;
 use crate::rate_limit::descriptor::{Described, Descriptor, Policy};
+use virtual_host::HostIndex;
+pub(crate) use virtual_host::RouteMatcher;
 pub(crate) use virtual_host::without_port;
-use virtual_host::{HostIndex, RouteMatcher};
 
 /// `RouteConfiguration`.
 #[derive(Debug)]

@@ -209,7 +209,7 @@ pub(crate) fn without_port(host: &str) -> &str {
 
 /// `RouteMatch`.
 #[derive(Debug)]
-pub(super) struct RouteMatcher {
+pub(crate) struct RouteMatcher {
     path: PathMatcher,
     fraction: Option<Fraction>,
     headers: Vec<HeaderMatcher>,
@@ -236,7 +236,7 @@ struct Fraction {
 }
 
 impl RouteMatcher {
-    fn from_xds(on: &proto::RouteMatch, at: &At) -> Option<Self> {
+    pub(crate) fn from_xds(on: &proto::RouteMatch, at: &At) -> Option<Self> {
         refuse!(at, on; tls_context, filter_state, cookies);
         let sensitive = bool_or(on.case_sensitive.as_ref(), true);
         let fold = |text: &str| if sensitive { text.to_owned() } else { text.to_ascii_lowercase() };
@@ -288,7 +288,7 @@ impl RouteMatcher {
         })
     }
 
-    pub(super) fn matches(&self, head: &RequestHead, path: &str, facts: &RouteFacts<'_>) -> bool {
+    pub(crate) fn matches(&self, head: &RequestHead, path: &str, facts: &RouteFacts<'_>) -> bool {
         self.path.matches(path)
             && self.fraction.as_ref().is_none_or(|fraction| facts.random % fraction.denominator < fraction.numerator)
             && (!self.grpc || head.is_grpc())

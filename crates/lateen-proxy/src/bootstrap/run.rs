@@ -25,12 +25,13 @@ use super::workers::{Running, tell};
 use crate::admin::{self, ports};
 use crate::cluster::detection::Detections;
 use crate::cluster::dns::Resolving;
-use crate::config::{Applier, Order, Received, Workers};
+use crate::config::{Applier, Order, Received, Workers, key_files};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Sockets, bind, listen};
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::{SecretsMay, TlsStore};
+use crate::upstream::key_sets::KeySets;
 use crate::worker::Shared;
 
 /// Reads, checks and serves the configuration until a signal ends it.
@@ -114,6 +115,7 @@ fn shared() -> anyhow::Result<Shared> {
         stats,
         detections: Detections::default(),
         tls: TlsStore::new(tunnels),
+        key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
         listening: ArcSwap::default(),
         received: Received::default(),
@@ -134,6 +136,9 @@ fn compile(bootstrap: &Bootstrap, shared: &Shared, path: &str) -> anyhow::Result
     let clusters = snapshot.clusters().map(|cluster| Candidate::Cluster(cluster));
     for candidate in listeners.chain(clusters) {
         complaints.extend(shared.tls.check(candidate, SecretsMay::NotCome).iter().map(ToString::to_string));
+    }
+    for listener in snapshot.listeners() {
+        complaints.extend(key_files::read(listener).iter().map(ToString::to_string));
     }
     let ads = Ads::from_xds(bootstrap, &snapshot).unwrap_or_else(|found| {
         complaints.extend(found);

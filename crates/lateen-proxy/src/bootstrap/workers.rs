@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Order, Workers};
 use crate::listener::{Listeners, ServerFirst, Sockets};
+use crate::upstream::key_sets;
 use crate::worker::{Shared, Worker};
 
 /// The threads, and what they take orders by.
@@ -78,11 +79,13 @@ fn work(
     runtime.block_on(async move {
         let worker = Worker::new(Arc::clone(shared), seed);
         let mut listeners = Listeners::new(std::rc::Rc::clone(&worker), server_first, drain_time);
+        key_sets::look_ahead(&worker);
         listeners.follow(sockets);
         while let Some(order) = orders.recv().await {
             match order {
                 Order::Refresh { sockets, done } => {
                     worker.refresh();
+                    key_sets::look_ahead(&worker);
                     listeners.follow(sockets);
                     drop(done);
                 }

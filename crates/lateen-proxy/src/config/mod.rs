@@ -2,6 +2,7 @@
 //! before it is acknowledged.
 
 mod dial;
+pub(crate) mod key_files;
 mod ports;
 mod received;
 
@@ -90,6 +91,10 @@ impl Applier {
                 return Err(bad);
             }
             let Candidate::Listener(listener) = candidate else { return Ok(()) };
+            let bad = key_files::read(listener);
+            if !bad.is_empty() {
+                return Err(bad);
+            }
             ports.claim(listener).map_err(|reason| {
                 vec![ConfigError { resource: listener.name.to_string(), field: "address".to_owned(), reason }]
             })
@@ -105,6 +110,7 @@ impl Applier {
         }
         self.shared.tls.set_secrets(self.resources.secrets());
         self.shared.tls.keep_only(&snapshot);
+        self.shared.key_sets.keep_only(&snapshot);
         let warm = snapshot.warming().is_empty();
         self.shared.listening.store(Arc::new(self.ports.addresses()));
         self.shared.snapshot.store(Arc::new(snapshot));

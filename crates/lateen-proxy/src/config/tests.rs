@@ -11,6 +11,7 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::TlsStore;
+use crate::upstream::key_sets::KeySets;
 
 fn shared() -> Arc<Shared> {
     let stats = Registry::default();
@@ -22,6 +23,7 @@ fn shared() -> Arc<Shared> {
         stats,
         detections: Detections::default(),
         tls: TlsStore::default(),
+        key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
         listening: arc_swap::ArcSwap::default(),
         received: Received::default(),

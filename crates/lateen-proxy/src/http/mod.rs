@@ -9,6 +9,7 @@ mod ext_authz;
 mod forward;
 pub(crate) mod headers;
 pub(crate) mod interim;
+mod jwt;
 pub(crate) mod mirror;
 mod rate_limit;
 mod request;

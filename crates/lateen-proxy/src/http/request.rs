@@ -28,6 +28,7 @@ use super::ext_authz::{Authorized, Pending};
 use super::forward;
 use super::headers::{self, GRPC_STATUS, Origin};
 use super::interim;
+use super::jwt::Checked;
 use super::respond::{self, Responder, Start};
 use super::state::FilterStats;
 use super::upgrade::Upgraded;
@@ -240,6 +241,7 @@ impl<'a> Exchange<'a> {
             Filtered::Passed => {}
             Filtered::Gone => return Flow::Gone,
             Filtered::Answered(answer) => {
+                let answer = self.with_route_headers(answer, route.as_deref());
                 self.note_route(route);
                 return Flow::Reply(answer);
             }
@@ -374,6 +376,17 @@ impl<'a> Exchange<'a> {
                             Authorized::Gone => return Filtered::Gone,
                         }
                     }
+                    Kind::JwtAuthn(jwt) => match Box::pin(self.check_tokens(jwt, said)).await {
+                        Checked::Passed { clear_route: false } => {}
+                        Checked::Passed { clear_route: true } => match self.find_route(table) {
+                            Ok(found) => {
+                                *route = found;
+                                continue 'route;
+                            }
+                            Err(answer) => return Filtered::Answered(answer),
+                        },
+                        Checked::Refused(answer) => return Filtered::Answered(answer),
+                    },
                     Kind::RateLimit(limit) => {
                         if let Some(answer) = Box::pin(self.ask_limit(limit, said, route_found)).await {
                             return Filtered::Answered(answer);
@@ -486,6 +499,16 @@ impl<'a> Exchange<'a> {
         std::mem::swap(&mut self.info.request_headers, &mut self.head.headers);
         answer.headers.extend(headers);
         answer
+    }
+
+    /// What a filter answers in the place of a cluster has the route's headers, as a cluster's answer has.
+    fn with_route_headers(&mut self, answer: Box<LocalReply>, route: Option<&Route>) -> Box<LocalReply> {
+        match route {
+            Some(Route { action: Action::Forward(_), response_headers, .. }) if !response_headers.is_empty() => {
+                Box::new(self.with_headers(*answer, response_headers))
+            }
+            _ => answer,
+        }
     }
 
     /// What filters add to every answer, whoever gives it.

@@ -4,6 +4,7 @@ pub(crate) mod access_log;
 pub(crate) mod access_stats;
 pub(crate) mod failure;
 pub(crate) mod grpc_stats;
+pub(crate) mod jwt_stats;
 pub(crate) mod limit_stats;
 pub(crate) mod log_file;
 pub(crate) mod operators;

@@ -14,4 +14,5 @@ mod matching;
 mod proxy;
 mod site;
 mod smuggling;
+mod tokens;
 mod upstreams;

@@ -5,6 +5,7 @@ pub mod cors;
 pub mod ext_authz;
 pub mod fault;
 pub mod grpc_stats;
+pub mod jwt_authn;
 pub mod local_rate_limit;
 pub mod rate_limit;
 pub mod rbac;
@@ -18,6 +19,7 @@ use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz_proto;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats_proto;
+use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt_proto;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as limit_proto;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3 as service_proto;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_proto;
@@ -27,6 +29,7 @@ use envoy_types::pb::google::protobuf::Any;
 use hcm::http_filter::ConfigType;
 
 use ext_authz::ExtAuthz;
+use jwt_authn::JwtAuthn;
 use local_rate_limit::LocalRateLimit;
 use rate_limit::RateLimit;
 
@@ -53,6 +56,8 @@ pub enum Kind {
     Cors,
     /// Answers nothing: who forwards counts as it says.
     GrpcStats(Arc<grpc_stats::GrpcStats>),
+    /// Asked and counted by who forwards, who fetches keys for it, too.
+    JwtAuthn(Arc<JwtAuthn>),
     /// Asked and counted by who forwards.
     LocalRateLimit(Arc<LocalRateLimit>),
     /// The same; a service is asked.
@@ -88,6 +93,7 @@ pub enum Override {
     LocalRateLimit(Arc<LocalRateLimit>),
     RateLimit(Arc<rate_limit::PerRoute>),
     ExtAuthz(Arc<ext_authz::PerRoute>),
+    JwtAuthn(jwt_authn::PerRoute),
 }
 
 impl PerFilter {
@@ -162,6 +168,10 @@ fn read_override(any: &Any, at: &At) -> Option<Override> {
         let config: authz_proto::ExtAuthzPerRoute = open(any, at)?;
         return ext_authz::PerRoute::from_xds(&config, at).map(|of_route| Override::ExtAuthz(Arc::new(of_route)));
     }
+    if is::<jwt_proto::PerRouteConfig>(any) {
+        let config: jwt_proto::PerRouteConfig = open(any, at)?;
+        return jwt_authn::PerRoute::from_xds(&config, at).map(Override::JwtAuthn);
+    }
     at.error(format!("{} is not supported", type_name(any)));
     None
 }
@@ -230,6 +240,7 @@ impl HttpFilter {
             | Kind::LocalRateLimit(_)
             | Kind::RateLimit(_)
             | Kind::ExtAuthz(_)
+            | Kind::JwtAuthn(_)
             | Kind::Router(_) => Step::Continue,
         }
     }
@@ -242,6 +253,7 @@ impl Kind {
             || is::<fault_proto::HttpFault>(any)
             || is::<cors_proto::Cors>(any)
             || is::<grpc_stats_proto::FilterConfig>(any)
+            || is::<jwt_proto::JwtAuthentication>(any)
             || is::<limit_proto::LocalRateLimit>(any)
             || is::<service_proto::RateLimit>(any)
             || is::<authz_proto::ExtAuthz>(any)
@@ -269,6 +281,10 @@ impl Kind {
         if is::<grpc_stats_proto::FilterConfig>(any) {
             let config: grpc_stats_proto::FilterConfig = open(any, at)?;
             return Some(Self::GrpcStats(Arc::new(grpc_stats::GrpcStats::from_xds(&config, at))));
+        }
+        if is::<jwt_proto::JwtAuthentication>(any) {
+            let config: jwt_proto::JwtAuthentication = open(any, at)?;
+            return JwtAuthn::from_xds(&config, at).map(|jwt| Self::JwtAuthn(Arc::new(jwt)));
         }
         if is::<limit_proto::LocalRateLimit>(any) {
             let config: limit_proto::LocalRateLimit = open(any, at)?;
