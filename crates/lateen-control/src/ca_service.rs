@@ -10,15 +10,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::google::protobuf::Struct;
-use lateen_identity::CertificateAuthority;
-use lateen_identity::ca::{CaError, SigningRequest};
+use lateen_identity::ca::{CaError, Issued, SigningRequest};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::authentication::{Authenticator, ConnectionInfo};
+use crate::authentication::{Authenticator, Caller, ConnectionInfo};
+use crate::authority::Authority;
 use crate::metrics::Metrics;
 use crate::push::Pushed;
 
@@ -53,55 +53,66 @@ pub struct CertificateService {
 }
 
 struct Shared {
-    ca: Arc<CertificateAuthority>,
+    authority: Authority,
     authenticator: Authenticator,
     pushed: Pushed,
     metrics: Metrics,
 }
 
 impl CertificateService {
-    pub fn new(ca: Arc<CertificateAuthority>, authenticator: Authenticator, pushed: Pushed, metrics: Metrics) -> Self {
-        Self { shared: Arc::new(Shared { ca, authenticator, pushed, metrics }) }
+    pub fn new(authority: Authority, authenticator: Authenticator, pushed: Pushed, metrics: Metrics) -> Self {
+        Self { shared: Arc::new(Shared { authority, authenticator, pushed, metrics }) }
     }
 }
 
 impl Shared {
-    /// The certificate is for whoever the caller has proved to be; the request's names do not matter.
+    /// Issues or refuses, and writes down either: who asked, from where, and what came of it.
     async fn create(&self, request: Request<CertificateRequest>) -> Result<CertificateResponse, Status> {
         self.metrics.csr.inc();
+        let address = request.extensions().get::<ConnectionInfo>().map(|it| it.address.to_string()).unwrap_or_default();
+        let mut caller = None;
+        let created = self.issue(request, &mut caller).await;
+        let id = caller.as_ref().map(|caller| caller.id.to_string());
+        let pod = caller.as_ref().and_then(|caller| Some(caller.pod.as_ref()?.pod.as_str()));
+        match created {
+            Ok(issued) => {
+                self.metrics.csr_issued.inc();
+                let time = |at| jiff::Timestamp::try_from(at).map(|time| time.to_string()).unwrap_or_default();
+                let (begins, ends) = (time(issued.not_before), time(issued.not_after));
+                tracing::info!(target: "audit", id, pod, address, serial = issued.serial, begins, ends, "certificate issued");
+                Ok(CertificateResponse { cert_chain: issued.chain })
+            }
+            Err(status) => {
+                self.metrics.csr_refused.inc();
+                let reason = status.message();
+                tracing::warn!(target: "audit", id, pod, address, reason, "certificate refused");
+                Err(status)
+            }
+        }
+    }
+
+    /// The certificate is for whoever the caller has proved to be, who is put into `proved` as soon as that is known; the
+    /// request's names do not matter.
+    async fn issue(&self, request: Request<CertificateRequest>, proved: &mut Option<Caller>) -> Result<Issued, Status> {
         let connection = request.extensions().get::<ConnectionInfo>();
-        let caller = self.authenticator.caller(request.metadata(), connection).inspect_err(|status| {
-            self.metrics.csr_refused.inc();
-            tracing::warn!(address = ?connection.map(|it| it.address), reason = status.message(), "certificate refused");
-        })?;
+        let caller = self.authenticator.caller(request.metadata(), connection)?;
+        let caller = &*proved.insert(caller);
         if let Some(bearer) = &caller.pod {
             self.pushed.pod_of(bearer).await?;
         }
         let body = request.into_inner();
-        let refused = |status: Status| {
-            self.metrics.csr_refused.inc();
-            tracing::warn!(id = %caller.id, reason = status.message(), "certificate refused");
-            status
-        };
         if names_somebody_else(body.metadata.as_ref()) {
-            return Err(refused(Status::permission_denied("nobody may ask for the certificate of another identity")));
+            return Err(Status::permission_denied("nobody may ask for the certificate of another identity"));
         }
-        let lifetime = u64::try_from(body.validity_duration)
-            .map_err(|_| refused(Status::invalid_argument("the validity is negative")))?;
-        let ca = Arc::clone(&self.ca);
-        let id = caller.id.clone();
+        let lifetime =
+            u64::try_from(body.validity_duration).map_err(|_| Status::invalid_argument("the validity is negative"))?;
+        let (ca, id) = (self.authority.current(), caller.id.clone());
         let issue = move || {
             let request = SigningRequest::from_pem(&body.csr)?;
             ca.issue(&request, &id, Some(Duration::from_secs(lifetime)), SystemTime::now())
         };
-        let issued =
-            tokio::task::spawn_blocking(issue).await.map_err(|_| refused(Status::internal("signing failed")))?;
-        let issued = issued.map_err(|error| refused(status_of(&error)))?;
-        self.metrics.csr_issued.inc();
-        let pod = caller.pod.as_ref().map(|bearer| bearer.pod.as_str());
-        let ends = jiff::Timestamp::try_from(issued.not_after).map(|time| time.to_string()).unwrap_or_default();
-        tracing::info!(target: "audit", id = %caller.id, pod, serial = issued.serial, ends, "certificate issued");
-        Ok(CertificateResponse { cert_chain: issued.chain })
+        let issued = tokio::task::spawn_blocking(issue).await.map_err(|_| Status::internal("signing failed"))?;
+        issued.map_err(|error| status_of(&error))
     }
 }
 

@@ -190,27 +190,40 @@ impl View for MeshView {
     }
 
     fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource> {
+        let trust = &self.snapshot.trust;
+        let is_trust = |name: &Arc<str>| type_url == type_url::SECRET && **name == *trust.name;
+        let mut roots = Vec::new();
+        if let Selection::Named(names) = selection
+            && names.iter().any(is_trust)
+        {
+            roots.push(resource(Arc::clone(trust)));
+        }
         // Private keys are for nobody who merely claims a name (Istio gives no secrets to unauthenticated proxies either).
         if type_url == type_url::SECRET && !self.proven {
-            return Vec::new();
+            return roots;
         }
         let mesh = self.snapshot.mesh();
         let named = match selection {
             Selection::All => lateen_translate::resources(mesh, &self.proxy, type_url, &self.cache),
             Selection::Named(names) => {
-                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                let names: Vec<String> = names.iter().filter(|name| !is_trust(name)).map(ToString::to_string).collect();
                 lateen_translate::resources_named(mesh, &self.proxy, type_url, &names, &self.cache)
             }
         };
-        named.into_iter().map(resource).collect()
+        roots.extend(named.into_iter().map(resource));
+        roots
     }
 
     fn changes(&self, type_url: &str, before: &dyn View) -> Changes {
         let Some(before) = (before as &dyn Any).downcast_ref::<Self>() else { return Changes::Anything };
         let (was, is) = ((before.snapshot.mesh(), &before.proxy), (self.snapshot.mesh(), &self.proxy));
+        let trust = &self.snapshot.trust;
+        let trusts_others = type_url == type_url::SECRET && !Arc::ptr_eq(trust, &before.snapshot.trust);
         match lateen_translate::changes(was, is, type_url) {
+            lateen_translate::Changes::Nothing if trusts_others => Changes::Named(vec![Arc::clone(&trust.name)]),
             lateen_translate::Changes::Nothing => Changes::Nothing,
-            lateen_translate::Changes::Named(names) => Changes::Named(names),
+            lateen_translate::Changes::Named(names) if !trusts_others => Changes::Named(names),
+            lateen_translate::Changes::Named(_) => Changes::Anything,
             lateen_translate::Changes::Anything => Changes::Anything,
         }
     }

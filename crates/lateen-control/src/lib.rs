@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod authentication;
+pub mod authority;
 pub mod ca_service;
 pub mod discovery;
 pub mod inject;
@@ -13,5 +14,7 @@ pub mod mesh_settings;
 pub mod metrics;
 pub mod push;
 pub mod serve;
+mod serving_tls;
 pub mod source;
 pub mod store;
+pub mod trust;

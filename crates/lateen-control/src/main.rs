@@ -31,6 +31,10 @@ struct Arguments {
     /// Where keys, applied objects, pods and the API's socket are.
     #[arg(long, env = "LATEEN_STATE_DIR", value_name = "DIR")]
     state_dir: PathBuf,
+    /// A folder with a certificate authority to be used: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem and, where
+    /// there are revocation lists, ca-crl.pem; or tls.crt, tls.key, ca.crt [default: the Secret cacerts, or one of our own].
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<PathBuf>,
     /// A file with Istio's MeshConfig.
     #[arg(long, value_name = "FILE")]
     mesh_config: Option<PathBuf>,
@@ -71,6 +75,7 @@ impl From<Arguments> for Options {
         Self {
             paths: arguments.file,
             state_dir: arguments.state_dir,
+            ca_dir: arguments.ca_dir,
             mesh_config: arguments.mesh_config,
             address: arguments.listen,
             xds_port: arguments.xds_port,

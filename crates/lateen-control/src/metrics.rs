@@ -23,6 +23,11 @@ pub struct Metrics {
     pub csr: Counter,
     pub csr_issued: Counter,
     pub csr_refused: Counter,
+    /// Changes of the authority's files that could not be taken.
+    pub ca_failures: Counter,
+    /// Seconds since 1970.
+    pub root_expiry: Gauge,
+    pub ca_expiry: Gauge,
     registry: Arc<Registry>,
 }
 
@@ -48,6 +53,9 @@ impl Metrics {
             csr: Counter::default(),
             csr_issued: Counter::default(),
             csr_refused: Counter::default(),
+            ca_failures: Counter::default(),
+            root_expiry: Gauge::default(),
+            ca_expiry: Gauge::default(),
             registry: Arc::default(),
         };
         registry.register("pilot_xds", "Proxies connected by xDS", metrics.connected.clone());
@@ -63,6 +71,16 @@ impl Metrics {
         let name = "citadel_server_success_cert_issuance_count";
         registry.register(name, "Certificates issued", metrics.csr_issued.clone());
         registry.register("citadel_server_csr_refused_count", "Certificates refused", metrics.csr_refused.clone());
+        let name = "lateen_ca_reload_failures";
+        registry.register(
+            name,
+            "Changes of the authority's files that could not be taken",
+            metrics.ca_failures.clone(),
+        );
+        let name = "citadel_server_root_cert_expiry_timestamp";
+        registry.register(name, "When the first of the roots expires, seconds since 1970", metrics.root_expiry.clone());
+        let name = "citadel_server_cert_chain_expiry_timestamp";
+        registry.register(name, "When the signing certificate expires, seconds since 1970", metrics.ca_expiry.clone());
         metrics.registry = Arc::new(registry);
         metrics
     }

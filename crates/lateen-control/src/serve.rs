@@ -3,14 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use lateen_identity::rotation::Schedule;
-use lateen_identity::tls::{ClientAuth, ExpectedPeer, mesh_server};
 use lateen_identity::token::PodTokens;
-use lateen_identity::{CertificateAuthority, Identity};
 use lateen_mesh::MeshConfig;
 use lateen_translate::Cache;
 use lateen_xds::server::{Limits, Service};
@@ -23,23 +20,18 @@ use tonic::transport::Server;
 
 use crate::api::{self, Api};
 use crate::authentication::Authenticator;
+use crate::authority::{Authority, Place};
 use crate::ca_service::CertificateService;
 use crate::discovery::MeshDiscovery;
 use crate::inject::Settings;
 use crate::listen::{self, Connection};
 use crate::metrics::Metrics;
 use crate::push::{self, Proxies, Pushed};
+use crate::serving_tls::ServingTls;
 use crate::source::dir::{self, Source};
+use crate::trust::Telling;
 use crate::{mesh_settings, store};
 
-/// The names of the control plane, ours and the one that Istio's own configuration uses.
-const DNS_NAMES: [&str; 5] = [
-    "lateend.istio-system.svc",
-    "lateend.istio-system.svc.cluster.local",
-    "istiod.istio-system.svc",
-    "istiod.istio-system.svc.cluster.local",
-    "localhost",
-];
 /// How long answers that are being given may take when it is time to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -49,6 +41,9 @@ pub struct Options {
     /// YAML files and folders.
     pub paths: Vec<PathBuf>,
     pub state_dir: PathBuf,
+    /// A folder with a plugged-in certificate authority. Left out: the Secret `cacerts` of the root namespace if there is one,
+    /// else an authority of our own in the state directory.
+    pub ca_dir: Option<PathBuf>,
     /// Istio's `MeshConfig`.
     pub mesh_config: Option<PathBuf>,
     /// For TLS, metrics and console; plaintext discovery is on loopback whatever this says.
@@ -108,13 +103,16 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         let options = options.clone();
         move || prepare(options)
     });
-    let Prepared { config, ca, source, store, api_parts } = prepared.await??;
+    let Prepared { config, authority, source, store, metrics, api_parts } = prepared.await??;
     let listeners = Listeners::open(&options).await?;
-    let metrics = Metrics::new();
-    let pushed = push::start(&store, Arc::new(config.clone()), metrics.clone());
+    let (source, config) = (Arc::new(source), Arc::new(config));
+    let telling = Telling::new(authority.clone(), Arc::clone(&config), Arc::clone(&source));
+    telling.tell().await.context("the source of objects has ended")?;
+    let pushed = push::start(&store, Arc::clone(&config), metrics.clone());
     let proxies = Proxies::new(metrics.clone());
     let authenticator = Authenticator::new(Arc::clone(&api_parts.tokens), &config.trust_domain);
-    let certificates = CertificateService::new(Arc::clone(&ca), authenticator.clone(), pushed.clone(), metrics.clone());
+    let certificates =
+        CertificateService::new(authority.clone(), authenticator.clone(), pushed.clone(), metrics.clone());
     let grpc =
         Grpc { authenticator, pushed: pushed.clone(), proxies: proxies.clone(), certificates, cache: Arc::default() };
     let api = Arc::new(Api {
@@ -123,7 +121,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         pushed,
         proxies,
         tokens: api_parts.tokens,
-        roots: ca.roots().clone(),
+        authority: authority.clone(),
+        telling: telling.clone(),
         injection: Settings {
             trust_domain: config.trust_domain.clone(),
             root_namespace: config.root_namespace.clone(),
@@ -134,17 +133,17 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     });
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let (tls, renewal) = serving_tls(&ca, &config.trust_domain, listeners.grpc.local_addr()?.ip())?;
-    tasks.spawn(renew(
-        ca,
-        config.trust_domain,
-        listeners.grpc.local_addr()?.ip(),
-        Arc::clone(&tls),
-        renewal,
-        stop.clone(),
-    ));
+    let tls = ServingTls::new(authority.clone(), &config.trust_domain, listeners.grpc.local_addr()?.ip())?;
+    let serving = tls.config();
+    tasks.spawn(tls.keep(stop.clone()));
+    let ends = [stop.clone(), stop.clone()];
+    tasks.spawn(async move {
+        let [end, end_telling] = ends;
+        tokio::join!(authority.follow(end), telling.follow(end_telling));
+        Ok(())
+    });
     tasks.spawn(follow_source(api.store.clone(), stop.clone()));
-    let running = listeners.spawn(&mut tasks, &stop, &grpc, &api, tls)?;
+    let running = listeners.spawn(&mut tasks, &stop, &grpc, &api, serving)?;
     Ok(Running { stop, tasks, ..running })
 }
 
@@ -162,9 +161,10 @@ async fn follow_source(store: store::Store, stop: CancellationToken) -> anyhow::
 /// What is read before anything is served.
 struct Prepared {
     config: MeshConfig,
-    ca: Arc<CertificateAuthority>,
+    authority: Authority,
     source: Source,
     store: store::Store,
+    metrics: Metrics,
     api_parts: ApiParts,
 }
 
@@ -178,8 +178,7 @@ fn prepare(options: Options) -> anyhow::Result<Prepared> {
     std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
     let (config, diagnostics) = mesh_settings::load(options.mesh_config.as_deref())?;
     let folder = state.join("ca");
-    let ca = CertificateAuthority::load_or_create(&folder, &config.trust_domain, SystemTime::now())
-        .context("the certificate authority")?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let tokens = PodTokens::load_or_create(&folder).context("the key that signs tokens")?;
     let (writer, store) = store::new();
     let place = |given: Option<PathBuf>, name: &str| given.unwrap_or_else(|| state.join(name));
@@ -190,8 +189,15 @@ fn prepare(options: Options) -> anyhow::Result<Prepared> {
         addresses: state.join("cluster-ips.json"),
     };
     let source = Source::start(read, writer).context("read the objects")?;
+    let place = match options.ca_dir {
+        Some(folder) => Place::Folder(folder),
+        None => Place::of(&store, &config.root_namespace, folder),
+    };
+    let metrics = Metrics::new();
+    let authority =
+        Authority::open(place, &config.trust_domain, metrics.clone()).context("the certificate authority")?;
     let api_parts = ApiParts { tokens: Arc::new(tokens), diagnostics };
-    Ok(Prepared { config, ca: Arc::new(ca), source, store, api_parts })
+    Ok(Prepared { config, authority, source, store, metrics, api_parts })
 }
 
 /// The ports, all open before anything is said to be ready.
@@ -308,63 +314,5 @@ impl Grpc {
                 .await?;
             Ok(())
         }
-    }
-}
-
-fn serving_identity(ca: &CertificateAuthority, address: IpAddr) -> anyhow::Result<Identity> {
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let mut addresses = loopback.to_vec();
-    if !address.is_unspecified() && !loopback.contains(&address) {
-        addresses.push(address);
-    }
-    Ok(ca.server_identity(&DNS_NAMES, &addresses, SystemTime::now())?)
-}
-
-/// TLS for our own port, and the bounds of its certificate. Clients show certificates of the mesh, or none and a token.
-fn serving_tls(
-    ca: &CertificateAuthority,
-    trust_domain: &str,
-    address: IpAddr,
-) -> anyhow::Result<(Arc<ArcSwap<ServerConfig>>, Identity)> {
-    let identity = serving_identity(ca, address)?;
-    let config = server_config(ca, trust_domain, &identity)?;
-    Ok((Arc::new(ArcSwap::from_pointee(config)), identity))
-}
-
-fn server_config(ca: &CertificateAuthority, trust_domain: &str, identity: &Identity) -> anyhow::Result<ServerConfig> {
-    let expected = ExpectedPeer::TrustDomains(vec![trust_domain.to_owned()]);
-    Ok(mesh_server(identity, ca.roots(), expected, ClientAuth::Optional, &[b"h2"])?)
-}
-
-/// Renews the certificate of our own port for as long as we serve.
-async fn renew(
-    ca: Arc<CertificateAuthority>,
-    trust_domain: String,
-    address: IpAddr,
-    tls: Arc<ArcSwap<ServerConfig>>,
-    mut identity: Identity,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut schedule = Schedule::default();
-    let mut due = schedule.issued(identity.not_before(), identity.not_after(), rand::random());
-    loop {
-        let wait = due.duration_since(SystemTime::now()).unwrap_or_default();
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-        let renewed = serving_identity(&ca, address)
-            .and_then(|identity| Ok((server_config(&ca, &trust_domain, &identity)?, identity)));
-        due = match renewed {
-            Ok((config, renewed)) => {
-                tls.store(Arc::new(config));
-                identity = renewed;
-                schedule.issued(identity.not_before(), identity.not_after(), rand::random())
-            }
-            Err(error) => {
-                tracing::error!(%error, "the certificate of the control plane cannot be renewed");
-                schedule.failed(SystemTime::now(), Some(identity.not_after()), rand::random())
-            }
-        };
     }
 }

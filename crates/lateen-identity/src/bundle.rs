@@ -1,12 +1,17 @@
-//! Trust bundles: the root certificates that peers are checked against.
+//! Trust bundles: the root certificates that peers are checked against, and whose peers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::Revocation;
 use crate::identity::to_pem;
+use crate::tls::verify::{Anchors, Authorities};
 
 /// More roots than this make handshakes slow and are a mistake.
 const MAX_ROOTS: usize = 256;
@@ -70,6 +75,16 @@ impl TrustBundle {
         &self.roots
     }
 
+    /// When each of the roots is valid no more.
+    pub fn ends(&self) -> impl Iterator<Item = SystemTime> {
+        let end = |root: &CertificateDer<'_>| {
+            let (_, parsed) = X509Certificate::from_der(root).ok()?;
+            let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        };
+        self.roots.iter().filter_map(end)
+    }
+
     pub fn to_pem(&self) -> String {
         self.roots.iter().map(|root| to_pem("CERTIFICATE", root)).collect()
     }
@@ -81,5 +96,30 @@ impl TrustBundle {
             store.add(root.clone()).expect("`new` has read every root as a trust anchor");
         }
         Arc::new(store)
+    }
+}
+
+/// Whom a mesh trusts: for workloads of each trust domain its own roots, and which certificates are valid no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    pub domains: BTreeMap<String, TrustBundle>,
+    /// Counts for the trust domains that one of its lists is about.
+    pub revocation: Option<Arc<Revocation>>,
+}
+
+impl Trust {
+    /// Of one trust domain.
+    pub fn of(domain: &str, bundle: TrustBundle) -> Self {
+        Self { domains: [(domain.to_owned(), bundle)].into(), revocation: None }
+    }
+
+    /// The form in which peers are checked.
+    pub fn authorities(&self) -> Authorities {
+        let anchors = self.domains.iter().map(|(domain, bundle)| {
+            let anchors = Anchors::new(bundle.store());
+            let anchors = self.revocation.iter().fold(anchors, |anchors, lists| anchors.revoking_own(lists, false));
+            (domain.clone(), anchors)
+        });
+        Authorities::ByTrustDomain(anchors.collect())
     }
 }

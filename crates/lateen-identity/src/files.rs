@@ -1,8 +1,8 @@
-//! Writing files that a crash may not leave half.
+//! Files that a crash may not leave half, and that nobody else may read.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Writes beside the target and renames; both the bytes and the name are on the disk when this returns.
@@ -17,6 +17,16 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Resu
     }
     written?;
     File::open(folder)?.sync_all()
+}
+
+/// Checks that nobody but its owner can read a file: whoever has a key may have used it.
+pub(crate) fn check_private(path: &Path) -> io::Result<()> {
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let reason = format!("its mode is {mode:04o}: others could read this key; 0600 is expected (chmod 600)");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, reason))
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

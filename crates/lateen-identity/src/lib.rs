@@ -10,13 +10,16 @@ pub mod csr;
 mod files;
 mod identity;
 pub mod peer;
+pub mod revocation;
 pub mod rotation;
 pub mod spiffe;
+pub mod svid;
 pub mod tls;
 pub mod token;
 
-pub use bundle::TrustBundle;
+pub use bundle::{Trust, TrustBundle};
 pub use ca::CertificateAuthority;
 pub use identity::{Identity, IdentityError};
 pub use peer::PeerIdentity;
+pub use revocation::Revocation;
 pub use spiffe::SpiffeId;

@@ -33,8 +33,7 @@ impl SpiffeId {
     /// A part that could not stand in an id: trust domains by the SPIFFE ID standard (section 2.1), the names by Kubernetes'
     /// rule for them (RFC 1123).
     pub fn new(trust_domain: &str, namespace: &str, service_account: &str) -> Result<Self, SpiffeError> {
-        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
-        if trust_domain.is_empty() || trust_domain.len() > MAX_TRUST_DOMAIN || !trust_domain.bytes().all(legal) {
+        if !is_trust_domain(trust_domain) {
             return Err(SpiffeError::TrustDomain(trust_domain.to_owned()));
         }
         if !is_label(namespace) {
@@ -61,6 +60,24 @@ impl SpiffeId {
     pub fn service_account(&self) -> &str {
         &self.service_account
     }
+}
+
+/// The trust domain of a workload's SPIFFE id of any form, Istio's or another's (SPIFFE ID, section 2): a trust domain and a
+/// path of at least one segment, without anything that could be read in two ways.
+pub fn trust_domain_of(id: &str) -> Option<&str> {
+    if id.len() > MAX_ID {
+        return None;
+    }
+    let (domain, path) = id.strip_prefix("spiffe://")?.split_once('/')?;
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_segment = |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(legal);
+    (is_trust_domain(domain) && path.split('/').all(is_segment)).then_some(domain)
+}
+
+/// SPIFFE ID, section 2.1.
+pub fn is_trust_domain(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+    (1..=MAX_TRUST_DOMAIN).contains(&text.len()) && text.bytes().all(legal)
 }
 
 /// RFC 1123: up to 63 lower-case letters, digits and inner dashes. Dots separate labels, they are not part of one.
@@ -133,6 +150,26 @@ mod tests {
             "spiffe://cluster.local/ns/default/sa/a\0",
         ] {
             assert!(text.parse::<SpiffeId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_of_other_forms_have_a_trust_domain_too() {
+        assert_eq!(trust_domain_of("spiffe://example.org/billing/v2"), Some("example.org"));
+        assert_eq!(trust_domain_of("spiffe://example.org/ns/a/sa/B_1"), Some("example.org"));
+        for text in [
+            "spiffe://example.org",
+            "spiffe://example.org/",
+            "spiffe://example.org/a/",
+            "spiffe://example.org//a",
+            "spiffe://example.org/a/../b",
+            "spiffe://example.org/a%2fb",
+            "spiffe://example.org/a\0",
+            "spiffe://Example.org/a",
+            "spiffe://example.org:1/a",
+            "https://example.org/a",
+        ] {
+            assert_eq!(trust_domain_of(text), None, "{text}");
         }
     }
 

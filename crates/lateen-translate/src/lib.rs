@@ -28,6 +28,7 @@ use prost::{Message, Name};
 
 pub use cache::Cache;
 pub use changes::{Changes, changes};
+pub use secret::mesh_roots;
 pub use view::{Dialect, ProxyView};
 
 use view::View;

@@ -11,7 +11,9 @@ use lateen_mesh::{Mesh, ProxyKind};
 use tls::secret::Type;
 
 use crate::Named;
+use crate::tls::TRUSTED_ROOTS;
 use crate::view::{ProxyView, View};
+use crate::wire;
 
 /// What a resource's name begins with; the Secret's own name follows.
 const SCHEME: &str = "kubernetes://";
@@ -60,6 +62,31 @@ pub(crate) fn all(view: &View<'_>) -> Vec<Arc<Named>> {
         Some(named(roots_name(name), Type::ValidationContext(content)))
     });
     certificates.chain(roots).collect()
+}
+
+/// Whom the workloads of the mesh trust: roots in PEM by trust domain, and revocation lists.
+///
+/// A domain's roots vouch for its workloads alone, so the proxy checks by `envoy.tls.cert_validator.spiffe`.
+pub fn mesh_roots<'a>(domains: impl Iterator<Item = (&'a str, String)>, revocation: Option<String>) -> Arc<Named> {
+    let domain = |(name, pem): (&str, String)| tls::spiffe_cert_validator_config::TrustDomain {
+        name: name.to_owned(),
+        trust_bundle: Some(inline(pem.into_bytes())),
+        ..Default::default()
+    };
+    let validator = tls::SpiffeCertValidatorConfig {
+        trust_domains: domains.map(domain).collect(),
+        ..tls::SpiffeCertValidatorConfig::default()
+    };
+    let validator = core::TypedExtensionConfig {
+        name: "envoy.tls.cert_validator.spiffe".to_owned(),
+        typed_config: Some(wire::pack(&validator)),
+    };
+    let content = tls::CertificateValidationContext {
+        custom_validator_config: Some(validator),
+        crl: revocation.map(|lists| inline(lists.into_bytes())),
+        ..tls::CertificateValidationContext::default()
+    };
+    named(TRUSTED_ROOTS.to_owned(), Type::ValidationContext(content))
 }
 
 fn named(name: String, content: Type) -> Arc<Named> {

@@ -15,7 +15,7 @@ pub(crate) const RAW_BUFFER_SOCKET: &str = "envoy.transport_sockets.raw_buffer";
 
 /// The workload's own certificate and the roots it trusts: secrets that the proxy fetches from its own agent.
 const WORKLOAD_CERTIFICATE: &str = "default";
-const TRUSTED_ROOTS: &str = "ROOTCA";
+pub(crate) const TRUSTED_ROOTS: &str = "ROOTCA";
 /// The roots of the operating system, by the name that Istio's agent has for them.
 const SYSTEM_ROOTS: &str = "file-root:system";
 

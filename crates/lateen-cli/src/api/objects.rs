@@ -124,6 +124,16 @@ impl ControlPlane {
         Ok(self.get::<List>(&path).await?.items)
     }
 
+    /// The certificate authority's roots, and where it stands between one and the next, as JSON.
+    pub(crate) async fn authority(&self) -> anyhow::Result<Value> {
+        self.get("/api/v1/authority").await
+    }
+
+    /// Takes the next step from one root to the next.
+    pub(crate) async fn rotate_authority(&self, force: bool) -> anyhow::Result<Value> {
+        self.post(&format!("/api/v1/authority/rotate?force={force}"), &Value::Null).await
+    }
+
     /// Each connected proxy and how far it has come, as JSON.
     pub(crate) async fn proxies(&self) -> anyhow::Result<Value> {
         self.get("/api/v1/proxies").await

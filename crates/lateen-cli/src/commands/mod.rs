@@ -1,6 +1,7 @@
 //! The command line: what there is, and which file does it.
 
 mod apply;
+mod ca;
 mod columns;
 mod delete;
 mod down;
@@ -68,6 +69,8 @@ enum Command {
     /// Show which proxies run what they should.
     #[command(alias = "ps")]
     ProxyStatus(proxy_status::Arguments),
+    /// Show the certificate authority, or replace its root.
+    Ca(ca::Arguments),
     /// Run a command in a container.
     Exec(exec::Arguments),
     /// Show what containers have written.
@@ -115,6 +118,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Delete(arguments) => delete::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
+        Command::Ca(arguments) => ca::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Version => {

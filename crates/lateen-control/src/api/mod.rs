@@ -1,6 +1,7 @@
 //! The HTTP API: everything over a Unix socket that only the mesh's owner can open, what only reads also on the console's
 //! port.
 
+mod authority;
 mod console;
 mod objects;
 mod state;
@@ -15,24 +16,26 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use lateen_api::Diagnostic;
 use lateen_api::parse::MAX_TEXT;
-use lateen_identity::TrustBundle;
 use lateen_identity::token::PodTokens;
 use serde_json::json;
 
+use crate::authority::Authority;
 use crate::inject::Settings;
 use crate::metrics::Metrics;
 use crate::push::{Proxies, Pushed};
 use crate::source::dir::Source;
 use crate::store::Store;
+use crate::trust::Telling;
 
 /// What the handlers work with.
 pub struct Api {
     pub store: Store,
-    pub source: Source,
+    pub source: Arc<Source>,
     pub pushed: Pushed,
     pub proxies: Proxies,
     pub tokens: Arc<PodTokens>,
-    pub roots: TrustBundle,
+    pub authority: Authority,
+    pub telling: Telling,
     pub injection: Settings,
     pub metrics: Metrics,
     /// About the mesh config, which is read once.
@@ -83,7 +86,9 @@ pub fn whole(api: Arc<Api>) -> Router {
         .route("/api/v1/delete", post(objects::delete))
         .route("/api/v1/inject", post(workloads::inject))
         .route("/api/v1/token", post(workloads::token))
-        .route("/api/v1/root", get(workloads::root))
+        .route("/api/v1/root", get(authority::root))
+        .route("/api/v1/authority", get(authority::show))
+        .route("/api/v1/authority/rotate", post(authority::rotate))
         .route("/metrics", get(state::metrics))
         .layer(DefaultBodyLimit::max(MAX_TEXT))
         .with_state(api)

@@ -1,4 +1,4 @@
-//! For whoever runs pods: injection, tokens, the root certificate.
+//! For whoever runs pods: injection and tokens.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,8 +6,6 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header;
-use axum::response::IntoResponse;
 use lateen_api::networking::ProxyConfig;
 use lateen_api::{Kind, Object, Resource, parse_json};
 use lateen_identity::SpiffeId;
@@ -67,9 +65,4 @@ pub(super) async fn token(State(api): State<Arc<Api>>, Json(wanted): Json<TokenF
         api.tokens.mint(&bearer, SystemTime::now()).map_err(|error| Failure::Internal(error.to_string()))?;
     let expires = jiff::Timestamp::try_from(ends).map(|time| time.to_string()).unwrap_or_default();
     Ok(Json(json!({"token": token, "expires": expires})))
-}
-
-/// `GET /api/v1/root`
-pub(super) async fn root(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/x-pem-file")], api.roots.to_pem())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lateen_api::{Diagnostic, Kind, Object};
 use lateen_identity::token::Bearer;
 use lateen_mesh::{InForce, Mesh, MeshConfig};
+use lateen_translate::Named;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub in_force: InForce,
     pub contents: Arc<Contents>,
     pub made: Instant,
+    /// Whom workloads trust, as proxies are told.
+    pub trust: Arc<Named>,
     findings: OnceLock<Vec<Diagnostic>>,
 }
 
@@ -148,8 +151,26 @@ fn make(contents: &Arc<Contents>, config: &Arc<MeshConfig>, before: Option<&Snap
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.services.set(count(in_force.mesh.services().len()));
     metrics.virtual_services.set(count(in_force.mesh.virtual_services().len()));
-    let findings = OnceLock::new();
-    Snapshot { revision: contents.revision, in_force, contents: Arc::clone(contents), findings, made: Instant::now() }
+    Snapshot {
+        revision: contents.revision,
+        in_force,
+        contents: Arc::clone(contents),
+        made: Instant::now(),
+        trust: trust(contents, before),
+        findings: OnceLock::new(),
+    }
+}
+
+/// The same as before, if it says the same.
+fn trust(contents: &Contents, before: Option<&Snapshot>) -> Arc<Named> {
+    match before {
+        Some(before) if Arc::ptr_eq(&before.contents.trust, &contents.trust) => Arc::clone(&before.trust),
+        _ => {
+            let trust = &contents.trust;
+            let domains = trust.domains.iter().map(|(domain, bundle)| (domain.as_str(), bundle.to_pem()));
+            lateen_translate::mesh_roots(domains, trust.revocation.as_ref().map(|lists| lists.to_pem()))
+        }
+    }
 }
 
 /// The short way, for changes that allow it.

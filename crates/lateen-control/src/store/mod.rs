@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lateen_api::{Diagnostic, Kind, Object, ObjectKey};
+use lateen_identity::Trust;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -13,13 +14,15 @@ pub const ORIGIN_ANNOTATION: &str = "lateen.dev/origin";
 /// Everything there is at one revision; immutable, and sharing objects with its neighbours.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
-    /// Grows by one with every change of an object; 0 before the source has been read for the first time.
+    /// Grows by one with every change of an object or of whom to trust; 0 before the source has been read for the first time.
     pub revision: u64,
     /// By kind and namespace. One in which nothing changes is shared with the contents before, so that what has changed is
     /// found by looking at few of them.
     groups: BTreeMap<(Kind, String), Arc<Group>>,
     /// What the source found wrong.
     pub diagnostics: Vec<Diagnostic>,
+    /// Whom workloads trust.
+    pub trust: Arc<Trust>,
 }
 
 /// Objects by name.
@@ -52,8 +55,11 @@ impl Contents {
     }
 
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Object> {
-        let group = self.groups.get(&(kind, namespace.to_owned()))?;
-        group.get(name).map(|stored| &stored.object)
+        self.stored_at(kind, namespace, name).map(|stored| &stored.object)
+    }
+
+    pub fn stored_at(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Stored> {
+        self.groups.get(&(kind, namespace.to_owned()))?.get(name)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -153,7 +159,12 @@ impl Writer {
     /// afterwards.
     pub fn update(&mut self, changes: Vec<(ObjectKey, Option<Object>)>, diagnostics: Vec<Diagnostic>) -> u64 {
         let before = self.contents();
-        let mut next = Contents { revision: before.revision + 1, groups: before.groups.clone(), diagnostics };
+        let mut next = Contents {
+            revision: before.revision + 1,
+            groups: before.groups.clone(),
+            diagnostics,
+            trust: Arc::clone(&before.trust),
+        };
         let mut changed = before.revision == 0;
         for (key, object) in changes {
             changed |= match object {
@@ -167,6 +178,18 @@ impl Writer {
         if !changed {
             next.revision = before.revision;
         }
+        let revision = next.revision;
+        self.contents.send_replace(Arc::new(next));
+        revision
+    }
+
+    /// Whom workloads trust from now on. Gives the revision in force afterwards.
+    pub fn trust(&mut self, trust: Trust) -> u64 {
+        let before = self.contents();
+        if *before.trust == trust {
+            return before.revision;
+        }
+        let next = Contents { revision: before.revision + 1, trust: Arc::new(trust), ..(*before).clone() };
         let revision = next.revision;
         self.contents.send_replace(Arc::new(next));
         revision
@@ -243,6 +266,18 @@ mod tests {
         assert_eq!(replace(&mut writer, objects(&text)), 1);
         assert_eq!(replace(&mut writer, objects(&account("a", "two"))), 2);
         assert_eq!(replace(&mut writer, Vec::new()), 3);
+    }
+
+    #[test]
+    fn whom_to_trust_is_a_change_too() {
+        let (mut writer, store) = new();
+        replace(&mut writer, objects(&account("a", "one")));
+        let root = lateen_identity::CertificateAuthority::self_signed("a.test", std::time::SystemTime::now()).unwrap();
+        let trust = Trust::of("a.test", root.roots().clone());
+        assert_eq!(writer.trust(trust.clone()), 2);
+        assert_eq!(writer.trust(trust.clone()), 2);
+        assert_eq!(replace(&mut writer, objects(&account("a", "two"))), 3);
+        assert_eq!(*store.contents().trust, trust, "and objects do not change it");
     }
 
     #[test]

@@ -28,6 +28,13 @@ pub(crate) async fn roots(world: &World) -> TrustBundle {
 
 /// A channel to the TLS port, with this identity or none.
 pub(crate) async fn channel(world: &World, identity: Option<&Identity>) -> Channel {
+    try_channel(world, identity).await.unwrap()
+}
+
+pub(crate) async fn try_channel(
+    world: &World,
+    identity: Option<&Identity>,
+) -> Result<Channel, tonic::transport::Error> {
     let config = web_client(Roots::Given(&roots(world).await), identity, &[b"h2"]).unwrap();
     let (connector, address) = (TlsConnector::from(Arc::new(config)), world.running.grpc);
     let connect = tower_service_fn(move || {
@@ -38,7 +45,7 @@ pub(crate) async fn channel(world: &World, identity: Option<&Identity>) -> Chann
             std::io::Result::Ok(TokioIo::new(connector.connect(name, stream).await?))
         }
     });
-    Endpoint::from_static("http://lateend.istio-system.svc").connect_with_connector(connect).await.unwrap()
+    Endpoint::from_static("http://lateend.istio-system.svc").connect_with_connector(connect).await
 }
 
 /// A connector from a function.
@@ -72,10 +79,17 @@ where
     }
 }
 
-async fn create(channel: Channel, token: Option<&str>, csr: &str) -> Result<Vec<String>, Status> {
+pub(crate) async fn create(channel: Channel, token: Option<&str>, csr: &str) -> Result<Vec<String>, Status> {
+    ask(channel, token, CertificateRequest { csr: csr.to_owned(), validity_duration: 0, metadata: None }).await
+}
+
+pub(crate) async fn ask(
+    channel: Channel,
+    token: Option<&str>,
+    body: CertificateRequest,
+) -> Result<Vec<String>, Status> {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.unwrap();
-    let body = CertificateRequest { csr: csr.to_owned(), validity_duration: 0, metadata: None };
     let mut request = Request::new(body);
     if let Some(token) = token {
         request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());

@@ -1,14 +1,18 @@
 //! Discovery: a proxy gets its configuration, and only a proxy that is who it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::data_source::Specifier;
+use envoy_types::pb::envoy::config::core::v3::{DataSource, Node};
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
+use lateen_identity::TrustBundle;
 use lateen_xds::client::{
     Backoff, Connect, ConnectError, Connection, Handler, Interest, Rejection, Status, Update, run,
 };
 use lateen_xds::type_url;
+use prost::Message as _;
 use serde_json::json;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
@@ -16,16 +20,18 @@ use tonic::transport::{Channel, Endpoint};
 use crate::certificates;
 use crate::world::{PATIENCE, SHOP, World};
 
-/// A proxy that takes clusters and listeners, or refuses clusters while it is told to.
-struct FakeProxy {
+/// A proxy that takes clusters, listeners and secrets, or refuses clusters and secrets while it is told to.
+pub(crate) struct FakeProxy {
     state: watch::Receiver<Seen>,
-    stubborn: Arc<Mutex<bool>>,
+    pub(crate) stubborn: Arc<Mutex<bool>>,
     task: tokio::task::JoinHandle<std::convert::Infallible>,
 }
 
 #[derive(Default, Debug, Clone)]
-struct Seen {
+pub(crate) struct Seen {
     names: BTreeSet<String>,
+    /// How many roots are trusted, by trust domain.
+    pub(crate) roots: BTreeMap<String, usize>,
     /// Type and number of resources of each message.
     messages: Vec<(String, usize)>,
     disconnected: Option<String>,
@@ -50,11 +56,15 @@ struct Taker {
 
 impl Handler for Taker {
     async fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
-        let stubborn = *self.stubborn.lock().unwrap() && update.type_url == type_url::CLUSTER;
+        let refused = [type_url::CLUSTER, type_url::SECRET].contains(&update.type_url.as_str());
+        let stubborn = *self.stubborn.lock().unwrap() && refused;
         if stubborn && let Some(upsert) = update.upserts.first() {
             return Err(vec![Rejection { resource: upsert.name.clone(), reason: "not to my taste".to_owned() }]);
         }
         self.seen.send_modify(|seen| {
+            if let Some(trust) = update.upserts.iter().find(|upsert| upsert.name == "ROOTCA") {
+                seen.roots = roots(&trust.body.value);
+            }
             seen.messages.push((update.type_url, update.upserts.len() + update.removals.len()));
             seen.names.extend(update.upserts.into_iter().map(|upsert| upsert.name));
             for name in update.removals {
@@ -74,7 +84,7 @@ impl Handler for Taker {
             (type_url::ENDPOINT, named(|name| name.starts_with("outbound|"))),
             (type_url::LISTENER, Interest::All),
             (type_url::ROUTE, Interest::Named(BTreeSet::from(["80".into()]))),
-            (type_url::SECRET, Interest::Named(BTreeSet::from([CREDENTIAL.into()]))),
+            (type_url::SECRET, Interest::Named(BTreeSet::from([CREDENTIAL.into(), "ROOTCA".into()]))),
         ]
     }
 
@@ -83,6 +93,19 @@ impl Handler for Taker {
             self.seen.send_modify(|seen| seen.disconnected = Some(reason.to_owned()));
         }
     }
+}
+
+/// What the secret of that name says.
+fn roots(secret: &[u8]) -> BTreeMap<String, usize> {
+    let secret = tls::Secret::decode(secret).unwrap();
+    let Some(tls::secret::Type::ValidationContext(context)) = secret.r#type else { panic!("no roots") };
+    let validator = context.custom_validator_config.unwrap().typed_config.unwrap();
+    let config = tls::SpiffeCertValidatorConfig::decode(validator.value.as_slice()).unwrap();
+    let count = |bundle: Option<DataSource>| match bundle.unwrap().specifier.unwrap() {
+        Specifier::InlineBytes(pem) => TrustBundle::from_pem(&pem).unwrap().roots().len(),
+        other => panic!("{other:?}"),
+    };
+    config.trust_domains.into_iter().map(|domain| (domain.name, count(domain.trust_bundle))).collect()
 }
 
 impl FakeProxy {
@@ -99,7 +122,7 @@ impl FakeProxy {
         Self { state, stubborn, task }
     }
 
-    async fn until(&mut self, wished: impl Fn(&Seen) -> bool) -> Seen {
+    pub(crate) async fn until(&mut self, wished: impl Fn(&Seen) -> bool) -> Seen {
         let found = tokio::time::timeout(PATIENCE, self.state.wait_for(|seen| wished(seen))).await;
         found.expect("it comes in time").unwrap().clone()
     }
@@ -125,14 +148,14 @@ fn node(pod: &str, ip: &str) -> String {
     format!("sidecar~{ip}~{pod}.default~default.svc.cluster.local")
 }
 
-async fn shop() -> World {
+pub(crate) async fn shop() -> World {
     let world = World::new(&[("shop.yaml", SHOP)]).await;
     world.run_pod("web-1", "web", "web", "10.244.0.2");
     world.run_pod("cart-1", "cart", "cart", "10.244.0.3");
     world
 }
 
-async fn web(world: &World) -> FakeProxy {
+pub(crate) async fn web(world: &World) -> FakeProxy {
     let token = world.token("web", "web-1").await;
     FakeProxy::start(certificates::channel(world, None).await, Some(token), &node("web-1", "10.244.0.2"))
 }

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "what a test takes for granted may end it")]
 
 mod api;
+mod authority;
 mod certificates;
 mod directory;
 mod discovery;
 mod grpc;
+mod hostile_callers;
 mod world;

@@ -44,15 +44,19 @@ impl World {
         for (name, text) in files {
             std::fs::write(folder.path().join("input").join(name), text).unwrap();
         }
-        let running = start(folder.path()).await;
+        Self::of(folder).await
+    }
+
+    /// Over the files of a folder; an authority in `cacerts` there is plugged in.
+    pub(crate) async fn of(folder: tempfile::TempDir) -> Self {
+        let running = start(folder.path()).await.unwrap();
         Self { folder, running }
     }
 
     /// Stops and starts again over the same files.
     pub(crate) async fn restart(self) -> Self {
         self.running.stop().await;
-        let running = start(self.folder.path()).await;
-        Self { folder: self.folder, running }
+        Self::of(self.folder).await
     }
 
     /// Writes as editors do: beside, then renamed.
@@ -150,10 +154,12 @@ impl World {
     }
 }
 
-async fn start(folder: &Path) -> Running {
+pub(crate) async fn start(folder: &Path) -> anyhow::Result<Running> {
+    let plugged_in = folder.join("cacerts");
     serve::start(Options {
         paths: vec![folder.join("input")],
         state_dir: folder.to_owned(),
+        ca_dir: plugged_in.exists().then_some(plugged_in),
         mesh_config: None,
         address: "127.0.0.1".parse().unwrap(),
         xds_port: 0,
@@ -166,5 +172,4 @@ async fn start(folder: &Path) -> Running {
         injection: Settings::default(),
     })
     .await
-    .unwrap()
 }

@@ -4,14 +4,14 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 use proto::secret::Type;
 
 use super::error::{At, ConfigError, refuse};
-use super::tls::{self, Certificate, Crl, Source};
+use super::tls::{self, Certificate, Crl, Trusted};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secret {
     Certificate(Certificate),
     /// Whom to trust, and which of their certificates no more.
     Roots {
-        trusted: Source,
+        trusted: Trusted,
         crl: Option<Crl>,
     },
 }
@@ -33,10 +33,10 @@ impl Secret {
                 refuse!(at, context; match_typed_subject_alt_names, match_subject_alt_names, verify_certificate_spki,
                     verify_certificate_hash);
                 let found = tls::context_of(context, &at);
-                if found.trusted_ca.is_none() {
+                if found.trusted.is_none() && !at.has_errors() {
                     at.field("trusted_ca").error("is required");
                 }
-                Some(Self::Roots { trusted: found.trusted_ca?, crl: found.crl })
+                Some(Self::Roots { trusted: found.trusted?, crl: found.crl })
             }
             Some(Type::SessionTicketKeys(_) | Type::GenericSecret(_)) | None => {
                 at.error("must be a tls_certificate or a validation_context");

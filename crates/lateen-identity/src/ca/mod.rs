@@ -1,9 +1,12 @@
 //! The certificate authority: a root of its own or a plugged-in one, and leaves for workloads and servers.
 
+mod assemble;
+mod own;
+mod plugged_in;
 mod request;
-mod store;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::string::Ia5String;
@@ -14,8 +17,10 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::identity::to_pem;
-use crate::{Identity, SpiffeId, TrustBundle};
+use crate::{Identity, Revocation, SpiffeId, TrustBundle};
 
+pub use own::{Rotation, Stage};
+pub use plugged_in::Parts;
 pub use request::SigningRequest;
 
 /// Lifetimes (Istio: `DEFAULT_WORKLOAD_CERT_TTL`, `MAX_WORKLOAD_CERT_TTL`, self-signed root 10 years).
@@ -48,8 +53,11 @@ pub struct CertificateAuthority {
     /// From the signing certificate up to the root, without the root.
     intermediates: Vec<CertificateDer<'static>>,
     roots: TrustBundle,
+    revocation: Option<Arc<Revocation>>,
     /// The end of the signing certificate.
     not_after: SystemTime,
+    /// Of an authority with a root of its own, kept in a folder.
+    rotation: Option<Rotation>,
 }
 
 /// A certificate that has been issued.
@@ -57,6 +65,7 @@ pub struct CertificateAuthority {
 pub struct Issued {
     /// PEM: the leaf, each intermediate, and last the roots as one text (Istio's order in `CreateCertificate`).
     pub chain: Vec<String>,
+    pub not_before: SystemTime,
     pub not_after: SystemTime,
     /// Hexadecimal.
     pub serial: String,
@@ -69,12 +78,27 @@ impl CertificateAuthority {
     /// No randomness for a key.
     pub fn self_signed(trust_domain: &str, now: SystemTime) -> Result<Self, CaError> {
         let (certificate, key) = new_root(trust_domain, now)?;
-        Self::of(&certificate, key, &[], TrustBundle::new([certificate.clone()]).map_err(authority)?)
+        Self::of(&certificate, key, &[], TrustBundle::new([certificate.clone()]).map_err(authority)?, None)
     }
 
-    /// What peers must trust.
+    /// What peers must trust: the root of what is signed now, and of what was signed before or will be.
     pub fn roots(&self) -> &TrustBundle {
         &self.roots
+    }
+
+    /// What peers must not trust, though these roots vouch for it.
+    pub fn revocation(&self) -> Option<&Arc<Revocation>> {
+        self.revocation.as_ref()
+    }
+
+    /// When the certificate that signs is valid no more.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Where an authority of our own stands with its next root; none of a plugged-in one, whose files somebody else changes.
+    pub fn rotation(&self) -> Option<Rotation> {
+        self.rotation
     }
 
     /// Signs the key of a request for the caller who has proved to be `id`. Of the request only the public key counts: names
@@ -126,7 +150,7 @@ impl CertificateAuthority {
         chain.push(self.roots.to_pem());
         let serial = params.serial_number.map(|serial| serial.to_bytes()).unwrap_or_default();
         let serial = serial.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Issued { chain, not_after: params.not_after.into(), serial })
+        Ok(Issued { chain, not_before: params.not_before.into(), not_after: params.not_after.into(), serial })
     }
 
     fn leaf(&self, names: Vec<SanType>, lifetime: Duration, now: SystemTime) -> Result<CertificateParams, CaError> {

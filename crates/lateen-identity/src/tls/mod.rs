@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::{Identity, TrustBundle};
-use verify::{Clients, Servers};
+use verify::{Anchors, Authorities, Clients, Servers};
 
 /// Sessions that a client remembers, per configuration.
 const SESSIONS: usize = 256;
@@ -46,12 +45,10 @@ pub enum Roots<'a> {
 pub enum TlsError {
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("clients cannot be checked: {0}")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
 /// aws-lc-rs; with the feature `prefer-post-quantum` its key exchange groups start with X25519MLKEM768.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
@@ -66,7 +63,8 @@ pub fn mesh_client(
     alpn: &[&[u8]],
 ) -> Result<ClientConfig, TlsError> {
     let provider = provider();
-    let verifier = Servers::new(Some(trust.store()), expected, Arc::clone(&provider));
+    let authorities = Authorities::Workloads(Anchors::new(trust.store()));
+    let verifier = Servers::new(Some(authorities), expected, Arc::clone(&provider));
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -81,20 +79,16 @@ pub fn mesh_client(
 /// An identity whose key cannot be used.
 pub fn mesh_server(
     identity: &Identity,
-    trust: &TrustBundle,
+    authorities: Authorities,
     expected: ExpectedPeer,
     clients: ClientAuth,
     alpn: &[&[u8]],
 ) -> Result<ServerConfig, TlsError> {
     let provider = provider();
-    let builder = WebPkiClientVerifier::builder_with_provider(trust.store(), Arc::clone(&provider));
-    let chain = match clients {
-        ClientAuth::Required => builder.build()?,
-        ClientAuth::Optional => builder.allow_unauthenticated().build()?,
-    };
+    let verifier = Clients::new(authorities, expected, clients, Arc::clone(&provider));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(Clients::new(chain, expected)))
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(identity.chain().to_vec(), identity.key().clone_key())?;
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)

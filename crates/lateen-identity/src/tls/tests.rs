@@ -71,6 +71,11 @@ fn sans(account: &str) -> ExpectedPeer {
     ExpectedPeer::Sans(vec![id(account).to_string()])
 }
 
+fn by(ca: &CertificateAuthority) -> Authorities {
+    let anchors = Anchors::new(ca.roots().store());
+    Authorities::ByTrustDomain([("cluster.local".to_owned(), anchors)].into())
+}
+
 fn domains(domain: &str) -> ExpectedPeer {
     ExpectedPeer::TrustDomains(vec![domain.to_owned()])
 }
@@ -79,7 +84,7 @@ fn domains(domain: &str) -> ExpectedPeer {
 fn workloads_know_each_other_after_the_handshake() {
     let World { ca, client, server } = world();
     let client = mesh_client(&client, ca.roots(), sans("server"), &[b"istio-h2", b"istio"]).unwrap();
-    let server = mesh_server(&server, ca.roots(), domains("cluster.local"), ClientAuth::Required, &[b"istio"]).unwrap();
+    let server = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[b"istio"]).unwrap();
     let (client, server) = handshake(client, server, "outbound_.80_._.server.default.svc.cluster.local").unwrap();
     assert_eq!(PeerIdentity::of_connection(&server).unwrap().spiffe_id(), Some(id("client")));
     assert_eq!(PeerIdentity::of_connection(&client).unwrap().spiffe_id(), Some(id("server")));
@@ -93,7 +98,7 @@ fn a_server_with_another_name_is_refused() {
     let World { ca, client, server } = world();
     for expected in [sans("other"), ExpectedPeer::Sans(Vec::new()), domains("other.domain")] {
         let client = mesh_client(&client, ca.roots(), expected, &[]).unwrap();
-        let server = mesh_server(&server, ca.roots(), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
+        let server = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
         assert!(handshake(client, server, "x").is_err());
     }
 }
@@ -101,12 +106,12 @@ fn a_server_with_another_name_is_refused() {
 #[test]
 fn a_client_of_another_trust_domain_or_root_is_refused() {
     let World { ca, client, server } = world();
-    let strict = || mesh_server(&server, ca.roots(), domains("other.domain"), ClientAuth::Required, &[]).unwrap();
+    let strict = || mesh_server(&server, by(&ca), domains("other.domain"), ClientAuth::Required, &[]).unwrap();
     assert!(handshake(mesh_client(&client, ca.roots(), sans("server"), &[]).unwrap(), strict(), "x").is_err());
     // The very same names, from an authority that nobody here knows.
     let stranger = issue(&world().ca, &id("client"), SystemTime::now());
     let client = mesh_client(&stranger, ca.roots(), sans("server"), &[]).unwrap();
-    let server = mesh_server(&server, ca.roots(), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
+    let server = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
     assert!(handshake(client, server, "x").is_err());
 }
 
@@ -114,9 +119,9 @@ fn a_client_of_another_trust_domain_or_root_is_refused() {
 fn expired_certificates_are_refused_on_both_sides() {
     let World { ca, client, server } = world();
     let old = issue(&ca, &id("server"), SystemTime::now() - Duration::from_secs(7200));
-    let late = mesh_server(&old, ca.roots(), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
+    let late = mesh_server(&old, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
     assert!(handshake(mesh_client(&client, ca.roots(), sans("server"), &[]).unwrap(), late, "x").is_err());
-    let good = mesh_server(&server, ca.roots(), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
+    let good = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
     assert!(handshake(mesh_client(&old, ca.roots(), sans("server"), &[]).unwrap(), good, "x").is_err());
 }
 
@@ -126,7 +131,7 @@ fn a_client_without_a_certificate_passes_only_where_it_is_optional() {
     let anonymous = || web_client(Roots::Given(ca.roots()), None, &[]).unwrap();
     let now = SystemTime::now();
     let front = ca.server_identity(&["lateend.istio-system.svc"], &["127.0.0.1".parse().unwrap()], now).unwrap();
-    let with = |clients| mesh_server(&front, ca.roots(), domains("cluster.local"), clients, &[b"h2"]).unwrap();
+    let with = |clients| mesh_server(&front, by(&ca), domains("cluster.local"), clients, &[b"h2"]).unwrap();
     let (_, connection) = handshake(anonymous(), with(ClientAuth::Optional), "lateend.istio-system.svc").unwrap();
     assert_eq!(PeerIdentity::of_connection(&connection), None);
     assert!(handshake(anonymous(), with(ClientAuth::Optional), "127.0.0.1").is_ok());
@@ -141,6 +146,6 @@ fn a_client_without_a_certificate_passes_only_where_it_is_optional() {
         .is_err()
     );
     // A workload's certificate names no host: it is not good for an ordinary client.
-    let workload = mesh_server(&server, ca.roots(), domains("cluster.local"), ClientAuth::Optional, &[]).unwrap();
+    let workload = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Optional, &[]).unwrap();
     assert!(handshake(anonymous(), workload, "server").is_err());
 }

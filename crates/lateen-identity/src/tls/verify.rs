@@ -1,16 +1,24 @@
-//! Checking peers: the chain as always, then the names in the certificate by rules of the caller's instead of a host name.
+//! Checking peers: the chain, by whoever vouches for names of that kind, then the names in the certificate by rules of the
+//! caller's instead of a host name.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
+};
+use webpki::{
+    EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+};
 
-use super::ExpectedPeer;
-use crate::PeerIdentity;
+use super::{ClientAuth, ExpectedPeer};
+use crate::revocation::Revocation;
+use crate::{PeerIdentity, svid};
 
 /// Which names a peer's certificate must have.
 pub trait Names: fmt::Debug + Send + Sync {
@@ -33,17 +41,139 @@ impl Names for ExpectedPeer {
     }
 }
 
-/// Checks servers. Without roots, any certificate with fitting names will do, as long as the peer has its key.
+/// Roots, and which certificates under them are valid no more.
+#[derive(Debug, Clone)]
+pub struct Anchors {
+    roots: Arc<RootCertStore>,
+    revocation: Option<(Arc<Revocation>, RevocationCheckDepth)>,
+}
+
+impl Anchors {
+    pub fn new(roots: Arc<RootCertStore>) -> Self {
+        Self { roots, revocation: None }
+    }
+
+    /// An authority without a list, or with one that is out of date, vouches for nobody then: OpenSSL's rule, too. With
+    /// `leaf_only`, just the peer's own certificate is looked up.
+    pub fn revoking(self, lists: Arc<Revocation>, leaf_only: bool) -> Self {
+        let depth = if leaf_only { RevocationCheckDepth::EndEntity } else { RevocationCheckDepth::Chain };
+        Self { revocation: Some((lists, depth)), ..self }
+    }
+
+    /// With these lists, if one of them is by one of the roots: others are about other people's certificates.
+    pub fn revoking_own(self, lists: &Arc<Revocation>, leaf_only: bool) -> Self {
+        if lists.concerns(&self.roots.roots) { self.revoking(Arc::clone(lists), leaf_only) } else { self }
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+    ) -> Result<(), webpki::Error> {
+        let leaf = EndEntityCert::try_from(leaf)?;
+        let lists = self.revocation.as_ref().map(|(lists, depth)| (lists.lists(), *depth));
+        let options = lists.as_ref().map(|(lists, depth)| {
+            RevocationOptionsBuilder::new(lists)
+                .expect("there is at least one list")
+                .with_depth(*depth)
+                .with_status_policy(UnknownStatusPolicy::Deny)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build()
+        });
+        leaf.verify_for_usage(algorithms, &self.roots.roots, intermediates, now, usage, options, None).map(drop)
+    }
+}
+
+/// Who vouches for peers.
+#[derive(Debug, Clone)]
+pub enum Authorities {
+    /// These, for any certificate.
+    Any(Anchors),
+    /// These, for workloads: what is no X.509-SVID is refused.
+    Workloads(Anchors),
+    /// For workloads of each trust domain its own, and nobody for those of others (SPIFFE Trust Domain and Bundle, section 5;
+    /// Envoy's `envoy.tls.cert_validator.spiffe`).
+    ByTrustDomain(BTreeMap<String, Anchors>),
+}
+
+impl Authorities {
+    /// Checks a chain, leaf first.
+    ///
+    /// # Errors
+    /// As TLS tells the peer.
+    pub fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+        provider: &CryptoProvider,
+    ) -> Result<(), Error> {
+        let anchors = match self {
+            Self::Any(anchors) => anchors,
+            Self::Workloads(anchors) => {
+                svid::trust_domain(leaf).map_err(other)?;
+                anchors
+            }
+            Self::ByTrustDomain(domains) => {
+                let domain = svid::trust_domain(leaf).map_err(other)?;
+                domains.get(&domain).ok_or(CertificateError::UnknownIssuer)?
+            }
+        };
+        let algorithms = provider.signature_verification_algorithms.all;
+        anchors.verify(leaf, intermediates, now, usage, algorithms).map_err(told)
+    }
+
+    /// The subjects of all roots, which clients are told.
+    fn subjects(&self) -> Vec<DistinguishedName> {
+        match self {
+            Self::Any(anchors) | Self::Workloads(anchors) => anchors.roots.subjects(),
+            Self::ByTrustDomain(domains) => {
+                let mut all: Vec<_> = domains.values().flat_map(|anchors| anchors.roots.subjects()).collect();
+                all.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+                all.dedup_by(|a, b| a.as_ref() == b.as_ref());
+                all
+            }
+        }
+    }
+}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    CertificateError::Other(OtherError(Arc::new(error))).into()
+}
+
+/// The library's errors in the words for which TLS has alerts.
+fn told(error: webpki::Error) -> Error {
+    use webpki::Error as E;
+    let told = match error {
+        E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
+        E::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        E::CertExpired { .. } | E::InvalidCertValidity => CertificateError::Expired,
+        E::CertRevoked => CertificateError::Revoked,
+        E::UnknownIssuer => CertificateError::UnknownIssuer,
+        E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        E::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+        E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        error => return other(error),
+    };
+    told.into()
+}
+
+/// Checks servers. Without authorities, any certificate with fitting names will do, as long as the peer has its key.
 #[derive(Debug)]
 pub struct Servers<N> {
-    roots: Option<Arc<RootCertStore>>,
+    authorities: Option<Authorities>,
     names: N,
     provider: Arc<CryptoProvider>,
 }
 
 impl<N: Names> Servers<N> {
-    pub fn new(roots: Option<Arc<RootCertStore>>, names: N, provider: Arc<CryptoProvider>) -> Self {
-        Self { roots, names, provider }
+    pub fn new(authorities: Option<Authorities>, names: N, provider: Arc<CryptoProvider>) -> Self {
+        Self { authorities, names, provider }
     }
 }
 
@@ -56,15 +186,8 @@ impl<N: Names> ServerCertVerifier for Servers<N> {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(roots) = &self.roots {
-            let parsed = rustls::server::ParsedCertificate::try_from(end_entity)?;
-            rustls::client::verify_server_cert_signed_by_trust_anchor(
-                &parsed,
-                roots,
-                intermediates,
-                now,
-                self.provider.signature_verification_algorithms.all,
-            )?;
+        if let Some(authorities) = &self.authorities {
+            authorities.verify(end_entity, intermediates, now, KeyUsage::server_auth(), &self.provider)?;
         }
         check(&self.names, end_entity)?;
         Ok(ServerCertVerified::assertion())
@@ -93,30 +216,29 @@ impl<N: Names> ServerCertVerifier for Servers<N> {
     }
 }
 
-/// Checks clients: the chain by the library's verifier, then the names.
+/// Checks clients.
 #[derive(Debug)]
 pub struct Clients<N> {
-    chain: Arc<dyn ClientCertVerifier>,
+    authorities: Authorities,
+    subjects: Vec<DistinguishedName>,
     names: N,
+    wanted: ClientAuth,
+    provider: Arc<CryptoProvider>,
 }
 
 impl<N: Names> Clients<N> {
-    pub fn new(chain: Arc<dyn ClientCertVerifier>, names: N) -> Self {
-        Self { chain, names }
+    pub fn new(authorities: Authorities, names: N, wanted: ClientAuth, provider: Arc<CryptoProvider>) -> Self {
+        Self { subjects: authorities.subjects(), authorities, names, wanted, provider }
     }
 }
 
 impl<N: Names> ClientCertVerifier for Clients<N> {
-    fn offer_client_auth(&self) -> bool {
-        self.chain.offer_client_auth()
-    }
-
     fn client_auth_mandatory(&self) -> bool {
-        self.chain.client_auth_mandatory()
+        self.wanted == ClientAuth::Required
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &self.subjects
     }
 
     fn verify_client_cert(
@@ -125,9 +247,9 @@ impl<N: Names> ClientCertVerifier for Clients<N> {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        self.authorities.verify(end_entity, intermediates, now, KeyUsage::client_auth(), &self.provider)?;
         check(&self.names, end_entity)?;
-        Ok(verified)
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -136,7 +258,7 @@ impl<N: Names> ClientCertVerifier for Clients<N> {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -145,10 +267,10 @@ impl<N: Names> ClientCertVerifier for Clients<N> {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_atomically;
+use crate::files::{check_private, write_atomically};
 
 /// Who a token is for (Istio: `istio-ca`).
 pub const AUDIENCE: &str = "istio-ca";
@@ -97,6 +97,7 @@ impl PodTokens {
         let file = |reason: String| TokenError::File { file: path.display().to_string(), reason };
         match std::fs::read_to_string(&path) {
             Ok(pem) => {
+                check_private(&path).map_err(|error| file(error.to_string()))?;
                 let key = KeyPair::from_pkcs8_pem_and_sign_algo(&pem, &PKCS_ECDSA_P256_SHA256);
                 Ok(Self::of(&key.map_err(|error| file(error.to_string()))?))
             }

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use lateen_engine::config::tls::{Certificates, Common, Source};
+use lateen_engine::config::tls::{Certificates, Common, Source, Trusted};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Map, Value, json};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::tls::{self, Workload};
+use crate::tls::{self, TlsStore, Workload};
 use crate::worker::Shared;
 
 /// One entry for each set of certificates, however many contexts share it. Reads files, as contexts do when they are built.
@@ -22,7 +22,7 @@ pub(super) fn certificates(shared: &Shared) -> Value {
     let workload = shared.tls.workload();
     let mut entries: Vec<Value> = Vec::new();
     for context in servers.chain(clients) {
-        let entry = entry(context, workload.as_deref());
+        let entry = entry(context, workload.as_deref(), &shared.tls);
         let something = entry.as_object().is_some_and(|entry| !entry.is_empty());
         if something && !entries.contains(&entry) {
             entries.push(entry);
@@ -32,11 +32,11 @@ pub(super) fn certificates(shared: &Shared) -> Value {
 }
 
 /// `envoy.admin.v3.Certificate`.
-fn entry(context: &Common, workload: Option<&Workload>) -> Value {
+fn entry(context: &Common, workload: Option<&Workload>, store: &TlsStore) -> Value {
     let mut fields = Map::new();
-    let roots = context.validation.as_ref().and_then(|validation| match (&validation.sds, &validation.trusted_ca) {
-        (Some(name), _) if name == tls::MESH_ROOTS => Some(("<inline>", workload?.trust.to_pem().into_bytes())),
-        (None, Some(source)) => Some((path(source), tls::material::bytes(source).ok()?)),
+    let roots = context.validation.as_ref().and_then(|validation| match (&validation.sds, &validation.trusted) {
+        (Some(name), _) if name == tls::MESH_ROOTS => Some(("<inline>", store.mesh_roots().into_iter().next()?.1)),
+        (None, Some(Trusted::Any(source))) => Some((path(source), tls::material::bytes(source).ok()?)),
         _ => None,
     });
     // Envoy describes the first of the roots.

@@ -49,6 +49,7 @@ impl Membership {
             address,
             token: PathBuf::from("/var/run/secrets/tokens/istio-token"),
             roots: PathBuf::from("/var/run/secrets/istio/root-cert.pem"),
+            learned: None,
         };
         Ok(Self {
             node: node(role, &namespace, &account)?,
@@ -65,8 +66,11 @@ impl Membership {
     ///
     /// # Errors
     /// Ports that cannot be listened on.
-    pub(super) async fn start(self, applier: Applier) -> anyhow::Result<()> {
+    pub(super) async fn start(mut self, applier: Applier) -> anyhow::Result<()> {
         let shared = applier.shared();
+        for control_plane in [&mut self.discovery, &mut self.authority] {
+            control_plane.learned = Some((Arc::clone(shared), self.id.trust_domain().to_owned()));
+        }
         let (certified, mut certificate) = watch::channel(false);
         let health = Arc::new(Health::new(Arc::clone(shared), certificate.clone()));
         for port in [ports::HEALTH, ports::METRICS, ports::AGENT] {

@@ -169,6 +169,7 @@ fn unsupported(bootstrap: &Bootstrap) -> Vec<&'static str> {
 }
 
 /// Where the configuration comes from.
+#[expect(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
 enum Source {
     /// All of it is in the bootstrap.
     Bootstrap,

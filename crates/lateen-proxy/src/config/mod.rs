@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::State;
 use crate::listener::Sockets;
-use crate::tls::{MESH_ROOTS, SecretsMay, WORKLOAD_CERTIFICATE};
+use crate::tls::{SecretsMay, WORKLOAD_CERTIFICATE};
 use crate::worker::Shared;
 pub(crate) use dial::Dial;
 use ports::Ports;
@@ -170,9 +170,9 @@ impl Handler for Applier {
     fn wanted(&self) -> Vec<(&'static str, Interest)> {
         let wanted = self.resources.wanted();
         let named = |names: BTreeSet<Arc<str>>| Interest::Named(names);
-        // The workload's own does not come this way.
+        // The workload's own does not come this way. Whom the mesh trusts came with it, and is told here as it changes.
         let mut secrets = wanted.secrets;
-        secrets.retain(|name| ![WORKLOAD_CERTIFICATE, MESH_ROOTS].contains(&&**name));
+        secrets.retain(|name| **name != *WORKLOAD_CERTIFICATE);
         let Subscriptions { clusters, listeners } = self.subscriptions;
         let all = [
             (CLUSTER, clusters.then_some(Interest::All)),

@@ -21,13 +21,18 @@ use tokio_rustls::client::TlsStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::worker::Shared;
+
 /// Where the control plane is, and what is shown to it.
 #[derive(Clone, Debug)]
 pub(crate) struct ControlPlane {
     /// `host:port`.
     pub address: String,
     pub token: PathBuf,
+    /// The roots that the pod was given when it began.
     pub roots: PathBuf,
+    /// Who has learned since whom this trust domain trusts.
+    pub learned: Option<(Arc<Shared>, String)>,
 }
 
 impl ControlPlane {
@@ -35,8 +40,16 @@ impl ControlPlane {
     pub(super) async fn connect(&self) -> anyhow::Result<Channel> {
         let (host, _) = self.address.rsplit_once(':').ok_or_else(|| anyhow!("{} has no port", self.address))?;
         let host = host.trim_matches(['[', ']']).to_owned();
-        let pem =
+        let mut pem =
             tokio::fs::read(&self.roots).await.with_context(|| format!("cannot read {}", self.roots.display()))?;
+        // A pod may outlive the root it began with.
+        if let Some((shared, trust_domain)) = &self.learned {
+            let roots = shared.tls.mesh_roots();
+            for (_, more) in roots.iter().filter(|(domain, _)| domain.is_empty() || domain == trust_domain) {
+                pem.push(b'\n');
+                pem.extend_from_slice(more);
+            }
+        }
         let roots = TrustBundle::from_pem(&pem).with_context(|| self.roots.display().to_string())?;
         let dial = Dial {
             tls: TlsConnector::from(Arc::new(web_client(Roots::Given(&roots), None, &[b"h2"])?)),

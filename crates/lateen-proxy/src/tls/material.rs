@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use lateen_engine::config::tls::{Certificate, SanKind, Source};
+use lateen_engine::config::tls::{Certificate, Crl, SanKind, Source, Trusted};
 use lateen_engine::filters::rbac::PeerNames;
+use lateen_identity::Revocation;
+use lateen_identity::tls::verify::{Anchors, Authorities};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -81,7 +84,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(TlsError::new("no certificate in PEM form")) } else { Ok(found) }
 }
 
-pub(super) fn roots(source: &Source) -> Result<RootCertStore, TlsError> {
+fn roots(source: &Source) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     let found = certificates(&bytes(source)?)?;
     if *source == Source::System {
@@ -95,14 +98,37 @@ pub(super) fn roots(source: &Source) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// Revocation lists, at least one.
-pub(super) fn revocations(source: &Source) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes(source)?).collect();
-    let found = found.map_err(TlsError::new)?;
-    if found.is_empty() {
-        return Err(TlsError::new(format!("{}: no revocation list in PEM form", shown(source))));
+/// Who vouches for peers, and which of their certificates are valid no more.
+pub(super) fn authorities(trusted: &Trusted, crl: Option<&Crl>) -> Result<Authorities, TlsError> {
+    let revoked = crl.map(|crl| Ok((revocation(&crl.lists)?, crl.leaf_only))).transpose()?;
+    let anchors = |source: &Source| Ok(Anchors::new(Arc::new(roots(source)?)));
+    match trusted {
+        Trusted::Any(source) => {
+            let anchors = anchors(source)?;
+            Ok(Authorities::Any(match revoked {
+                Some((lists, leaf_only)) => anchors.revoking(lists, leaf_only),
+                None => anchors,
+            }))
+        }
+        Trusted::ByTrustDomain(domains) => {
+            let of = |(domain, source): (&String, &Source)| {
+                let anchors = anchors(source).map_err(|error| TlsError::new(format!("{domain}: {error}")))?;
+                let anchors = match &revoked {
+                    Some((lists, leaf_only)) => anchors.revoking_own(lists, *leaf_only),
+                    None => anchors,
+                };
+                Ok((domain.clone(), anchors))
+            };
+            let domains: Result<_, TlsError> = domains.iter().map(of).collect();
+            Ok(Authorities::ByTrustDomain(domains?))
+        }
     }
-    Ok(found)
+}
+
+/// Revocation lists, at least one.
+fn revocation(source: &Source) -> Result<Arc<Revocation>, TlsError> {
+    let lists = Revocation::from_pem(&bytes(source)?);
+    lists.map(Arc::new).map_err(|error| TlsError::new(format!("{}: {error}", shown(source))))
 }
 
 /// The SHA-256 of a certificate's public key, with what says of which kind it is (`SubjectPublicKeyInfo`).

@@ -17,16 +17,17 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
 use lateen_engine::config::cluster::ServerNames;
-use lateen_engine::config::tls::{Certificates, Common, Crl, DownstreamTls, UpstreamTls, Validation};
+use lateen_engine::config::tls::{Certificates, Common, DownstreamTls, Source, Trusted, UpstreamTls, Validation};
 use lateen_engine::config::{Candidate, ConfigError, Secret, Snapshot};
 use lateen_engine::filters::rbac::PeerNames;
 use lateen_identity::TrustBundle;
-use lateen_identity::tls::verify::{Clients, Servers};
+use lateen_identity::tls::ClientAuth;
+use lateen_identity::tls::verify::{Anchors, Authorities, Clients, Servers};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::UnbufferedServerConnection;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::{ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConfig};
 
 use crate::codec::mux;
@@ -124,12 +125,6 @@ impl<'a> Names<'a> {
         let own = Some(sni).filter(|sni| tls.auto_sni_san_validation && !sni.is_empty());
         Self { sni, san: names.and_then(|names| names.san.as_deref()).or(own) }
     }
-}
-
-/// Who vouches for peers, and which of their certificates are valid no more.
-struct Trusted {
-    roots: Arc<RootCertStore>,
-    crl: Option<Crl>,
 }
 
 /// What is offered to a server by ALPN.
@@ -256,22 +251,34 @@ impl TlsStore {
         }
     }
 
-    /// Whom a context trusts, and which revocation lists go with them; nothing where it checks no chain.
-    fn roots(&self, validation: &Validation) -> Result<Option<Trusted>, TlsError> {
-        let own = validation.crl.clone();
+    /// Who vouches for a context's peers; nothing where it checks no chain.
+    fn authorities(&self, validation: &Validation) -> Result<Option<Authorities>, TlsError> {
+        let own = validation.crl.as_ref();
         let Some(name) = &validation.sds else {
-            let Some(source) = &validation.trusted_ca else { return Ok(None) };
-            return Ok(Some(Trusted { roots: Arc::new(material::roots(source)?), crl: own }));
+            let trusted = validation.trusted.as_ref();
+            return trusted.map(|trusted| material::authorities(trusted, own)).transpose();
         };
-        match &*self.workload.load() {
-            Some(workload) if name == MESH_ROOTS => Ok(Some(Trusted { roots: Arc::clone(&workload.roots), crl: own })),
-            _ => match self.secrets.load().get(name.as_str()).map(|secret| &**secret) {
-                Some(Secret::Roots { trusted, crl }) => {
-                    Ok(Some(Trusted { roots: Arc::new(material::roots(trusted)?), crl: crl.clone().or(own) }))
-                }
-                Some(Secret::Certificate(_)) => Err(TlsError::new(format!("the secret {name} holds no roots"))),
-                None => Err(TlsError::new(format!("the secret {name} is not there"))),
-            },
+        match (self.secrets.load().get(name.as_str()).map(|secret| &**secret), &*self.workload.load()) {
+            // Discovery's word comes sooner than that of the next certificate, and says of whose workloads it is.
+            (Some(Secret::Roots { trusted, crl }), _) => material::authorities(trusted, crl.as_ref().or(own)).map(Some),
+            (None, Some(workload)) if name == MESH_ROOTS => {
+                Ok(Some(Authorities::Workloads(Anchors::new(Arc::clone(&workload.roots)))))
+            }
+            (Some(Secret::Certificate(_)), _) => Err(TlsError::new(format!("the secret {name} holds no roots"))),
+            (None, _) => Err(TlsError::new(format!("the secret {name} is not there"))),
+        }
+    }
+
+    /// The mesh's roots as PEM, by trust domain; for any, as long as discovery has not said more (then under no name).
+    pub(crate) fn mesh_roots(&self) -> Vec<(String, Vec<u8>)> {
+        let pem = |source: &Source| material::bytes(source).unwrap_or_default();
+        match (self.secrets.load().get(MESH_ROOTS).map(|secret| &**secret), &*self.workload.load()) {
+            (Some(Secret::Roots { trusted: Trusted::Any(source), .. }), _) => vec![(String::new(), pem(source))],
+            (Some(Secret::Roots { trusted: Trusted::ByTrustDomain(domains), .. }), _) => {
+                domains.iter().map(|(domain, source)| (domain.clone(), pem(source))).collect()
+            }
+            (_, Some(workload)) => vec![(String::new(), workload.trust.to_pem().into_bytes())],
+            (_, None) => Vec::new(),
         }
     }
 
@@ -296,9 +303,7 @@ impl TlsStore {
                     Secret::Certificate(certificate) => {
                         Identity::read(certificate).and_then(Identity::certified).map(drop)
                     }
-                    Secret::Roots { trusted, crl } => material::roots(trusted)
-                        .and_then(|_| crl.as_ref().map_or(Ok(Vec::new()), |crl| material::revocations(&crl.lists)))
-                        .map(drop),
+                    Secret::Roots { trusted, crl } => material::authorities(trusted, crl.as_ref()).map(drop),
                 };
                 complaint(&name.into(), String::new(), checked).into_iter().collect()
             }
@@ -319,12 +324,9 @@ impl TlsStore {
         }
         // "Dangerous" is to check by rules of our own: chain and names as the context asks, or nothing where it asks nothing.
         let validation = tls.common.validation.as_ref();
-        let trusted = validation.map(|validation| self.roots(validation)).transpose()?.flatten();
-        if trusted.as_ref().is_some_and(|trusted| trusted.crl.is_some()) {
-            return Err(TlsError::new("revocation lists are read for clients only"));
-        }
-        let roots = trusted.map(|trusted| trusted.roots);
-        let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Servers::new(roots, Matched::new(validation), provider()));
+        let authorities = validation.map(|validation| self.authorities(validation)).transpose()?.flatten();
+        let verifier: Arc<dyn ServerCertVerifier> =
+            Arc::new(Servers::new(authorities, Matched::new(validation), provider()));
         let builder = ClientConfig::builder_with_provider(chosen(&tls.common.parameters))
             .with_protocol_versions(&versions(&tls.common.parameters))
             .map_err(TlsError::new)?
@@ -397,18 +399,11 @@ impl TlsStore {
         validation: &Validation,
         required: bool,
     ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-        let trusted = self.roots(validation)?;
-        let trusted = trusted.ok_or_else(|| TlsError::new("clients cannot be checked: trusted_ca is not there"))?;
-        let mut chain = WebPkiClientVerifier::builder_with_provider(trusted.roots, provider());
-        if let Some(crl) = &trusted.crl {
-            // An authority without a list, or with one that is out of date, vouches for nobody: OpenSSL's rule, too.
-            chain = chain.with_crls(material::revocations(&crl.lists)?).enforce_revocation_expiration();
-            if crl.leaf_only {
-                chain = chain.only_check_end_entity_revocation();
-            }
-        }
-        let chain = if required { chain } else { chain.allow_unauthenticated() };
-        Ok(Arc::new(Clients::new(chain.build().map_err(TlsError::new)?, Matched::new(Some(validation)))))
+        let authorities = self.authorities(validation)?;
+        let authorities =
+            authorities.ok_or_else(|| TlsError::new("clients cannot be checked: trusted_ca is not there"))?;
+        let wanted = if required { ClientAuth::Required } else { ClientAuth::Optional };
+        Ok(Arc::new(Clients::new(authorities, Matched::new(Some(validation)), wanted, provider())))
     }
 
     /// The workload's certificate, if there is one yet.

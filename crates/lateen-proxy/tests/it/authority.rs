@@ -63,6 +63,14 @@ impl Authority {
         params.not_after = date_time_ymd(1970, 1, 1) + now + valid;
         let uri = format!("spiffe://cluster.local/ns/default/sa/{}", name.split('.').next().unwrap_or(name));
         params.subject_alt_names.push(SanType::URI(uri.try_into().expect("it is ASCII")));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
+        Leaf { pem: certificate.pem(), der: certificate.der().clone(), key }
+    }
+
+    /// Whatever a certificate may say.
+    pub(crate) fn issue(&self, params: &CertificateParams) -> Leaf {
+        let key = KeyPair::generate().expect("a key can be made");
         let certificate = params.signed_by(&key, &self.issuer).expect("it can be signed");
         Leaf { pem: certificate.pem(), der: certificate.der().clone(), key }
     }

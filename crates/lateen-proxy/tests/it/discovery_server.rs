@@ -245,7 +245,16 @@ pub(crate) async fn follower(server: SocketAddr) -> Proxy {
 
 /// The same by the named form of the protocol.
 pub(crate) async fn speaking(api_type: &str, server: SocketAddr) -> Proxy {
-    let bootstrap = format!(
+    Proxy::run(|_| following(api_type, server)).await
+}
+
+/// A proxy that follows the server at an address, with variables in its environment.
+pub(crate) async fn follower_in(environment: &[(&str, &str)], server: SocketAddr) -> Proxy {
+    Proxy::run_in(None, environment, |_| following("DELTA_GRPC", server)).await
+}
+
+fn following(api_type: &str, server: SocketAddr) -> String {
+    format!(
         r#"
 node: {{id: sidecar~127.0.0.1~test.test~test.svc.cluster.local, cluster: test}}
 admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
@@ -261,6 +270,5 @@ static_resources:
 "#,
         server.ip(),
         server.port()
-    );
-    Proxy::run(|_| bootstrap).await
+    )
 }

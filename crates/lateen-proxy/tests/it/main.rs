@@ -16,6 +16,8 @@ mod http_stale;
 mod http_upgrade;
 mod http_versions;
 mod http_waiting;
+mod identity_rotation;
+mod identity_svid;
 mod memory;
 mod mirror;
 #[allow(dead_code, reason = "shared with the suite `hostile`, which uses more of it")]

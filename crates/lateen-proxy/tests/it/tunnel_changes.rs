@@ -50,7 +50,7 @@ async fn back(server: &Server) -> Proxy {
 }
 
 /// Answers every request, or echoes every byte, until the test ends.
-async fn answering(kind: Kind) -> std::net::SocketAddr {
+pub(crate) async fn answering(kind: Kind) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move {
@@ -72,7 +72,7 @@ async fn answering(kind: Kind) -> std::net::SocketAddr {
 }
 
 /// Asks on new connections, and on kept ones, until told to stop; how many were asked, and how many failed.
-async fn load(kind: Kind, front: std::net::SocketAddr, stop: Arc<AtomicBool>) -> (u32, u32) {
+pub(crate) async fn load(kind: Kind, front: std::net::SocketAddr, stop: Arc<AtomicBool>) -> (u32, u32) {
     let (mut asked, mut failed) = (0, 0);
     let mut kept = Peer::connect(front).await;
     while !stop.load(Ordering::Relaxed) {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use lateen_api::diagnostic::code;
 use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Severity, parse_documents, validate};
+use lateen_identity::Trust;
 use notify::{RecursiveMode, Watcher as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -98,6 +99,7 @@ enum Command {
     Changed(Changed),
     Apply(Apply, oneshot::Sender<Result<Written, WriteError>>),
     Delete(Vec<ObjectKey>, oneshot::Sender<Result<Written, WriteError>>),
+    Trust(Trust, oneshot::Sender<u64>),
     Stop,
 }
 
@@ -173,6 +175,14 @@ impl Source {
     /// A disk that does not take it.
     pub async fn delete(&self, keys: Vec<ObjectKey>) -> Result<Written, WriteError> {
         self.ask(|reply| Command::Delete(keys, reply)).await
+    }
+
+    /// Whom workloads trust from now on; the store's one writer writes that, too. Gives the revision from which on it is in
+    /// force; none when the source has ended.
+    pub async fn trust(&self, trust: Trust) -> Option<u64> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Trust(trust, reply)).ok()?;
+        answer.await.ok()
     }
 
     async fn ask(
@@ -260,6 +270,10 @@ impl Reader {
             Command::Delete(keys, reply) => {
                 self.read_all();
                 let _ = reply.send(self.delete(keys));
+            }
+            Command::Trust(trust, reply) => {
+                self.revision = self.writer.trust(trust);
+                let _ = reply.send(self.revision);
             }
             Command::Stop => return false,
         }

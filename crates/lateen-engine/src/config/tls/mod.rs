@@ -11,7 +11,7 @@ use super::error::{At, refuse};
 use super::scalar::{bool_or, is, open, type_name};
 pub use parameters::{Group, Parameters, Suite, TlsVersion};
 pub(super) use validation::context_of;
-pub use validation::{Crl, Pin, SanKind, SanMatcher, Validation};
+pub use validation::{Crl, Pin, SanKind, SanMatcher, Trusted, Validation};
 /// PEM text, or where to read it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -129,9 +129,6 @@ impl UpstreamTls {
         let empty = proto::CommonTlsContext::default();
         let common = context.common_tls_context.as_ref().unwrap_or(&empty);
         let common = Common::from_xds(common, &at.field("common_tls_context"))?;
-        if common.validation.as_ref().is_some_and(|validation| validation.crl.is_some()) {
-            at.field("common_tls_context").error("revocation lists are read for clients only");
-        }
         Some(Self {
             common,
             sni: context.sni.clone(),

@@ -1,27 +1,40 @@
 //! What a peer's certificate must be, as plain data.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 use proto::common_tls_context::ValidationContextType;
 use proto::subject_alt_name_matcher::SanType;
 
 use super::super::error::{At, refuse};
+use super::super::scalar::{is, open, type_name};
 use super::{Source, source};
 use crate::matching::StringMatcher;
 
 /// What a peer's certificate must be.
 #[derive(Clone, Debug, Default)]
 pub struct Validation {
-    pub trusted_ca: Option<Source>,
+    pub trusted: Option<Trusted>,
     /// The secret that holds the trusted roots.
     pub sds: Option<String>,
     /// One of these must match one of the certificate's names; empty: any.
     pub sans: Vec<SanMatcher>,
     /// One of these must be the certificate's; empty: any.
     pub pins: Vec<Pin>,
-    /// Beside `trusted_ca`: certificates that are valid no more.
+    /// Beside `trusted`: certificates that are valid no more.
     pub crl: Option<Crl>,
+}
+
+/// Who vouches for peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// These roots (`trusted_ca`).
+    Any(Source),
+    /// For workloads of each trust domain its own roots (`envoy.tls.cert_validator.spiffe`).
+    ByTrustDomain(BTreeMap<String, Source>),
 }
 
 /// A certificate that is known beforehand, by SHA-256.
@@ -46,8 +59,8 @@ impl Validation {
     /// which here are read without asking anybody.
     fn take(&mut self, secret: &str) {
         match secret.strip_prefix("file-root:") {
-            Some("system") => self.trusted_ca = Some(Source::System),
-            Some(path) => self.trusted_ca = Some(Source::File(path.to_owned())),
+            Some("system") => self.trusted = Some(Trusted::Any(Source::System)),
+            Some(path) => self.trusted = Some(Trusted::Any(Source::File(path.to_owned()))),
             None => self.sds = Some(secret.to_owned()),
         }
     }
@@ -73,7 +86,7 @@ pub(super) fn of(common: &proto::CommonTlsContext, at: &At) -> Option<Validation
             let at = at.field("validation_context");
             let validation = context_of(context, &at);
             // Anybody can sign a certificate with any name: Envoy refuses this, too.
-            if !validation.sans.is_empty() && validation.trusted_ca.is_none() {
+            if !validation.sans.is_empty() && validation.trusted.is_none() {
                 at.field("trusted_ca").error("is required where names are to match");
             }
             Some(validation)
@@ -104,8 +117,7 @@ pub(super) fn of(common: &proto::CommonTlsContext, at: &At) -> Option<Validation
 pub(in crate::config) fn context_of(context: &proto::CertificateValidationContext, at: &At) -> Validation {
     refuse!(at, context;
         ca_certificate_provider_instance, watched_directory, require_signed_certificate_timestamp,
-        allow_expired_certificate, trust_chain_verification,
-        custom_validator_config, max_verify_depth);
+        allow_expired_certificate, trust_chain_verification, max_verify_depth);
     let mut sans = Vec::new();
     for (index, matcher) in context.match_typed_subject_alt_names.iter().enumerate() {
         let at = at.index("match_typed_subject_alt_names", index);
@@ -134,16 +146,53 @@ pub(in crate::config) fn context_of(context: &proto::CertificateValidationContex
             }
         }
     }
-    let trusted_ca = match (&context.trusted_ca, &context.system_root_certs) {
-        (Some(ca), _) => source(Some(ca), &at.field("trusted_ca")),
-        (None, Some(_)) => Some(Source::System),
-        (None, None) => None,
+    let trusted = match (&context.custom_validator_config, &context.trusted_ca, &context.system_root_certs) {
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => {
+            at.field("custom_validator_config")
+                .error("takes the place of trusted_ca and system_root_certs: one of them");
+            None
+        }
+        (Some(validator), None, None) => spiffe(validator, &at.field("custom_validator_config")),
+        (None, Some(ca), _) => source(Some(ca), &at.field("trusted_ca")).map(Trusted::Any),
+        (None, None, Some(_)) => Some(Trusted::Any(Source::System)),
+        (None, None, None) => None,
     };
     let crl = context.crl.as_ref().and_then(|lists| {
         let lists = source(Some(lists), &at.field("crl"))?;
         Some(Crl { lists, leaf_only: context.only_verify_leaf_cert_crl })
     });
-    Validation { trusted_ca, sds: None, sans, pins: pins(context, at), crl }
+    Validation { trusted, sds: None, sans, pins: pins(context, at), crl }
+}
+
+/// `envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig`, the one validator there is.
+fn spiffe(validator: &TypedExtensionConfig, at: &At) -> Option<Trusted> {
+    let at = at.field("typed_config");
+    let Some(any) = &validator.typed_config else {
+        at.error("is required");
+        return None;
+    };
+    if !is::<proto::SpiffeCertValidatorConfig>(any) {
+        at.error(format!("the validator {} is not supported", type_name(any)));
+        return None;
+    }
+    let config: proto::SpiffeCertValidatorConfig = open(any, &at)?;
+    refuse!(at, config; trust_bundles);
+    if config.trust_domains.is_empty() {
+        at.field("trust_domains").error("is required");
+    }
+    let mut domains = BTreeMap::new();
+    for (index, domain) in config.trust_domains.iter().enumerate() {
+        let at = at.index("trust_domains", index);
+        refuse!(at, domain; workload_trust_domain);
+        if domain.name.is_empty() {
+            at.field("name").error("is required");
+        }
+        let Some(bundle) = source(domain.trust_bundle.as_ref(), &at.field("trust_bundle")) else { continue };
+        if domains.insert(domain.name.clone(), bundle).is_some() {
+            at.field("name").error("is there twice");
+        }
+    }
+    Some(Trusted::ByTrustDomain(domains))
 }
 
 fn pins(context: &proto::CertificateValidationContext, at: &At) -> Vec<Pin> {

@@ -195,8 +195,27 @@ fn secrets(shared: &Shared) -> Vec<Value> {
     }));
     vec![
         secret(crate::tls::WORKLOAD_CERTIFICATE, "tls_certificate", certificate),
-        secret(crate::tls::MESH_ROOTS, "validation_context", json!({ "trusted_ca": bytes(workload.trust.to_pem()) })),
+        secret(crate::tls::MESH_ROOTS, "validation_context", roots(shared)),
     ]
+}
+
+/// `CertificateValidationContext`: roots for any name, or for each trust domain its own.
+fn roots(shared: &Shared) -> Value {
+    let bytes = |pem: &[u8]| json!({ "inline_bytes": STANDARD.encode(pem) });
+    let roots = shared.tls.mesh_roots();
+    if let [(domain, pem)] = roots.as_slice()
+        && domain.is_empty()
+    {
+        return json!({ "trusted_ca": bytes(pem) });
+    }
+    let domains = roots.iter().map(|(domain, pem)| json!({ "name": domain, "trust_bundle": bytes(pem) }));
+    json!({ "custom_validator_config": {
+        "name": "envoy.tls.cert_validator.spiffe",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig",
+            "trust_domains": domains.collect::<Vec<_>>(),
+        },
+    } })
 }
 
 /// `EndpointsConfigDump`: the hosts in force, resolved ones included.

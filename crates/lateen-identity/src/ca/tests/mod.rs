@@ -6,6 +6,9 @@ use rcgen::{PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_R
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+mod plugged_in;
+mod rotation;
+
 use super::*;
 use crate::PeerIdentity;
 use crate::csr::Request;
@@ -109,6 +112,9 @@ fn keys_of_the_kinds_that_are_allowed_are_signed() {
             assert!(ca.issue(&request, &id(), None, now()).is_ok());
         }
     }
+    for weak in [include_str!("../testdata/rsa-512.csr"), include_str!("../testdata/rsa-1024.csr")] {
+        assert!(matches!(SigningRequest::from_pem(weak), Err(CaError::Request(_))));
+    }
     let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
     let request = SigningRequest::from_pem(&greedy(&rsa)).unwrap();
     assert!(ca.issue(&request, &id(), None, now()).is_ok());
@@ -144,57 +150,14 @@ fn the_root_stays_the_same_over_restarts() {
     assert_eq!(load().unwrap().roots(), first.roots());
     let mode = std::fs::metadata(folder.join("ca-key.pem")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    // Whoever could read the key may have used it.
+    std::fs::set_permissions(folder.join("ca-key.pem"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(
+        matches!(load(), Err(CaError::File { file, reason }) if file.ends_with("ca-key.pem") && reason.contains("0640"))
+    );
     // A lost root is not papered over with a new one.
     std::fs::remove_file(folder.join("root-cert.pem")).unwrap();
     assert!(matches!(load(), Err(CaError::File { file, .. }) if file.ends_with("root-cert.pem")));
-}
-
-/// Writes a root, an intermediate under it and the rest of a plugged-in authority.
-fn plug_in(folder: &std::path::Path, signer: &KeyPair) {
-    let mut root_params = CertificateParams::default();
-    root_params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    root_params.distinguished_name.push(DnType::CommonName, "company root");
-    let root = rcgen::CertifiedIssuer::self_signed(root_params, KeyPair::generate().unwrap()).unwrap();
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.distinguished_name.push(DnType::CommonName, "mesh");
-    let intermediate = params.signed_by(signer, &root).unwrap();
-    std::fs::write(folder.join("root-cert.pem"), root.pem()).unwrap();
-    std::fs::write(folder.join("ca-cert.pem"), intermediate.pem()).unwrap();
-    std::fs::write(folder.join("cert-chain.pem"), intermediate.pem() + &root.pem()).unwrap();
-    std::fs::write(folder.join("ca-key.pem"), signer.serialize_pem()).unwrap();
-}
-
-#[test]
-fn a_plugged_in_authority_answers_with_its_chain() {
-    let folder = tempfile::tempdir().unwrap();
-    plug_in(folder.path(), &KeyPair::generate().unwrap());
-    let ca = CertificateAuthority::load_or_create(folder.path(), "cluster.local", SystemTime::now()).unwrap();
-    let request = Request::new(&id()).unwrap();
-    let issued = ca.issue(&SigningRequest::from_pem(request.pem()).unwrap(), &id(), None, SystemTime::now()).unwrap();
-    assert_eq!(issued.chain.len(), 3);
-    let (identity, _) = request.complete(&id(), &issued.chain).unwrap();
-    assert_eq!(identity.chain().len(), 2, "the leaf and one intermediate");
-}
-
-#[test]
-fn a_plugged_in_authority_must_be_whole_and_fit_together() {
-    for missing in ["root-cert.pem", "cert-chain.pem", "ca-key.pem"] {
-        let folder = tempfile::tempdir().unwrap();
-        plug_in(folder.path(), &KeyPair::generate().unwrap());
-        std::fs::remove_file(folder.path().join(missing)).unwrap();
-        let loaded = CertificateAuthority::load_or_create(folder.path(), "cluster.local", SystemTime::now());
-        assert!(matches!(loaded, Err(CaError::File { file, .. }) if file.ends_with(missing)), "{missing}");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    plug_in(folder.path(), &KeyPair::generate().unwrap());
-    std::fs::write(folder.path().join("ca-key.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    assert!(matches!(CertificateAuthority::plugged_in(folder.path()), Err(CaError::Authority(_))));
-    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    plug_in(folder.path(), &KeyPair::generate().unwrap());
-    plug_in(other.path(), &KeyPair::generate().unwrap());
-    std::fs::copy(other.path().join("root-cert.pem"), folder.path().join("root-cert.pem")).unwrap();
-    assert!(matches!(CertificateAuthority::plugged_in(folder.path()), Err(CaError::Authority(_))));
 }
 
 #[test]
