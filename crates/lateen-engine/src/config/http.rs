@@ -14,6 +14,7 @@ use proto::http_connection_manager::{
 use super::access_log::{AccessLog, access_logs};
 use super::cluster::Http2Options;
 use super::error::{At, refuse};
+use super::max_age::MaxAge;
 use super::scalar::{self, bool_or, duration, u32_or};
 use crate::filters::http::jwt_authn::JwtAuthn;
 use crate::filters::http::{HttpFilter, Kind};
@@ -47,6 +48,9 @@ pub struct HttpConnectionManager {
     pub max_request_headers_bytes: usize,
     pub max_headers_count: u32,
     pub max_requests_per_connection: Option<u32>,
+    pub max_connection_duration: Option<MaxAge>,
+    /// An HTTP/1.1 connection that is too old is told so by its next answer, and stays until then.
+    pub http1_outlives_until_asked: bool,
     pub underscores: Underscores,
     pub http1: Http1Options,
     pub http2: Http2Options,
@@ -152,8 +156,8 @@ impl HttpConnectionManager {
         at.refuse_if("add_user_agent", bool_or(config.add_user_agent.as_ref(), false));
         let empty = HttpProtocolOptions::default();
         let common = config.common_http_protocol_options.as_ref().unwrap_or(&empty);
-        refuse!(at.field("common_http_protocol_options"), common;
-            max_connection_duration, max_stream_duration);
+        let at_common = at.field("common_http_protocol_options");
+        refuse!(at_common, common; max_stream_duration);
         let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
         Some(Self {
             stat_prefix: config.stat_prefix.as_str().into(),
@@ -182,6 +186,8 @@ impl HttpConnectionManager {
             timeouts: timeouts(config, common, at),
             max_request_headers_bytes: u32_or(config.max_request_headers_kb.as_ref(), 60) as usize * 1024,
             max_headers_count: u32_or(common.max_headers_count.as_ref(), 100),
+            max_connection_duration: MaxAge::from_xds(common, &at_common),
+            http1_outlives_until_asked: config.http1_safe_max_connection_duration,
             max_requests_per_connection: common
                 .max_requests_per_connection
                 .as_ref()

@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod http;
 pub mod inspect;
 pub mod listener;
+pub mod max_age;
 pub mod metadata;
 pub mod resources;
 pub(crate) mod scalar;

@@ -10,7 +10,7 @@ mod stats;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::config::{Order, Workers, tell};
 use crate::lifecycle::State;
 use crate::worker::Shared;
 use query::Query;
@@ -41,6 +42,9 @@ const COMMANDS: &str = "admin commands are:
 desired repeated field so that only a subset of fields are returned
       name_regex: Dump only the currently loaded configurations whose names match the specified regex
       include_eds: Dump currently loaded configuration including EDS
+  /drain_connections (POST): have the connections that there are end politely, and take new ones
+      inboundonly: Only connections to the workload
+      time_s: End those for good that have not ended after so many seconds
   /help: print out list of admin commands
   /listeners: print listener info
       format: File format to use; One of (text, json)
@@ -62,36 +66,46 @@ pub struct Admin {
     origin: config_dump::Origin,
     /// Of the node, for `/server_info`.
     node: Value,
-    quit: watch::Sender<bool>,
+    control: Control,
     started: Instant,
+}
+
+/// What the admin port may set off.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub quit: watch::Sender<bool>,
+    pub workers: Workers,
+    /// How long connections may take to end.
+    pub drain_time: Duration,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    pub(crate) fn new(shared: Arc<Shared>, bootstrap: &Bootstrap, quit: watch::Sender<bool>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, bootstrap: &Bootstrap, control: Control) -> Self {
         let node = bootstrap.node.as_ref();
         let node = node.map_or_else(|| json!({}), |node| json!({ "id": node.id, "cluster": node.cluster }));
         let origin =
             config_dump::Origin { shared, bootstrap: bootstrap.encode_to_vec().into(), since: SystemTime::now() };
-        Self { origin, node, quit, started: Instant::now() }
+        Self { origin, node, control, started: Instant::now() }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         let shared = &self.origin.shared;
-        if path == "/quitquitquit" {
-            if request.method() != Method::POST {
-                let complaint = format!("Method {} not allowed, POST required.", request.method());
-                return text(StatusCode::METHOD_NOT_ALLOWED, complaint);
-            }
-            self.quit.send_replace(true);
-            return text(StatusCode::OK, "OK\n");
-        }
         let query = Query::new(request.uri().query());
+        if matches!(path, "/quitquitquit" | "/drain_connections") && request.method() != Method::POST {
+            let complaint = format!("Method {} not allowed, POST required.", request.method());
+            return text(StatusCode::METHOD_NOT_ALLOWED, complaint);
+        }
         let json_wanted = query.value("format") == Some("json");
         match path {
             "/" | "/help" => text(StatusCode::OK, COMMANDS),
+            "/quitquitquit" => {
+                self.control.quit.send_replace(true);
+                text(StatusCode::OK, "OK\n")
+            }
+            "/drain_connections" => self.drain_connections(&query),
             "/ready" => self.ready(),
             "/server_info" => json_answer(&self.server_info()),
             "/listeners" if json_wanted => json_answer(&hosts::listeners(shared)),
@@ -115,6 +129,17 @@ impl Admin {
             "/certs" => json_answer(&certs::certificates(&self.origin.shared)),
             _ => config_dump::answer(&self.origin, &Query::new(request.uri().query())),
         }
+    }
+
+    /// Connections that clients keep for long, spread again: each is told to end, and is made anew.
+    fn drain_connections(&self, query: &Query<'_>) -> Answer {
+        let time = match query.value("time_s").map(str::parse).transpose() {
+            Ok(seconds) => seconds.map_or(self.control.drain_time, Duration::from_secs),
+            Err(_) => return text(StatusCode::BAD_REQUEST, "time_s must be a number of seconds\n"),
+        };
+        let inbound_only = query.has("inboundonly");
+        tell(&self.control.workers, || Order::DrainConnections { inbound_only, time });
+        text(StatusCode::OK, "OK\n")
     }
 
     fn ready(&self) -> Answer {
@@ -190,7 +215,7 @@ async fn serve_with<A: Future<Output = Answer> + Send + 'static>(
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         let answer = Arc::clone(&answer);
@@ -203,7 +228,7 @@ async fn serve_with<A: Future<Output = Answer> + Send + 'static>(
             let mut server = hyper::server::conn::http1::Builder::new();
             let _ = server
                 .timer(hyper_util::rt::TokioTimer::new())
-                .header_read_timeout(std::time::Duration::from_secs(10))
+                .header_read_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
             drop(place);

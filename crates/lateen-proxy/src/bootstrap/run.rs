@@ -21,11 +21,11 @@ use super::arguments::{Arguments, Mode, Role};
 use super::env;
 use super::mesh::Membership;
 use super::pages;
-use super::workers::{Running, tell};
+use super::workers::Running;
 use crate::admin::{self, ports};
 use crate::cluster::detection::Detections;
 use crate::cluster::dns::Resolving;
-use crate::config::{Applier, Order, Received, Workers, key_files};
+use crate::config::{Applier, Order, Received, Workers, key_files, tell};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Sockets, bind, listen};
 use crate::telemetry::log_file::LogFiles;
@@ -218,7 +218,8 @@ fn serve(
     let running = Running::start(shared, sockets, arguments.drain_time_s)?;
     let (quit, asked) = watch::channel(false);
     let (changed, changes) = watch::channel(0);
-    let admin = admin.map(|listener| (listener, admin::Admin::new(Arc::clone(shared), bootstrap, quit)));
+    let control_by = admin::Control { quit, workers: running.orders.clone(), drain_time: arguments.drain_time_s };
+    let admin = admin.map(|listener| (listener, admin::Admin::new(Arc::clone(shared), bootstrap, control_by)));
     let overseeing = async {
         if let Some((listener, admin)) = admin {
             tokio::spawn(admin::serve(listener, Arc::new(admin)));

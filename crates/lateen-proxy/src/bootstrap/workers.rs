@@ -49,14 +49,6 @@ impl Running {
     }
 }
 
-/// Gives every worker an order of its own.
-pub(super) fn tell(orders: &Workers, order: impl Fn() -> Order) {
-    for worker in orders {
-        // A worker that is gone needs no orders.
-        let _ = worker.send(order());
-    }
-}
-
 /// A worker's thread.
 fn work(
     shared: &Arc<Shared>,
@@ -89,6 +81,7 @@ fn work(
                     listeners.follow(sockets);
                     drop(done);
                 }
+                Order::DrainConnections { inbound_only, time } => listeners.drain_connections(inbound_only, time),
                 Order::Drain(time) => {
                     listeners.drain_all(time);
                     break;

@@ -29,11 +29,21 @@ pub(crate) use received::{Failure, Received, Resource, Version};
 pub(crate) enum Order {
     /// The snapshot or resolved hosts changed; sockets newly bound for this worker. `done` is dropped when it is in force.
     Refresh { sockets: Sockets, done: Option<mpsc::Sender<Infallible>> },
+    /// End the connections there are within this time, and go on.
+    DrainConnections { inbound_only: bool, time: Duration },
     /// End all connections within this time, and then the worker.
     Drain(Duration),
 }
 
 pub(crate) type Workers = Vec<mpsc::UnboundedSender<Order>>;
+
+/// Gives every worker an order of its own.
+pub(crate) fn tell(workers: &Workers, order: impl Fn() -> Order) {
+    for worker in workers {
+        // A worker that is gone needs no orders.
+        let _ = worker.send(order());
+    }
+}
 
 /// Workers take a snapshot between two polls of their connections: longer than this is a worker in trouble.
 const IN_FORCE: Duration = Duration::from_secs(2);

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{self, Poll};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +15,7 @@ use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 use tokio::time::Instant;
 
 use super::body::{Body, H1Body, Reader};
+use super::lifetime::{Life, Lifetime};
 use super::request::{self, Served};
 use super::respond::{H1Responder, Responder};
 use super::state::ManagerState;
@@ -23,7 +24,7 @@ use crate::codec::h1::request::Rules;
 use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
 use crate::codec::h2::{self as codec, PREFACE};
 use crate::listener::connection::ConnectionInfo;
-use crate::listener::drain::{Drain, Phase};
+use crate::listener::drain::Drain;
 use crate::stream::{Shared as SharedStream, Stream};
 use crate::worker::Worker;
 
@@ -44,17 +45,25 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     drain: Drain,
 ) {
+    let lifetime = Lifetime::new(drain, manager.max_connection_duration, &worker);
     let state = worker.manager(&manager);
     let _open = state.stats.cx_active.hold();
     state.stats.cx_total.inc();
     let shared = SharedStream::new(stream);
-    let Some(http2) = speaks_http2(&shared, &mut prefix, &manager, &connection).await else { return };
-    let context = Rc::new(Context { worker, manager, connection, state });
-    if http2 {
-        let Some(stream) = shared.into_stream() else { return };
-        Box::pin(serve_http2(stream, prefix, context, drain)).await;
-    } else {
-        serve_http1(shared, prefix, context, drain).await;
+    let life = lifetime.clone();
+    let http2 = speaks_http2(&shared, &mut prefix, &manager, &connection, &lifetime).await;
+    let context = Rc::new(Context { worker, manager, connection, state: Rc::clone(&state) });
+    match http2 {
+        Some(false) => serve_http1(shared, prefix, context, lifetime).await,
+        Some(true) => {
+            if let Some(stream) = shared.into_stream() {
+                Box::pin(serve_http2(stream, prefix, context, lifetime)).await;
+            }
+        }
+        None => {}
+    }
+    if life.is_old() {
+        state.stats.cx_max_duration_reached.inc();
     }
 }
 
@@ -64,6 +73,7 @@ async fn speaks_http2(
     prefix: &mut BytesMut,
     manager: &HttpConnectionManager,
     connection: &ConnectionInfo,
+    lifetime: &Lifetime,
 ) -> Option<bool> {
     match manager.codec {
         CodecType::Http1 => return Some(false),
@@ -80,8 +90,9 @@ async fn speaks_http2(
             return Some(false);
         }
         let more = stream.fill(prefix);
-        let read = match manager.timeouts.idle {
-            Some(idle) => tokio::time::timeout(idle, more).await.ok()?,
+        let quiet = manager.timeouts.idle.map(|idle| Instant::now() + idle);
+        let read = match quiet.into_iter().chain(lifetime.ends()).min() {
+            Some(deadline) => tokio::time::timeout_at(deadline, more).await.ok()?,
             None => more.await,
         };
         if !matches!(read, Ok(1..)) {
@@ -91,7 +102,7 @@ async fn speaks_http2(
     Some(prefix.starts_with(PREFACE))
 }
 
-async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context>, drain: Drain) {
+async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context>, lifetime: Lifetime) {
     let manager = &context.manager;
     let rules = Rules {
         limits: Limits { bytes: manager.max_request_headers_bytes, fields: manager.max_headers_count as usize },
@@ -103,21 +114,21 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
     let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), prefix)));
     let mut served = 0u32;
     let keep_alive = Rc::new(Cell::new(true));
-    let draining = Rc::new(drain.clone());
-    let mut waiting = Waiting { drain, alarm: context.worker.alarms.alarm() };
+    let shared_lifetime = Rc::new(lifetime.clone());
+    let mut waiting = Waiting { lifetime, alarm: context.worker.alarms.alarm() };
     // What is rare or large lies in memory of its own: this is what a connection holds while it idles.
     loop {
         // 1. A head, while the connection may stay open.
         let parsed = match waiting.next_head(&reader, &rules, manager).await {
             Next::Request(parsed) => parsed,
             Next::Refused(refusal) => {
-                Box::pin(refuse(&context, &stream, &draining, refusal)).await;
+                Box::pin(refuse(&context, &stream, &shared_lifetime, refusal)).await;
                 break;
             }
             Next::TimedOut => {
                 let reply = LocalReply::new(StatusCode::REQUEST_TIMEOUT, "", "request_header_timeout");
                 let reply = reply.flag(ResponseFlag::DownstreamProtocolError);
-                Box::pin(answer_alone(&context, &stream, &draining, reply)).await;
+                Box::pin(answer_alone(&context, &stream, &shared_lifetime, reply)).await;
                 break;
             }
             Next::End => break,
@@ -139,7 +150,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
             version: parsed.head.version,
             head_request: parsed.head.method == Method::HEAD,
             keep_alive: Rc::clone(&keep_alive),
-            drain: Rc::clone(&draining),
+            lifetime: Rc::clone(&shared_lifetime),
             trailers: manager.http1.enable_trailers,
             interim: BytesMut::new(),
         });
@@ -180,7 +191,7 @@ enum Next {
 
 /// What ends a connection on which no request is.
 struct Waiting {
-    drain: Drain,
+    lifetime: Lifetime,
     alarm: Alarm,
 }
 
@@ -221,15 +232,25 @@ impl Waiting {
         manager: &HttpConnectionManager,
         cx: &mut task::Context<'_>,
     ) -> Poll<Next> {
-        let draining = self.drain.poll_reached(Phase::Draining, cx).is_ready();
-        let limit = match (began, draining) {
-            (true, _) => manager.timeouts.request_headers,
-            (false, false) => manager.timeouts.idle,
-            // A client that asks often is told with its next answer, and loses nothing.
-            (false, true) => Some(LAST_REQUEST),
-        };
-        let Some(limit) = limit else { return Poll::Pending };
-        self.alarm.poll(now, since + limit, cx).map(|()| if began { Next::TimedOut } else { Next::End })
+        let (mut now, quiet) = (now, manager.timeouts.idle.map(|idle| since + idle));
+        loop {
+            let life = self.lifetime.poll(cx);
+            let deadline = match (began, life) {
+                (true, _) => manager.timeouts.request_headers.map(|limit| since + limit),
+                (false, Life::Goes(ends)) => quiet.into_iter().chain(ends).min(),
+                (false, Life::Old(_)) if manager.http1_outlives_until_asked => quiet,
+                (false, Life::Old(over)) => Some(over + manager.timeouts.drain),
+                // A client that asks often is told with its next answer, and loses nothing.
+                (false, Life::Drains) => Some(since + LAST_REQUEST),
+            };
+            let Some(deadline) = deadline else { return Poll::Pending };
+            ready!(self.alarm.poll(now, deadline, cx));
+            if began || life != Life::Goes(Some(deadline)) {
+                return Poll::Ready(if began { Next::TimedOut } else { Next::End });
+            }
+            // It has grown old just now.
+            now = Instant::now();
+        }
     }
 }
 
@@ -238,7 +259,7 @@ fn scheme(connection: &ConnectionInfo) -> Scheme {
 }
 
 /// Answers what is no request, and ends the connection.
-async fn refuse(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<Drain>, refusal: Refusal) {
+async fn refuse(context: &Rc<Context>, stream: &SharedStream, lifetime: &Rc<Lifetime>, refusal: Refusal) {
     context.state.stats.cx_protocol_error.inc();
     let reply = match refusal {
         Refusal::Bad(details) => LocalReply::new(StatusCode::BAD_REQUEST, reason(details), details),
@@ -250,7 +271,7 @@ async fn refuse(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<Drain>,
         }
         Refusal::Version => LocalReply::new(StatusCode::UPGRADE_REQUIRED, "Upgrade Required", "low_version"),
     };
-    answer_alone(context, stream, drain, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
+    answer_alone(context, stream, lifetime, reply.flag(ResponseFlag::DownstreamProtocolError)).await;
 }
 
 /// Envoy's body of a refused message.
@@ -258,7 +279,7 @@ fn reason(details: &str) -> &'static str {
     if details == "missing_host_header" { "" } else { "Bad Request" }
 }
 
-async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<Drain>, reply: LocalReply) {
+async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, lifetime: &Rc<Lifetime>, reply: LocalReply) {
     let head = RequestHead {
         method: Method::GET,
         scheme: scheme(&context.connection),
@@ -272,7 +293,7 @@ async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, drain: &Rc<D
         version: Version::Http11,
         head_request: false,
         keep_alive: Rc::new(Cell::new(false)),
-        drain: Rc::clone(drain),
+        lifetime: Rc::clone(lifetime),
         trailers: false,
         interim: BytesMut::new(),
     });
@@ -299,23 +320,36 @@ async fn linger(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
     let _ = tokio::time::timeout(PATIENCE, drained).await;
 }
 
-async fn serve_http2(stream: Stream, prefix: BytesMut, context: Rc<Context>, mut drain: Drain) {
+async fn serve_http2(stream: Stream, prefix: BytesMut, context: Rc<Context>, mut lifetime: Lifetime) {
     let manager = &context.manager;
     let fields = usize::try_from(manager.max_headers_count).unwrap_or(usize::MAX);
-    let settings = codec::Settings::new(&manager.http2, manager.max_request_headers_bytes, fields)
-        .underscores(manager.underscores);
+    let settings = codec::Settings::new(&manager.http2, manager.max_request_headers_bytes, fields);
     let role = codec::Role::Server(scheme(&context.connection));
+    let settings = settings.underscores(manager.underscores);
     let mut driver = codec::Driver::new(stream, prefix, role, settings, context.worker.alarms.alarm());
-    let mut alarm = context.worker.alarms.alarm();
+    let (mut alarm, mut age) = (context.worker.alarms.alarm(), context.worker.alarms.alarm());
     // When it was told to end; whoever does not answer is not waited for.
     let mut warned: Option<Instant> = None;
+    let mut served = 0u32;
     std::future::poll_fn(|cx| {
-        if driver.poll(cx, |accepted| serve_stream(&context, accepted)).is_ready() {
+        let serve = |accepted| {
+            served += 1;
+            serve_stream(&context, accepted);
+        };
+        if driver.poll(cx, serve).is_ready() {
             return Poll::Ready(());
         }
-        if warned.is_none() && drain.poll_reached(Phase::Draining, cx).is_ready() {
-            driver.warn();
-            warned = Some(Instant::now());
+        if warned.is_none() {
+            let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
+            let over = spent
+                || match lifetime.poll(cx) {
+                    Life::Drains | Life::Old(_) => true,
+                    Life::Goes(ends) => ends.is_some_and(|ends| age.poll(Instant::now(), ends, cx).is_ready()),
+                };
+            if over {
+                driver.warn();
+                warned = Some(Instant::now());
+            }
         }
         let Some((quiet, idle)) = driver.quiet_since().zip(manager.timeouts.idle) else { return Poll::Pending };
         let since = warned.into_iter().chain([quiet.into()]).max().unwrap_or_else(Instant::now);

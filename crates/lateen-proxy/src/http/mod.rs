@@ -10,6 +10,7 @@ mod forward;
 pub(crate) mod headers;
 pub(crate) mod interim;
 mod jwt;
+mod lifetime;
 pub(crate) mod mirror;
 mod rate_limit;
 mod request;

@@ -13,9 +13,9 @@ use lateen_engine::message::{Headers, ResponseHead, Version};
 use super::body::Frame;
 use super::headers::{GRPC_MESSAGE, GRPC_STATUS};
 use super::interim::Interims;
+use super::lifetime::Lifetime;
 use crate::codec::h1::{Framing, encode};
 use crate::codec::h2 as codec;
-use crate::listener::drain::{Drain, Phase};
 use crate::stream::Shared as SharedStream;
 
 /// The client is gone.
@@ -34,7 +34,7 @@ pub(super) struct H1Responder {
     pub(super) head_request: bool,
     /// Whether the connection may take another request; taken away as reasons come up.
     pub(super) keep_alive: Rc<Cell<bool>>,
-    pub(super) drain: Rc<Drain>,
+    pub(super) lifetime: Rc<Lifetime>,
     pub(super) trailers: bool,
     /// What is left to write of interim responses.
     pub(super) interim: BytesMut,
@@ -154,7 +154,7 @@ impl H1Responder {
             (false, ..) => Framing::Chunked,
         };
         // A connection that is to end says so with its last answer; a client that finds it closed may have asked again.
-        if framing == Framing::Close || self.drain.phase() != Phase::Open {
+        if framing == Framing::Close || self.lifetime.is_over() {
             self.keep_alive.set(false);
         }
         let mut out = std::mem::take(&mut self.interim);

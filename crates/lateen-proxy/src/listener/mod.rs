@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use lateen_engine::config::Snapshot;
 use lateen_engine::config::endpoint::HostAddress;
-use lateen_engine::config::listener::{ConnectionFacts, FilterChain, Listener, Terminal};
+use lateen_engine::config::listener::{ConnectionFacts, Direction, FilterChain, Listener, Terminal};
 use lateen_engine::filters::network::{self, NetworkFilter};
 use lateen_engine::metadata::DynamicMetadata;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -117,6 +117,18 @@ impl Listeners {
         }
         for control in self.drains.borrow().values() {
             end(control.clone(), time);
+        }
+    }
+
+    /// Ends every connection that there is: politely now, for good after `time`; others may come in their place. With
+    /// `inbound_only`, of listeners for what comes to the workload.
+    pub(crate) fn drain_connections(&self, inbound_only: bool, time: Duration) {
+        let snapshot = self.worker.snapshot();
+        let chosen = snapshot.listeners().filter(|listener| !inbound_only || listener.direction == Direction::Inbound);
+        for chain in chosen.flat_map(|listener| listener.chains.iter()) {
+            if let Some(control) = self.drains.borrow_mut().remove(&chain.fingerprint) {
+                end(control, time);
+            }
         }
     }
 

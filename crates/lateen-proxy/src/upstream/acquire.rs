@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use lateen_engine::config::cluster::ServerNames;
 use tokio::sync::oneshot;
 
-use super::attempt::open;
+use super::attempt::{ends, open};
 use super::connect::Payload;
 use super::pool::{H1, Limits, Pool};
 use super::waiters::Waiting;
@@ -59,7 +59,7 @@ impl Acquiring<'_> {
                     return Poll::Ready(outcome);
                 }
             }
-            if let Some(connection) = self.pool.take_h1(&self.limits) {
+            if let Some(connection) = self.pool.take_h1() {
                 return Poll::Ready(Ok(connection));
             }
             if let Some(failure) = self.waiting.failure() {
@@ -91,7 +91,9 @@ impl Acquiring<'_> {
                 drop(tell);
                 return pool.made_none();
             }
-            let outcome = opened.map(|(connected, slot, held)| H1::new(connected, &pool, generation, slot, held));
+            let outcome = opened.map(|(connected, slot, held)| {
+                H1::new(connected, &pool, generation, ends(&worker, &cluster), (slot, held))
+            });
             if let Err(failure) = &outcome {
                 pool.failed(failure, !tell.is_closed());
             }

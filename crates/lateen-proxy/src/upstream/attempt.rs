@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
@@ -174,10 +175,14 @@ impl Answer {
 pub(super) fn limits(cluster: &Cluster) -> Limits {
     Limits {
         idle: cluster.idle_timeout,
-        max_duration: cluster.max_connection_duration,
         max_requests: cluster.max_requests_per_connection,
         max_streams: cluster.http2.max_concurrent_streams,
     }
+}
+
+/// When a connection that begins now has grown old: no request begins on it then, and what is under way goes on.
+pub(super) fn ends(worker: &Worker, cluster: &Cluster) -> Option<Instant> {
+    cluster.max_connection_duration.map(|age| Instant::now() + age.draw(worker.random()))
 }
 
 /// Why there is no answer.
@@ -235,7 +240,7 @@ async fn once(
     if http2 {
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
-    let connection = if kept { pool.take_h1(&limits(&cluster)) } else { None };
+    let connection = if kept { pool.take_h1() } else { None };
     if let Some(connection) = connection {
         return http1::send(state, &pool, connection, &cluster, outgoing).await;
     }
@@ -255,7 +260,7 @@ async fn once(
         http2::begin(worker, connected, &cluster, &pool, generation, (slot, held));
         return http2::exchange(worker, state, host, &pool, &cluster, outgoing).await;
     }
-    let connection = H1::new(connected, &pool, generation, slot, held);
+    let connection = H1::new(connected, &pool, generation, ends(worker, &cluster), (slot, held));
     http1::send(state, &pool, connection, &cluster, outgoing).await
 }
 

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use lateen_engine::config::cluster::{Cluster, ServerNames};
 
-use super::attempt::{self, Answer, Connection, Outgoing, Unanswered, WayUp, downstream, limits, open};
+use super::attempt::{self, Answer, Connection, Outgoing, Unanswered, WayUp, downstream, ends, limits, open};
 use super::connect::{Connected, Payload};
 use super::pool::{H2, Pool};
 use super::replay::Replay;
@@ -79,13 +80,27 @@ pub(super) fn begin(
     let alarm = worker.alarms.alarm();
     let mut driver = Driver::new(connected.stream, BytesMut::new(), Role::Client, settings, alarm);
     let opener = driver.opener();
+    let (ends, idle) = (ends(worker, cluster), Some(cluster.idle_timeout).filter(|idle| !idle.is_zero()));
+    let (mut alarm, mut leaves) = (worker.alarms.alarm(), false);
     tokio::task::spawn_local(async move {
         // How it ended, each of its streams is told itself.
-        std::future::poll_fn(|cx| driver.poll(cx, drop)).await;
+        std::future::poll_fn(|cx| {
+            let done = driver.poll(cx, drop);
+            let expires = idle.and_then(|idle| Some(driver.quiet_since()? + idle));
+            if let (false, Poll::Pending, Some(deadline)) = (leaves, &done, expires.into_iter().chain(ends).min())
+                && alarm.poll(Instant::now().into(), deadline.into(), cx).is_ready()
+            {
+                driver.leave();
+                leaves = true;
+                return driver.poll(cx, drop);
+            }
+            done
+        })
+        .await;
         driver.finish().await;
         drop(held);
     });
-    pool.add_h2(H2 { opener, local: connected.local, created: std::time::Instant::now() }, generation);
+    pool.add_h2(H2 { opener, local: connected.local }, generation);
 }
 
 async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswered> {

@@ -30,7 +30,8 @@ pub(crate) struct H1 {
     pub reader: Rc<RefCell<Reader>>,
     pub local: Option<SocketAddr>,
     pub requests: u32,
-    created: Instant,
+    /// When it has grown old.
+    ends: Option<Instant>,
     /// The peer says it closes an idle connection after this.
     pub peer_idle: Option<Duration>,
     /// Of the pool when it was made.
@@ -41,7 +42,13 @@ pub(crate) struct H1 {
 }
 
 impl H1 {
-    pub(crate) fn new(connected: Connected, pool: &Pool, generation: u64, slot: Slot, held: Held) -> Self {
+    pub(crate) fn new(
+        connected: Connected,
+        pool: &Pool,
+        generation: u64,
+        ends: Option<Instant>,
+        (slot, held): (Slot, Held),
+    ) -> Self {
         let Connected { stream, local, .. } = connected;
         let stream = SharedStream::new(stream);
         let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), BytesMut::new())));
@@ -50,7 +57,7 @@ impl H1 {
             reader,
             local,
             requests: 0,
-            created: Instant::now(),
+            ends,
             peer_idle: None,
             generation,
             _made: pool.0.waiters.made(),
@@ -73,14 +80,12 @@ impl H1 {
 pub(crate) struct H2 {
     pub opener: Opener,
     pub local: Option<SocketAddr>,
-    pub created: Instant,
 }
 
 /// How long and how often connections are used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub idle: Duration,
-    pub max_duration: Option<Duration>,
     pub max_requests: Option<u32>,
     pub max_streams: u32,
 }
@@ -152,13 +157,12 @@ impl Pool {
     }
 
     /// The newest idle connection that is still good.
-    pub(crate) fn take_h1(&self, limits: &Limits) -> Option<H1> {
+    pub(crate) fn take_h1(&self) -> Option<H1> {
         let now = Instant::now();
         loop {
             let Idle { connection, expires } = self.0.idle.borrow_mut().pop()?;
-            let old = limits.max_duration.is_some_and(|max| now.duration_since(connection.created) >= max);
             let fresh = expires.is_none_or(|expires| now < expires);
-            if fresh && !old && connection.is_quiet(Waker::noop()) {
+            if fresh && connection.is_quiet(Waker::noop()) {
                 return Some(connection);
             }
         }
@@ -198,7 +202,7 @@ impl Pool {
         let peer = connection.peer_idle.map(|peer| peer.saturating_sub(Duration::from_millis(50)));
         let own = Some(limits.idle).filter(|idle| !idle.is_zero());
         let patience = own.into_iter().chain(peer).min();
-        let expires = patience.map(|patience| Instant::now() + patience);
+        let expires = patience.map(|patience| Instant::now() + patience).into_iter().chain(connection.ends).min();
         let mut idle = self.0.idle.borrow_mut();
         if idle.len() >= MAX_IDLE {
             idle.remove(0);
@@ -219,12 +223,10 @@ impl Pool {
 
     /// A connection with room for one more stream.
     pub(crate) fn h2(&self, limits: &Limits) -> Option<H2> {
-        let now = Instant::now();
         let mut connections = self.0.h2.borrow_mut();
         connections.retain(|connection| {
             let spent = limits.max_requests.is_some_and(|max| connection.opener.opened() >= max);
-            let old = limits.max_duration.is_some_and(|max| now.duration_since(connection.created) >= max);
-            connection.opener.is_open() && !spent && !old
+            connection.opener.is_open() && !spent
         });
         connections.iter().find(|connection| connection.opener.room(limits.max_streams) > 0).cloned()
     }

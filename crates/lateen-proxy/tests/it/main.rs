@@ -18,6 +18,7 @@ mod http_versions;
 mod http_waiting;
 mod identity_rotation;
 mod identity_svid;
+mod lifetimes;
 mod memory;
 mod mirror;
 #[allow(dead_code, reason = "shared with the suite `hostile`, which uses more of it")]

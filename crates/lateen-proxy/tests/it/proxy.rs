@@ -163,8 +163,16 @@ impl Proxy {
     }
 
     pub(crate) async fn admin(&self, path: &str) -> Response {
+        self.admin_by("GET", path).await
+    }
+
+    pub(crate) async fn post(&self, path: &str) -> Response {
+        self.admin_by("POST", path).await
+    }
+
+    async fn admin_by(&self, method: &str, path: &str) -> Response {
         let mut peer = Peer::connect(self.admin).await;
-        peer.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await;
+        peer.send(format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await;
         peer.response().await
     }
 

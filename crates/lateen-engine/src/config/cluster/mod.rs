@@ -23,6 +23,7 @@ pub use transport::{ProxyProtocol, Socket, TransportMatch, UpstreamTransport};
 
 use super::endpoint::EndpointSet;
 use super::error::{At, refuse};
+use super::max_age::MaxAge;
 use super::metadata::Origin;
 use super::scalar::{self, duration};
 use crate::message::Headers;
@@ -41,7 +42,7 @@ pub struct Cluster {
     pub protocol: UpstreamProtocol,
     /// Default one hour; zero: never.
     pub idle_timeout: Duration,
-    pub max_connection_duration: Option<Duration>,
+    pub max_connection_duration: Option<MaxAge>,
     pub max_requests_per_connection: Option<u32>,
     pub http2: Http2Options,
     /// Server names that come from the request.

@@ -10,6 +10,7 @@ use http::HeaderName;
 
 use super::limits::ErrorMatcher;
 use crate::config::error::{At, refuse};
+use crate::config::max_age::MaxAge;
 use crate::config::scalar::{duration, is, open, type_name, u32_or};
 use crate::message::Headers;
 use crate::route::without_port;
@@ -113,7 +114,7 @@ impl AutoNames {
 pub(super) struct HttpSettings {
     pub(super) protocol: UpstreamProtocol,
     pub(super) idle_timeout: Duration,
-    pub(super) max_connection_duration: Option<Duration>,
+    pub(super) max_connection_duration: Option<MaxAge>,
     pub(super) max_requests_per_connection: Option<u32>,
     pub(super) http2: Http2Options,
     pub(super) auto_names: Option<AutoNames>,
@@ -168,7 +169,7 @@ impl HttpSettings {
             if let Some(idle) = duration(common.idle_timeout.as_ref(), &at_options) {
                 settings.idle_timeout = idle;
             }
-            settings.max_connection_duration = duration(common.max_connection_duration.as_ref(), &at_options);
+            settings.max_connection_duration = MaxAge::from_xds(common, &at_options);
             if let Some(max) = &common.max_requests_per_connection {
                 settings.max_requests_per_connection = Some(max.value);
             }
