@@ -25,8 +25,59 @@ fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
     what_is_wrong_in_a_call_is_told_with_what_to_do(&mesh);
     the_state_of_things_can_be_read_by_programs(&mesh);
     a_saved_mistake_is_shown_and_goes_when_it_is_mended(&mesh);
+    ejected_hosts_are_shown(&mesh);
+    connections_are_made_anew(&mesh);
     a_stopped_proxy_is_named(&mesh);
     what_is_suggested_works_when_pasted(&mesh);
+}
+
+/// A service of one host at which nobody listens: the first request finds that out.
+const DEAD: &str = "\
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: dead}
+spec:
+  hosts: [dead.test]
+  addresses: [240.0.0.9]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  endpoints: [{address: 127.0.0.1, ports: {http: 9}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: dead}
+spec:
+  host: dead.test
+  trafficPolicy:
+    outlierDetection: {consecutive5xxErrors: 1, baseEjectionTime: 10m, maxEjectionPercent: 100}
+";
+
+fn ejected_hosts_are_shown(mesh: &Mesh) {
+    assert_eq!(mesh.run(&["stat", "--ejections"]), "no host is ejected\n");
+    mesh.apply_text(DEAD);
+    let script = "import urllib.request as u; u.urlopen(u.Request('http://240.0.0.9/', headers={'Host': 'dead.test'}))";
+    let asked = mesh.lateen(&["exec", "deploy/productpage-v1", "--", "python3", "-c", script]).output();
+    assert!(!asked.expect("lateen can be run").status.success(), "nobody listens there");
+    let shown = eventually_blocking("the host is ejected", || {
+        let shown = mesh.run(&["stat", "--ejections"]);
+        shown.contains("127.0.0.1:9").then_some(shown)
+    });
+    let row = shown.lines().nth(1).expect("there is one");
+    assert!(row.starts_with("productpage-v1-") && row.contains("outbound|80||dead.test   consecutive_5xx"), "{shown}");
+    let json: Value = serde_json::from_str(&mesh.run(&["stat", "deploy/productpage-v1", "--ejections", "-o", "json"]))
+        .expect("it is JSON");
+    assert_eq!(json["ejections"][0]["cause"], "consecutive_5xx", "{json}");
+    assert_eq!(mesh.run(&["stat", "deploy/details-v1", "--ejections"]), "no host is ejected\n");
+    mesh.delete("destinationrule", "dead");
+    mesh.delete("serviceentry", "dead");
+}
+
+fn connections_are_made_anew(mesh: &Mesh) {
+    let said = mesh.run(&["drain", "deploy/details-v1", "--connections", "--time", "1"]);
+    assert!(said.contains("its clients are asked to connect anew"), "{said}");
+    assert!(mesh.get("/productpage").starts_with("HTTP/1.1 200"), "and they do");
+    let (code, complaint) = refused(mesh, &["drain", "deploy/outsider", "--connections"]);
+    assert!(code == Some(1) && complaint.contains("there is no proxy in pod outsider-"), "{complaint}");
 }
 
 fn status(mesh: &Mesh) -> Value {

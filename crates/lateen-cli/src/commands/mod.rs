@@ -5,12 +5,15 @@ mod ca;
 mod columns;
 mod delete;
 mod down;
+mod drain;
 mod exec;
 mod get;
 mod logs;
 mod pods;
+mod proxies;
 mod proxy_status;
 mod resources;
+mod stat;
 mod status;
 mod up;
 
@@ -71,6 +74,10 @@ enum Command {
     ProxyStatus(proxy_status::Arguments),
     /// Show the certificate authority, or replace its root.
     Ca(ca::Arguments),
+    /// Show what proxies know of the traffic.
+    Stat(stat::Arguments),
+    /// Have the connections to a pod made anew.
+    Drain(drain::Arguments),
     /// Run a command in a container.
     Exec(exec::Arguments),
     /// Show what containers have written.
@@ -119,6 +126,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Get(arguments) => get::run(&arguments),
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
+        Command::Stat(arguments) => stat::run(&arguments),
+        Command::Drain(arguments) => drain::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Version => {

@@ -119,6 +119,24 @@ pub(super) fn clusters(shared: &Shared) -> Value {
     json!({ "cluster_statuses": with_hosts(shared).iter().map(of).collect::<Vec<_>>() })
 }
 
+/// Hosts that outlier detection keeps out, of all clusters. Ours.
+pub(super) fn ejections(shared: &Shared) -> Value {
+    let of = |(cluster, host, workload, ejected): (Arc<str>, HostAddress, Arc<str>, Ejected)| {
+        let mut parts = workload.split(';');
+        let (workload, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        json!({
+            "cluster": &*cluster,
+            "host": host.to_string(),
+            "workload": workload,
+            "namespace": namespace,
+            "cause": ejected.cause.as_str(),
+            "since": time(ejected.since),
+            "until": time(ejected.until),
+        })
+    };
+    json!({ "ejections": shared.detections.all_ejected().into_iter().map(of).collect::<Vec<_>>() })
+}
+
 fn thresholds(breakers: &Breakers) -> Value {
     json!({
         "max_connections": breakers.max_connections,

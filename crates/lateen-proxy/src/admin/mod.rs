@@ -6,6 +6,7 @@ pub(crate) mod health;
 mod hosts;
 pub(crate) mod ports;
 mod query;
+pub(crate) mod request;
 mod stats;
 
 use std::future::Future;
@@ -45,6 +46,7 @@ desired repeated field so that only a subset of fields are returned
   /drain_connections (POST): have the connections that there are end politely, and take new ones
       inboundonly: Only connections to the workload
       time_s: End those for good that have not ended after so many seconds
+  /ejections: print hosts that outlier detection keeps out, in JSON
   /help: print out list of admin commands
   /listeners: print listener info
       format: File format to use; One of (text, json)
@@ -106,6 +108,7 @@ impl Admin {
                 text(StatusCode::OK, "OK\n")
             }
             "/drain_connections" => self.drain_connections(&query),
+            "/ejections" => json_answer(&hosts::ejections(shared)),
             "/ready" => self.ready(),
             "/server_info" => json_answer(&self.server_info()),
             "/listeners" if json_wanted => json_answer(&hosts::listeners(shared)),

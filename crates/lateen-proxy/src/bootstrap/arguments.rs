@@ -32,13 +32,20 @@ pub struct Arguments {
     pub drain_time_s: Duration,
 }
 
-/// What a proxy is in a mesh; its environment says the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+/// What a proxy is in a mesh, whose environment says the rest; or what is to be asked of one.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Role {
     /// Beside a workload, whose traffic is redirected to it.
     Sidecar,
     /// A gateway.
     Router,
+    /// Ask the admin port of the proxy in this pod.
+    Request {
+        /// GET or POST.
+        method: String,
+        /// A path of the admin port, `/help` for all.
+        path: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

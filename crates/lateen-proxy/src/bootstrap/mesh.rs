@@ -37,7 +37,7 @@ impl Membership {
     ///
     /// # Errors
     /// A variable that is missing or makes no sense, by its name.
-    pub(super) fn from_environment(role: Role) -> anyhow::Result<Self> {
+    pub(super) fn from_environment(role: &Role) -> anyhow::Result<Self> {
         let namespace = required(env::POD_NAMESPACE)?;
         let account = env::variable(env::SERVICE_ACCOUNT).filter(|name| !name.is_empty());
         let account = account.unwrap_or_else(|| "default".to_owned());
@@ -98,11 +98,11 @@ fn required(name: &str) -> anyhow::Result<String> {
 }
 
 /// Istio's form of a node: `kind~address~pod.namespace~namespace.svc.cluster.local`, and what is known of the workload.
-fn node(role: Role, namespace: &str, account: &str) -> anyhow::Result<Node> {
+fn node(role: &Role, namespace: &str, account: &str) -> anyhow::Result<Node> {
     let (pod, address) = (required(env::POD_NAME)?, required(env::INSTANCE_IP)?);
     let kind = match role {
-        Role::Sidecar => "sidecar",
         Role::Router => "router",
+        Role::Sidecar | Role::Request { .. } => "sidecar",
     };
     let mut metadata = HashMap::from([
         ("NAME".to_owned(), text(&pod)),

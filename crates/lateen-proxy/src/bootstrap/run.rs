@@ -39,7 +39,8 @@ use crate::worker::Shared;
 /// # Errors
 /// What is wrong with the configuration, and sockets that cannot be had.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    match (arguments.role, &arguments.config_path) {
+    match (&arguments.role, &arguments.config_path) {
+        (Some(Role::Request { method, path }), None) => admin::request::run(method, path),
         (Some(role), None) => join_mesh(arguments, role),
         (None, Some(path)) => run_bootstrap(arguments, path),
         (Some(_), Some(_)) => bail!("a proxy of a mesh gets its configuration there: --config-path is not for it"),
@@ -66,7 +67,7 @@ fn run_bootstrap(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
 }
 
 /// A proxy of a mesh: nothing of its own but an admin port; all else comes from the control plane.
-fn join_mesh(arguments: &Arguments, role: Role) -> anyhow::Result<()> {
+fn join_mesh(arguments: &Arguments, role: &Role) -> anyhow::Result<()> {
     let membership = Membership::from_environment(role)?;
     if arguments.mode == Mode::Validate {
         bail!("a proxy of a mesh has no configuration file to validate");

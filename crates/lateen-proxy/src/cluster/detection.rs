@@ -69,6 +69,23 @@ impl Detections {
         detection
     }
 
+    /// The ejected hosts of all clusters, with whose they are, in the order of names.
+    pub(crate) fn all_ejected(&self) -> Vec<(Arc<str>, HostAddress, Arc<str>, Ejected)> {
+        let detections: Vec<_> = lock(&self.0).values().filter_map(Weak::upgrade).collect();
+        let of = |detection: Arc<Detection>| {
+            let workloads = lock(&detection.workloads).clone();
+            let ejected = detection.ejected().into_iter();
+            let with_workload = ejected.map(move |(host, ejected)| {
+                let workload = workloads.get(&host).cloned().unwrap_or_default();
+                (Arc::clone(&detection.cluster), host, workload, ejected)
+            });
+            with_workload.collect::<Vec<_>>()
+        };
+        let mut all: Vec<_> = detections.into_iter().flat_map(of).collect();
+        all.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
+        all
+    }
+
     /// The ejected hosts of a cluster.
     pub(crate) fn ejected(&self, cluster: &str) -> HashMap<HostAddress, Ejected> {
         let detection = lock(&self.0).get(cluster).and_then(Weak::upgrade);

@@ -132,7 +132,7 @@ fn start_node(channel: &OwnedFd) -> anyhow::Result<Pid> {
 }
 
 /// Beside this program, else on PATH.
-fn our_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn our_program(name: &str) -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?.parent()?.to_owned();
     let path = std::env::var_os("PATH").unwrap_or_default();
     find_in(name, std::iter::once(here).chain(std::env::split_paths(&path)))

@@ -1,0 +1,94 @@
+//! `lateen stat`: what proxies know of the traffic. So far: `--ejections`, the hosts that they keep from requests.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::columns::columns;
+use super::pods::{Age, ThePod};
+use super::{StateOption, pods, proxies};
+use crate::runtime::state_dir::StateDir;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Only of this pod's proxy: its name, the beginning of exactly one name, or deploy/NAME for a pod of a Deployment
+    /// [default: all proxies].
+    pod: Option<String>,
+    /// The pod's namespace.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Hosts that outlier detection has ejected: which proxy keeps them out, why, since when and until when.
+    #[arg(long, required = true)]
+    ejections: bool,
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    state: StateOption,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let state = arguments.state.open()?;
+    state.require_running()?;
+    let pods: Vec<ThePod> = match &arguments.pod {
+        Some(name) => vec![pods::find(&state, &arguments.namespace, name)?],
+        None => pods::all(&state)?.into_iter().filter(|pod| proxies::has_proxy(pod) && pods::is_ready(pod)).collect(),
+    };
+    let found = super::block_on(ejections(&state, &pods))?;
+    match arguments.output {
+        Output::Json => anstream::println!("{:#}", json!({ "ejections": found })),
+        Output::Table if found.is_empty() => anstream::println!("no host is ejected"),
+        Output::Table => anstream::println!("{}", table(&found)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Of each proxy, with its name.
+async fn ejections(state: &StateDir, pods: &[ThePod]) -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for pod in pods {
+        let answer: Value = serde_json::from_str(&proxies::ask(state, pod, "GET", "/ejections").await?)?;
+        for ejection in answer["ejections"].as_array().into_iter().flatten() {
+            let mut ejection = ejection.clone();
+            ejection["proxy"] = json!(format!("{}.{}", pod.name(), pod.namespace()));
+            found.push(ejection);
+        }
+    }
+    Ok(found)
+}
+
+fn table(found: &[Value]) -> String {
+    let row = |ejection: &Value| {
+        let text = |field: &str| ejection[field].as_str().unwrap_or_default().to_owned();
+        let workload = match (text("workload"), text("namespace")) {
+            (workload, _) if workload.is_empty() => "-".to_owned(),
+            (workload, namespace) => format!("{workload}.{namespace}"),
+        };
+        let since = Age::since(&text("since")).to_string();
+        vec![text("proxy"), text("host"), workload, text("cluster"), text("cause"), since, text("until")]
+    };
+    let rows: Vec<Vec<String>> = found.iter().map(row).collect();
+    columns(&["PROXY", "HOST", "WORKLOAD", "CLUSTER", "CAUSE", "FOR", "UNTIL"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_who_why_and_until_when() {
+        let ejection = json!({
+            "proxy": "web-1.default", "host": "10.0.0.1:80", "workload": "shop", "namespace": "store", "cluster": "c",
+            "cause": "consecutive_5xx", "since": "nonsense", "until": "2030-01-01T00:00:00Z",
+        });
+        let row =
+            "web-1.default   10.0.0.1:80   shop.store   c         consecutive_5xx   <unknown>   2030-01-01T00:00:00Z";
+        assert_eq!(table(&[ejection]).lines().nth(1), Some(row));
+    }
+}
