@@ -18,7 +18,7 @@ use tonic::transport;
 use crate::stream::Wire;
 use crate::telemetry::failure::Failure;
 use crate::tls::Offer;
-use crate::upstream::connect::dial;
+use crate::upstream::connect::{Payload, dial};
 use crate::worker::Shared;
 
 /// Connects to a discovery server.
@@ -60,7 +60,7 @@ impl Connect for Dial {
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let host = self.host()?;
         let names = self.cluster.auto_names.as_ref().map(|auto| auto.of(&Headers::default(), &self.authority));
-        let dialled = dial(&self.shared, &self.cluster, &host, names.as_ref(), Offer::Configured)
+        let dialled = dial(&self.shared, &self.cluster, &host, names.as_ref(), Offer::For(Payload::Http2))
             .await
             .map_err(|failure| ConnectError(format!("{}: {}", host.address, told(&failure))))?;
         let mut endpoint = transport::Endpoint::try_from(format!("http://{}", self.authority))?;

@@ -1,5 +1,6 @@
 //! Host after host, while the retry policy says so.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -145,6 +146,7 @@ impl Attempts<'_, '_, '_> {
         if self.tells_attempts {
             self.head.headers.set(ATTEMPT_COUNT, number(self.exchange.info.attempts.into()));
         }
+        let spoken = Cell::new(None);
         let outgoing = Outgoing {
             head: self.head,
             body: Rc::clone(self.body),
@@ -152,6 +154,7 @@ impl Attempts<'_, '_, '_> {
             upgrade: self.upgrade,
             interims: self.interims,
             names: self.names,
+            spoken: &spoken,
         };
         let began = self.state.clock();
         let result = match self.policy.and_then(|policy| policy.per_try_timeout) {
@@ -164,6 +167,7 @@ impl Attempts<'_, '_, '_> {
                 })
             }
         };
+        self.exchange.info.upstream_protocol = spoken.get();
         let is_theirs = !result.as_ref().is_err_and(Failure::is_downstream);
         if let Some(began) = began.filter(|_| is_theirs) {
             host.answered(began, result.as_ref().map_or(true, |answer| answer.head.status.is_server_error()));

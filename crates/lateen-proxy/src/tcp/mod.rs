@@ -152,7 +152,7 @@ async fn reach(
     if proxy.tunnel.is_some() && cluster.protocol == UpstreamProtocol::Http2 {
         return Err(Failure::with(FailureKind::Connect, "tunnels are asked for over HTTP/1.1 only".to_owned()));
     }
-    let Connected { stream, local, .. } = connect(worker, cluster, &host.endpoint, names, Payload::Single).await?;
+    let Connected { stream, local, .. } = connect(worker, cluster, &host.endpoint, names, Payload::Bytes).await?;
     let Some(to) = &proxy.tunnel else { return Ok((Rewound { prefix: BytesMut::new(), stream }, local)) };
     match tokio::time::timeout(cluster.connect_timeout, Box::pin(tunnel::open(stream, to))).await {
         Ok(opened) => Ok((opened?, local)),

@@ -134,14 +134,12 @@ impl Failure {
     pub(crate) fn body(&self, retries: u32) -> String {
         let latest = if retries > 0 { "retried and the latest " } else { "" };
         let reason = self.reason();
-        // A socket's error is for the log; only why TLS failed is told, as Envoy does.
-        let told = self.transport.as_ref().filter(|_| self.kind == FailureKind::Tls);
-        let transport = told.map(|text| format!(", transport failure reason: {text}")).unwrap_or_default();
         match self.kind {
             FailureKind::PerTryTimeout => "upstream request timeout".to_owned(),
-            _ => format!(
-                "upstream connect error or disconnect/reset before headers. {latest}reset reason: {reason}{transport}"
-            ),
+            // Why TLS or a socket failed is for the log: a client is not to be told of what is behind the proxy.
+            _ => {
+                format!("upstream connect error or disconnect/reset before headers. {latest}reset reason: {reason}")
+            }
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct StreamInfo {
     pub sent: u64,
     pub upstream_host: Option<Rc<str>>,
     pub upstream_local: Option<SocketAddr>,
+    /// Of the last connection that was tried.
+    pub upstream_protocol: Option<Version>,
     pub cluster: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
     pub attempts: u32,
@@ -73,6 +75,7 @@ impl StreamInfo {
             sent: 0,
             upstream_host: None,
             upstream_local: None,
+            upstream_protocol: None,
             cluster: None,
             route: None,
             attempts: 0,

@@ -9,20 +9,39 @@ use rustls::{CipherSuite, SignatureAlgorithm};
 use super::TlsError;
 use super::material::Identity;
 
-/// The first that the client can do something with. Those with an elliptic curve's key come first: they are cheaper, and
-/// clients that know none get the other (Envoy's order, too).
+/// The first that the client can do something with, of those for the server that it names, if there are any. Those with an
+/// elliptic curve's key come first: they are cheaper, and clients that know none get the other (Envoy's rules, too).
 #[derive(Debug)]
-pub(super) struct OneOfSeveral(Vec<Arc<CertifiedKey>>);
+pub(super) struct OneOfSeveral(Vec<Known>);
+
+#[derive(Debug)]
+struct Known {
+    key: Arc<CertifiedKey>,
+    /// DNS names, lower case.
+    names: Vec<String>,
+}
+
+impl Known {
+    fn of(identity: Identity) -> Result<Self, TlsError> {
+        let names = identity.names().dns_sans.into_iter().map(|name| name.to_ascii_lowercase()).collect();
+        Ok(Self { key: Arc::new(identity.certified()?), names })
+    }
+
+    /// A wildcard stands for one label.
+    fn is_for(&self, server: &str) -> bool {
+        let parent = server.split_once('.').map(|(_, parent)| parent);
+        self.names.iter().any(|name| name == server || name.strip_prefix("*.").is_some_and(|name| Some(name) == parent))
+    }
+}
 
 impl OneOfSeveral {
     pub(super) fn of(identities: Vec<Identity>) -> Result<Self, TlsError> {
-        let keys: Result<Vec<_>, _> = identities.into_iter().map(Identity::certified).collect();
-        let mut keys: Vec<Arc<CertifiedKey>> = keys?.into_iter().map(Arc::new).collect();
+        let mut keys = identities.into_iter().map(Known::of).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Err(TlsError::new("a server needs a certificate"));
         }
         // A stable sort: of one kind, the first that is listed.
-        keys.sort_by_key(|key| !is_of_a_curve(key));
+        keys.sort_by_key(|known| !is_of_a_curve(&known.key));
         Ok(Self(keys))
     }
 }
@@ -39,11 +58,13 @@ fn goes_with(suite: CipherSuite, curve: bool) -> bool {
 
 impl ResolvesServerCert for OneOfSeveral {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let is_usable = |key: &&Arc<CertifiedKey>| {
-            key.key.choose_scheme(hello.signature_schemes()).is_some()
-                && hello.cipher_suites().iter().any(|suite| goes_with(*suite, is_of_a_curve(key)))
+        let is_usable = |known: &&Known| {
+            known.key.key.choose_scheme(hello.signature_schemes()).is_some()
+                && hello.cipher_suites().iter().any(|suite| goes_with(*suite, is_of_a_curve(&known.key)))
         };
-        self.0.iter().find(is_usable).cloned()
+        let server = hello.server_name().map(str::to_ascii_lowercase);
+        let named = server.and_then(|server| self.0.iter().filter(is_usable).find(|known| known.is_for(&server)));
+        named.or_else(|| self.0.iter().find(is_usable)).map(|known| Arc::clone(&known.key))
     }
 }
 

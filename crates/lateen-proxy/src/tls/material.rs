@@ -13,7 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer, X509Certificate, X509Name};
 
 use super::TlsError;
 
@@ -142,7 +143,7 @@ pub(super) fn key_hash(certificate: &CertificateDer<'_>) -> Option<[u8; 32]> {
 pub(super) fn names(certificate: &CertificateDer<'_>) -> PeerNames {
     let mut names = PeerNames::default();
     let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return names };
-    names.subject = parsed.subject().to_string();
+    names.subject = rfc2253(parsed.subject());
     if let Ok(Some(extension)) = parsed.subject_alternative_name() {
         for name in &extension.value.general_names {
             match name {
@@ -153,6 +154,38 @@ pub(super) fn names(certificate: &CertificateDer<'_>) -> PeerNames {
         }
     }
     names
+}
+
+/// A name as RFC 2253 writes it (and Envoy, by BoringSSL's `XN_FLAG_RFC2253`): the last part first.
+fn rfc2253(name: &X509Name<'_>) -> String {
+    let attribute = |attribute: &AttributeTypeAndValue<'_>| {
+        let kind = attribute.attr_type();
+        match (oid2abbrev(kind, oid_registry()), attribute.as_str()) {
+            (Ok(kind), Ok(text)) => format!("{kind}={}", rfc2253_value(text)),
+            _ => attribute.as_slice().iter().fold(format!("{kind}=#"), |text, byte| format!("{text}{byte:02X}")),
+        }
+    };
+    let parts: Vec<String> = name.iter().map(|part| part.iter().map(attribute).collect::<Vec<_>>().join("+")).collect();
+    parts.into_iter().rev().collect::<Vec<_>>().join(",")
+}
+
+/// Characters that mean something are escaped, and so are bytes that are no printable ASCII.
+fn rfc2253_value(text: &str) -> String {
+    let last = text.len().saturating_sub(1);
+    let mut out = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        let special = b",+\"\\<>;".contains(&byte) || (byte == b'#' && at == 0);
+        let outer_space = byte == b' ' && (at == 0 || at == last);
+        if special || outer_space {
+            out.push('\\');
+            out.push(char::from(byte));
+        } else if (0x20..0x7f).contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "\\{byte:02X}");
+        }
+    }
+    out
 }
 
 /// All subject alternative names, each with its kind.
@@ -189,4 +222,23 @@ pub(super) fn hash(certificate: &CertificateDer<'_>) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_by_rfc_2253() {
+        for (value, written) in [
+            ("shop", "shop"),
+            ("a,b+c", "a\\,b\\+c"),
+            (" #x ", "\\ #x\\ "),
+            ("#x", "\\#x"),
+            ("q\"\\<>;", "q\\\"\\\\\\<\\>\\;"),
+            ("é\n", "\\C3\\A9\\0A"),
+        ] {
+            assert_eq!(rfc2253_value(value), written, "{value:?}");
+        }
+    }
 }

@@ -33,6 +33,7 @@ use rustls::{ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConf
 use crate::codec::mux;
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
+use crate::upstream::connect::Payload;
 use certificates::OneOfSeveral;
 use choice::{chosen, provider, versions};
 use material::Identity;
@@ -101,6 +102,8 @@ struct Client {
     config: Arc<ClientConfig>,
     /// The same, offering a tunnel besides, where the peer may be one of ours.
     tunnelling: Option<Arc<ClientConfig>>,
+    /// The same for each of [`FALLBACKS`], where no protocols are configured.
+    falling_back: Option<[Arc<ClientConfig>; 3]>,
     /// Tells it from any that was built before or will be.
     number: u64,
     /// The config's own, to be asked by one that wants more.
@@ -130,10 +133,14 @@ impl<'a> Names<'a> {
 /// What is offered to a server by ALPN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    Configured,
     /// A tunnel, and what is configured.
     Tunnel,
+    /// What is configured; if that is nothing, what goes with what is to be spoken (Envoy: `applicationProtocolFallback`).
+    For(Payload),
 }
+
+/// By [`Payload`]: HTTP/1.1, HTTP/2, and either.
+const FALLBACKS: [&[&[u8]]; 3] = [&[b"http/1.1"], &[b"h2"], &[b"h2", b"http/1.1"]];
 
 /// What is the same for all connections to one server that may share a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -175,6 +182,8 @@ struct Server {
     config: Arc<ServerConfig>,
     /// The same for clients that offer a tunnel.
     tunnelling: Option<Arc<ServerConfig>>,
+    /// The same for clients that offer nothing that is known here: they go on without ALPN, as with Envoy.
+    silent: Option<Arc<ServerConfig>>,
     /// Who checks clients, if they are.
     clients: Option<Arc<dyn ClientCertVerifier>>,
     local: Arc<PeerNames>,
@@ -346,9 +355,17 @@ impl TlsStore {
             config.alpn_protocols.insert(0, mux::PROTOCOL.to_vec());
             Arc::new(config)
         });
+        let falling_back = config.alpn_protocols.is_empty().then(|| {
+            FALLBACKS.map(|protocols| {
+                let mut config = config.clone();
+                config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+                Arc::new(config)
+            })
+        });
         let client = Client {
             config: Arc::new(config),
             tunnelling,
+            falling_back,
             number: self.built.fetch_add(1, Ordering::Relaxed),
             verifier,
             sessions,
@@ -388,7 +405,12 @@ impl TlsStore {
             config.alpn_protocols = vec![mux::PROTOCOL.to_vec()];
             Arc::new(config)
         });
-        let server = Arc::new(Server { config: Arc::new(config), tunnelling, clients, local });
+        let silent = (!config.alpn_protocols.is_empty()).then(|| {
+            let mut config = config.clone();
+            config.alpn_protocols.clear();
+            Arc::new(config)
+        });
+        let server = Arc::new(Server { config: Arc::new(config), tunnelling, silent, clients, local });
         servers.insert(tls.fingerprint, Arc::clone(&server));
         Ok(server)
     }
@@ -440,9 +462,16 @@ impl TlsStore {
         names: Option<&ServerNames>,
         offer: Offer,
     ) -> Result<Outbound, TlsError> {
-        let Client { mut config, tunnelling, verifier, sessions, validates, .. } = self.client(tls)?;
-        if let (Offer::Tunnel, Some(tunnelling)) = (offer, tunnelling) {
-            config = tunnelling;
+        let Client { mut config, tunnelling, falling_back, verifier, sessions, validates, .. } = self.client(tls)?;
+        let other = match offer {
+            Offer::Tunnel => tunnelling,
+            Offer::For(Payload::Bytes) => None,
+            Offer::For(Payload::Http1) => falling_back.map(|[http1, _, _]| http1),
+            Offer::For(Payload::Http2) => falling_back.map(|[_, http2, _]| http2),
+            Offer::For(Payload::Http) => falling_back.map(|[_, _, either]| either),
+        };
+        if let Some(other) = other {
+            config = other;
         }
         let names = Names::of(tls, host, names);
         if let Some(san) = names.san.filter(|_| validates) {
@@ -479,12 +508,11 @@ impl TlsStore {
         mut prefix: BytesMut,
     ) -> Result<Inbound, TlsError> {
         let server = self.server(tls)?;
-        let offered = match &server.tunnelling {
-            Some(tunnelling) => server.offered(&tcp, &mut prefix).await.map(|alpn| (Arc::clone(tunnelling), alpn)),
-            None => None,
+        let offered = match (&server.tunnelling, &server.silent) {
+            (None, None) => Vec::new(),
+            _ => hello::of(&tcp.socket, &mut prefix).await.unwrap_or_default().alpn,
         };
-        let (config, tunnelled) =
-            offered.map_or_else(|| (Arc::clone(&server.config), None), |(it, alpn)| (it, Some(alpn)));
+        let (config, tunnelled) = server.for_clients_of(offered);
         let session = UnbufferedServerConnection::new(config).map_err(TlsError::new)?;
         let stream = Secured::handshake(Session::Server(session), tcp, prefix).await.map_err(TlsError::new)?;
         server.check_resumed(stream.state())?;
@@ -505,18 +533,17 @@ impl TlsStore {
 }
 
 impl Server {
-    /// What ALPN would have settled on, of a client that offers a tunnel; none if it does not, or is to be told that nothing
-    /// else that it offers will do. Reads the client's hello onto `prefix`.
-    async fn offered(&self, tcp: &Tcp, prefix: &mut BytesMut) -> Option<Option<Vec<u8>>> {
-        let mut alpn = hello::of(&tcp.socket, prefix).await?.alpn;
-        let all = alpn.len();
-        alpn.retain(|protocol| protocol != mux::PROTOCOL);
-        if alpn.len() == all {
-            return None;
+    /// The configuration for clients that offer these protocols; of one that offers a tunnel and gets it, what ALPN would
+    /// have settled on otherwise, too.
+    fn for_clients_of(&self, mut offered: Vec<Vec<u8>>) -> (Arc<ServerConfig>, Option<Option<Vec<u8>>>) {
+        let all = offered.len();
+        offered.retain(|protocol| protocol != mux::PROTOCOL);
+        let agreed = self.config.alpn_protocols.iter().find(|protocol| offered.contains(protocol)).cloned();
+        match (&self.tunnelling, &self.silent) {
+            (Some(tunnelling), _) if offered.len() < all => (Arc::clone(tunnelling), Some(agreed)),
+            (_, Some(silent)) if agreed.is_none() => (Arc::clone(silent), None),
+            _ => (Arc::clone(&self.config), None),
         }
-        let ours = &self.config.alpn_protocols;
-        let agreed = ours.iter().find(|protocol| alpn.contains(protocol)).cloned();
-        (agreed.is_some() || ours.is_empty() || alpn.is_empty()).then_some(agreed)
     }
 
     /// A client whose session was resumed is who it was when that began, if its certificates are still valid.

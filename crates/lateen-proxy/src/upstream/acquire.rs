@@ -84,7 +84,7 @@ impl Acquiring<'_> {
         let (pool, limits, making) = (self.pool.clone(), self.limits, self.pool.making());
         let generation = self.pool.generation();
         tokio::task::spawn_local(async move {
-            let opened = Box::pin(open(&worker, &state, &host, &cluster, names.as_ref(), Payload::Single)).await;
+            let opened = Box::pin(open(&worker, &state, &host, &cluster, names.as_ref(), Payload::Http1)).await;
             drop(making);
             if generation != pool.generation() {
                 // Has its request look again.

@@ -14,6 +14,7 @@
 //! **An HTTP/2 connection that goes away.** A GOAWAY names the last stream that is processed (RFC 9113 section 6.8); a
 //! request behind it is sent again on another connection, at most twice like the above.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -49,6 +50,8 @@ pub(crate) struct Outgoing<'a> {
     pub interims: &'a Interims,
     /// What the server is called, where the cluster takes that from the request.
     pub names: Option<&'a ServerNames>,
+    /// Noted here once there is a connection: what is spoken on it.
+    pub spoken: &'a Cell<Option<Version>>,
 }
 
 /// What came down.
@@ -252,8 +255,8 @@ async fn once(
     let generation = pool.generation();
     // Most requests find a connection, and need no room for making one.
     let payload = match cluster.protocol {
-        UpstreamProtocol::Alpn => Payload::Multiplexed,
-        _ => Payload::Single,
+        UpstreamProtocol::Alpn => Payload::Http,
+        _ => Payload::Http1,
     };
     let (connected, slot, held) = Box::pin(open(worker, state, host, &cluster, outgoing.names, payload)).await?;
     if cluster.protocol == UpstreamProtocol::Alpn && connected.alpn.as_deref() == Some(b"h2") {

@@ -43,10 +43,21 @@ impl From<Dialled> for Connected {
 /// What is to be spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Payload {
-    /// One request after the other, or bytes: what may go through a tunnel.
-    Single,
-    /// HTTP/2, perhaps: many requests share the connection already.
-    Multiplexed,
+    /// No HTTP, as far as is known.
+    Bytes,
+    /// One request after the other.
+    Http1,
+    /// Many requests share the connection already.
+    Http2,
+    /// HTTP of the version that ALPN settles on.
+    Http,
+}
+
+impl Payload {
+    /// Whether it may go through a tunnel, which is for what has a connection to itself.
+    fn may_be_tunnelled(self) -> bool {
+        matches!(self, Self::Bytes | Self::Http1)
+    }
 }
 
 /// Opens a connection to `endpoint` as `cluster` says, within its connect time-out: through a tunnel where the peer is one of
@@ -62,13 +73,13 @@ pub(crate) async fn connect(
     payload: Payload,
 ) -> Result<Connected, Failure> {
     // A connection that tells of its client carries no others.
-    if payload == Payload::Single
+    if payload.may_be_tunnelled()
         && !cluster.transport.tells_client()
         && let Some(peer) = worker.tunnels.to(worker, cluster, endpoint, names)?
     {
         return peer.connect(worker, cluster, endpoint, names).await;
     }
-    dial(&worker.shared, cluster, endpoint, names, Offer::Configured).await.map(Into::into)
+    dial(&worker.shared, cluster, endpoint, names, Offer::For(payload)).await.map(Into::into)
 }
 
 /// Opens a connection of its own, within the cluster's connect time-out.

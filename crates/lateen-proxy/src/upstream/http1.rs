@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use lateen_engine::config::cluster::Cluster;
+use lateen_engine::message::Version;
 
 use super::attempt::{Answer, Connection, Outgoing, Pump, Unanswered, WayUp, downstream, limits};
 use super::pool::{H1, Pool};
@@ -37,6 +38,7 @@ pub(super) async fn send(
     cluster: &Cluster,
     outgoing: &Outgoing<'_>,
 ) -> Result<Answer, Unanswered> {
+    outgoing.spoken.set(Some(Version::Http11));
     let before = connection.stream.mark();
     let kept = connection.requests > 0;
     connection.requests += 1;

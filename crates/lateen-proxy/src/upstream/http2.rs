@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use lateen_engine::config::cluster::{Cluster, ServerNames};
+use lateen_engine::message::Version;
 
 use super::attempt::{self, Answer, Connection, Outgoing, Unanswered, WayUp, downstream, ends, limits, open};
 use super::connect::{Connected, Payload};
@@ -62,7 +63,7 @@ async fn dial(
 ) -> Result<(), Failure> {
     let cluster = state.config();
     let generation = pool.generation();
-    let (connected, slot, held) = open(worker, state, host, &cluster, names, Payload::Multiplexed).await?;
+    let (connected, slot, held) = open(worker, state, host, &cluster, names, Payload::Http2).await?;
     begin(worker, connected, &cluster, pool, generation, (slot, held));
     Ok(())
 }
@@ -105,6 +106,7 @@ pub(super) fn begin(
 
 async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswered> {
     let H2 { opener, local, .. } = connection;
+    outgoing.spoken.set(Some(Version::Http2));
     let (mut answer, stream) = opener
         .open(outgoing.head, outgoing.body.is_empty())
         .map_err(|_| Unanswered { failure: Failure::new(FailureKind::Refused), unprocessed: true })?;

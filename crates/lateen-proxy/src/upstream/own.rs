@@ -1,6 +1,7 @@
 //! Requests of the proxy's own: to one host of a cluster, once, without a route. Copies of requests, and calls of services
 //! that it asks.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -56,6 +57,7 @@ impl OwnRequest {
             upgrade: None,
             names: names.as_ref(),
             interims: &interims,
+            spoken: &Cell::new(None),
         };
         match attempt(worker, state, &host, &outgoing).await {
             Ok(answer) => {
