@@ -8,8 +8,12 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::certificates::Certificates;
+use crate::table::Row;
 
 /// Neither proxy may keep a client waiting longer than this in any row.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,39 +26,119 @@ pub(crate) enum Answer {
         headers: BTreeMap<String, Vec<String>>,
         body: String,
     },
+    /// No HTTP.
+    Bytes(String),
     /// The connection ended without a response.
     Closed,
 }
 
-/// Sends `text` (see `Row::send`) and reads until the proxy closes or the answer is whole.
-pub(crate) async fn http1(to: SocketAddr, text: &str) -> Answer {
-    let bytes = wire(text);
-    let head_only = bytes.starts_with(b"HEAD ");
+/// What a server showed in the handshake.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shown {
+    pub(crate) certificate: String,
+    pub(crate) alpn: String,
+}
+
+/// A connection of either kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Sends `text`, the row's own, as the row says; gives what was seen of the handshake, too, where there was one.
+pub(crate) async fn ask(to: SocketAddr, row: &Row, text: &str, certificates: &Certificates) -> (Answer, Option<Shown>) {
     let exchange = async {
-        let mut stream = TcpStream::connect(to).await.expect("the proxy listens");
-        // The proxy may answer and close before it has read everything.
-        let _ = stream.write_all(&bytes).await;
-        let mut received = Vec::new();
-        let mut buffer = [0; 16 << 10];
-        loop {
-            if let Some(answer) = parse(&received, head_only, false) {
-                return answer;
-            }
-            match stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return parse(&received, head_only, true).unwrap_or(Answer::Closed),
-                Ok(read) => received.extend_from_slice(&buffer[..read]),
-            }
-        }
+        let stream = TcpStream::connect(to).await.expect("the proxy listens");
+        let Some(tls) = &row.tls else { return (exchange(stream, row, text).await, None) };
+        let connector = TlsConnector::from(certificates.client(tls));
+        let Ok(stream) = connector.connect(tls.server_name(), stream).await else { return (Answer::Closed, None) };
+        let (_, connection) = stream.get_ref();
+        let shown = Shown {
+            certificate: connection
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map_or("none", |leaf| certificates.name_of(leaf))
+                .to_owned(),
+            alpn: String::from_utf8_lossy(connection.alpn_protocol().unwrap_or_default()).into_owned(),
+        };
+        (exchange(stream, row, text).await, Some(shown))
     };
     tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer in {PATIENCE:?} to\n{text}"))
 }
 
-/// The text of a row as bytes: CRLF line ends, `\xNN` escapes.
+async fn exchange(stream: impl Stream + 'static, row: &Row, text: &str) -> Answer {
+    let answer = async {
+        match (row.raw, row.http2) {
+            (true, _) => raw(stream, &escaped(text)).await,
+            (false, true) => http2(stream, text).await,
+            (false, false) => http1(stream, text, row.then.as_deref()).await,
+        }
+    };
+    match row.leaves_after_ms {
+        None => answer.await,
+        Some(after) => tokio::time::timeout(Duration::from_millis(after), answer).await.unwrap_or(Answer::Closed),
+    }
+}
+
+/// One request over HTTP/1.1 and a connection of its own.
+pub(crate) async fn plain(to: SocketAddr, text: &str) -> Answer {
+    let stream = TcpStream::connect(to).await.expect("the server listens");
+    let exchange = http1(stream, text, None);
+    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer in {PATIENCE:?} to\n{text}"))
+}
+
+/// Sends bytes and their end; all that comes back.
+async fn raw(mut stream: impl Stream, bytes: &[u8]) -> Answer {
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let mut received = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    while let Ok(read) = stream.read(&mut buffer).await
+        && read > 0
+    {
+        received.extend_from_slice(&buffer[..read]);
+    }
+    if received.is_empty() { Answer::Closed } else { Answer::Bytes(String::from_utf8_lossy(&received).into_owned()) }
+}
+
+/// Sends `text` (see `Row::send`) and reads until the proxy closes or the answer is whole; then, on what the connection has
+/// become, the bytes that follow.
+async fn http1(mut stream: impl Stream, text: &str, then: Option<&str>) -> Answer {
+    let bytes = wire(text);
+    let head_only = bytes.starts_with(b"HEAD ") || bytes.starts_with(b"CONNECT ");
+    // The proxy may answer and close before it has read everything.
+    let _ = stream.write_all(&bytes).await;
+    let mut received = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    let mut answer = loop {
+        if let Some(answer) = parse(&received, head_only, false) {
+            break answer;
+        }
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return parse(&received, head_only, true).unwrap_or(Answer::Closed),
+            Ok(read) => received.extend_from_slice(&buffer[..read]),
+        }
+    };
+    if let (Some(then), Answer::Response { status: 101 | 200, body, .. }) = (then, &mut answer) {
+        let _ = stream.write_all(then.as_bytes()).await;
+        let mut back = vec![0; then.len()];
+        *body = match stream.read_exact(&mut back).await {
+            Ok(_) => String::from_utf8_lossy(&back).into_owned(),
+            Err(error) => format!("({:?})", error.kind()),
+        };
+    }
+    answer
+}
+
+/// The text of a row as bytes: CRLF line ends, and escapes.
 fn wire(text: &str) -> Vec<u8> {
     let (head, body) = text.split_once("\n\n").unwrap_or_else(|| (text.trim_end_matches('\n'), ""));
     let text = format!("{}\r\n\r\n{}", head.replace('\n', "\r\n"), body.trim_end_matches('\n').replace('\n', "\r\n"));
+    escaped(&text)
+}
+
+/// `\xNN` as bytes.
+fn escaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_str();
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once("\\x") {
         bytes.extend_from_slice(before.as_bytes());
         bytes.push(u8::from_str_radix(&after[..2], 16).expect("two hexadecimal digits follow \\x"));
@@ -108,25 +192,21 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The same request over HTTP/2 with prior knowledge.
-pub(crate) async fn http2(to: SocketAddr, text: &str) -> Answer {
-    let exchange = async {
-        let stream = TcpStream::connect(to).await.expect("the proxy listens");
-        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.expect("HTTP/2 is accepted");
-        tokio::spawn(connection);
-        let Ok(response) = sender.send_request(translate(text)).await else { return Answer::Closed };
-        let (head, body) = response.into_parts();
-        let Ok(body) = body.collect().await else { return Answer::Closed };
-        let trailers = body.trailers().cloned().unwrap_or_default();
-        let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, value) in head.headers.iter().chain(&trailers) {
-            headers.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
-        }
-        let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-        Answer::Response { status: head.status.as_u16(), headers, body }
-    };
-    tokio::time::timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer in {PATIENCE:?} to\n{text}"))
+/// The same request over HTTP/2.
+async fn http2(stream: impl Stream + 'static, text: &str) -> Answer {
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let Ok((mut sender, connection)) = handshake else { return Answer::Closed };
+    tokio::spawn(connection);
+    let Ok(response) = sender.send_request(translate(text)).await else { return Answer::Closed };
+    let (head, body) = response.into_parts();
+    let Ok(body) = body.collect().await else { return Answer::Closed };
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in head.headers.iter().chain(&trailers) {
+        headers.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+    }
+    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    Answer::Response { status: head.status.as_u16(), headers, body }
 }
 
 fn translate(text: &str) -> Request<Full<Bytes>> {

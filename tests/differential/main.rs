@@ -2,6 +2,7 @@
 //! same file of `configs/`, and both the answers and what the upstream saw must be the same.
 
 mod authorizer;
+mod certificates;
 mod client;
 mod limiter;
 mod proxy;
@@ -16,8 +17,19 @@ use table::{Accepted, Row, Table};
 use upstream::Upstream;
 
 /// The tables, each named as its config. Together they hold at least [`MIN_ROWS`] requests.
-const TABLES: &[&str] =
-    &["routing", "rewriting", "policy", "resilience", "framing", "limits", "limiter", "balancing", "ext_authz", "jwt"];
+const TABLES: &[&str] = &[
+    "routing",
+    "rewriting",
+    "policy",
+    "resilience",
+    "framing",
+    "limits",
+    "limiter",
+    "balancing",
+    "ext_authz",
+    "jwt",
+    "tls",
+];
 const MIN_ROWS: usize = 60;
 
 fn compare(name: &str) {
@@ -61,6 +73,13 @@ async fn check(
     let lateen = ours.ask(row, upstream).await;
     if envoy.status() != row.status {
         return Err(format!("  the row says {:?}, Envoy answers {:?}", row.status, envoy.status()));
+    }
+    for (what, wanted, found) in
+        [("log", row.log.as_deref(), envoy.log()), ("bytes", row.bytes.as_deref(), envoy.bytes())]
+    {
+        if wanted.is_some() && wanted != found {
+            return Err(format!("  {what}\n    the row: {wanted:?}\n    envoy:   {found:?}"));
+        }
     }
     let differences: Vec<String> = envoy
         .differences(&lateen)
@@ -160,4 +179,9 @@ fn jwt() {
 #[test]
 fn limiter() {
     compare("limiter");
+}
+
+#[test]
+fn tls() {
+    compare("tls");
 }

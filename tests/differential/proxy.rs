@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::client::{self, Answer};
+use crate::client::{self, Answer, Shown};
 use crate::table::Row;
 use crate::tokens;
 use crate::upstream::{Seen, Upstream};
@@ -16,8 +16,12 @@ use crate::upstream::{Seen, Upstream};
 pub(crate) struct Proxy {
     process: Child,
     listeners: BTreeMap<String, SocketAddr>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
+
+/// One thread, and an access log that is written soon.
+const ENVOY_ARGUMENTS: [&str; 7] =
+    ["--disable-hot-restart", "-l", "error", "--concurrency", "1", "--file-flush-interval-msec", "10"];
 
 impl Drop for Proxy {
     fn drop(&mut self) {
@@ -28,7 +32,7 @@ impl Drop for Proxy {
 
 impl Proxy {
     pub(crate) async fn envoy(program: &Path, config: &str, upstream: &Upstream) -> Self {
-        Self::start(program, &["--disable-hot-restart", "-l", "error", "--concurrency", "1"], config, upstream).await
+        Self::start(program, &ENVOY_ARGUMENTS, config, upstream).await
     }
 
     pub(crate) async fn lateen(config: &str, upstream: &Upstream) -> Self {
@@ -47,6 +51,12 @@ impl Proxy {
             .replace("DEAD_ADDRESS", &upstream.dead.ip().to_string())
             .replace("DEAD_PORT", &upstream.dead.port().to_string());
         let text = if text.contains("KEY_SET") { text.replace("KEY_SET", tokens::key_set()) } else { text };
+        let text = text
+            .replace("TLS_PORT", &upstream.tls.port().to_string())
+            .replace("LINES_PORT", &upstream.lines.port().to_string())
+            .replace("SILENT_PORT", &upstream.silent.port().to_string())
+            .replace("FOLDER", &folder.path().display().to_string());
+        upstream.certificates.write(folder.path());
         let file = folder.path().join("bootstrap.yaml");
         std::fs::write(&file, text).expect("the temporary folder can be written");
         let admin_file = folder.path().join("admin");
@@ -59,7 +69,7 @@ impl Proxy {
             .stdin(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
-        let mut proxy = Self { process, listeners: BTreeMap::new(), _folder: folder };
+        let mut proxy = Self { process, listeners: BTreeMap::new(), folder };
         proxy.listeners = proxy.listening(&admin_file).await;
         proxy
     }
@@ -89,15 +99,40 @@ impl Proxy {
         // The row's own name tells its requests from others' at the upstream.
         let tag = row.name.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
         let text = row.send.replace("ROW", &tag);
-        let answer = if row.http2 { client::http2(to, &text).await } else { client::http1(to, &text).await };
-        Observed { answer, seen: upstream.take(&tag) }
+        let logged = self.log().len();
+        let (answer, shown) = client::ask(to, row, &text, &upstream.certificates).await;
+        let log = if row.log.is_some() { Some(self.logged(logged, &tag).await) } else { None };
+        Observed { answer, shown, log, seen: upstream.take(&tag) }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default()
+    }
+
+    /// What the line of a row says, which comes after so many bytes. Lines begin with the row's name, or, where nothing tells
+    /// it, with `-`.
+    async fn logged(&self, before: usize, tag: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let log = self.log();
+            let whole = log[before..].rsplit_once('\n').map_or("", |(lines, _)| lines);
+            let own = |line: &'_ str| -> Option<String> {
+                let (name, text) = line.split_once(' ')?;
+                (name == tag || name == "-").then(|| text.to_owned())
+            };
+            if let Some(line) = whole.lines().find_map(own) {
+                return line;
+            }
+            assert!(Instant::now() < deadline, "the access log does not tell {tag}: {whole}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
 async fn get(admin: SocketAddr, path: &str) -> Option<String> {
     // An admin port that is not up yet refuses the connection.
     tokio::net::TcpStream::connect(admin).await.ok()?;
-    match client::http1(admin, &format!("GET {path} HTTP/1.1\nHost: admin\nConnection: close\n\n")).await {
+    match client::plain(admin, &format!("GET {path} HTTP/1.1\nHost: admin\nConnection: close\n\n")).await {
         Answer::Response { status: 200, body, .. } => Some(body),
         _ => None,
     }
@@ -117,6 +152,9 @@ fn addresses(json: &str) -> BTreeMap<String, SocketAddr> {
 /// What one proxy made of a row.
 pub(crate) struct Observed {
     answer: Answer,
+    /// What was seen of the handshake.
+    shown: Option<Shown>,
+    log: Option<String>,
     seen: Vec<Seen>,
 }
 
@@ -140,7 +178,19 @@ impl Observed {
     pub(crate) fn status(&self) -> Option<u16> {
         match &self.answer {
             Answer::Response { status, .. } => Some(*status),
-            Answer::Closed => None,
+            Answer::Bytes(_) | Answer::Closed => None,
+        }
+    }
+
+    pub(crate) fn log(&self) -> Option<&str> {
+        self.log.as_deref()
+    }
+
+    /// What came back, where it is not HTTP.
+    pub(crate) fn bytes(&self) -> Option<&str> {
+        match &self.answer {
+            Answer::Bytes(text) => Some(text),
+            Answer::Response { .. } | Answer::Closed => None,
         }
     }
 
@@ -162,6 +212,9 @@ impl Observed {
             Answer::Closed => {
                 fields.insert("answer".into(), "closed".into());
             }
+            Answer::Bytes(text) => {
+                fields.insert("bytes".into(), text.clone());
+            }
             Answer::Response { status, headers, body } => {
                 fields.insert("status".into(), status.to_string());
                 fields.insert("body".into(), body.clone());
@@ -172,9 +225,16 @@ impl Observed {
                 }
             }
         }
+        if let Some(shown) = &self.shown {
+            fields.insert("certificate".into(), shown.certificate.clone());
+            fields.insert("alpn".into(), shown.alpn.clone());
+        }
+        if let Some(log) = &self.log {
+            fields.insert("log".into(), log.clone());
+        }
         fields.insert("upstream requests".into(), self.seen.len().to_string());
         for (number, seen) in self.seen.iter().enumerate() {
-            for key in ["host", "method", "target", "authority", "version", "body", "trailers"] {
+            for key in ["host", "tls", "method", "target", "authority", "version", "body", "trailers"] {
                 fields.insert(format!("upstream {number} {key}"), seen[key].to_string());
             }
             for pair in seen["headers"].as_array().into_iter().flatten() {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use crate::certificates::Tls;
 use crate::tokens::Token;
 
 #[derive(Deserialize)]
@@ -29,6 +30,24 @@ pub(crate) struct Row {
     /// Speak HTTP/2 with prior knowledge instead: `send` is then a plain HTTP/1.1 text that is translated.
     #[serde(default)]
     pub(crate) http2: bool,
+    /// TLS below.
+    #[serde(default)]
+    pub(crate) tls: Option<Tls>,
+    /// Neither HTTP nor a text that is made into it: these bytes are sent, and what comes back until the end is the body.
+    #[serde(default)]
+    pub(crate) raw: bool,
+    /// Sent once the answer is there, to whomever the connection then leads; as many bytes must come back.
+    #[serde(default)]
+    pub(crate) then: Option<String>,
+    /// The client goes away after so many milliseconds, without having got an answer.
+    #[serde(default)]
+    pub(crate) leaves_after_ms: Option<u64>,
+    /// What comes back of `raw`; none if nothing does.
+    #[serde(default)]
+    pub(crate) bytes: Option<String>,
+    /// What Envoy's access log says of it.
+    #[serde(default)]
+    pub(crate) log: Option<String>,
     /// The status that Envoy gives; none if it closes without an answer. So a row cannot pass for the wrong reason.
     pub(crate) status: Option<u16>,
     /// Sent so many times; then what share of it each host gets is compared instead of each request.

@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 use crate::authorizer::Authorizers;
+use crate::certificates::Certificates;
 use crate::{limiter, tokens};
 
 /// What one request looked like when it arrived.
@@ -29,6 +32,13 @@ struct Ledger {
 
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
+    /// The same over TLS.
+    pub(crate) tls: SocketAddr,
+    /// Answers each line that it is sent, at every host; no HTTP.
+    pub(crate) lines: SocketAddr,
+    /// Accepts, reads and never answers.
+    pub(crate) silent: SocketAddr,
+    pub(crate) certificates: Certificates,
     /// A rate limit service.
     pub(crate) limiter: SocketAddr,
     pub(crate) authorizers: Authorizers,
@@ -43,12 +53,25 @@ impl Upstream {
         let listeners = listeners().await;
         let address = listeners[0].local_addr().expect("a bound socket has an address");
         let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let certificates = Certificates::new();
         for listener in listeners {
-            tokio::spawn(accept(listener, Arc::clone(&ledger)));
+            tokio::spawn(accept(listener, Arc::clone(&ledger), None));
+        }
+        let secure = self::listeners().await;
+        let tls = secure[0].local_addr().expect("a bound socket has an address");
+        let acceptor = TlsAcceptor::from(certificates.server());
+        for listener in secure {
+            tokio::spawn(accept(listener, Arc::clone(&ledger), Some(acceptor.clone())));
+        }
+        let echoing = self::listeners().await;
+        let lines = echoing[0].local_addr().expect("a bound socket has an address");
+        for listener in echoing {
+            tokio::spawn(serve_lines(listener));
         }
         let (dead, _dead) = refused();
         let (limiter, authorizers) = (limiter::start().await, Authorizers::start().await);
-        Self { address, limiter, authorizers, dead, _dead, ledger }
+        let silent = silent().await;
+        Self { address, tls, lines, silent, certificates, limiter, authorizers, dead, _dead, ledger }
     }
 
     /// Takes what arrived with the given `x-row`.
@@ -85,18 +108,75 @@ fn refused() -> (SocketAddr, std::net::TcpListener) {
     (SocketAddr::from(([127, 0, 0, 3], port)), holder)
 }
 
-async fn accept(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
+async fn accept(listener: TcpListener, ledger: Arc<Mutex<Ledger>>, tls: Option<TlsAcceptor>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
+        let (ledger, tls) = (Arc::clone(&ledger), tls.clone());
         let host = stream.local_addr().map(|address| address.ip().to_string()).unwrap_or_default();
-        let ledger = Arc::clone(&ledger);
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, host.clone(), Arc::clone(&ledger)));
-            // A peer that goes away is part of the tests.
-            let _ =
-                Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            let Some(tls) = tls else { return serve(stream, host, Value::Null, ledger).await };
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let (_, connection) = stream.get_ref();
+            let alpn = connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned());
+            let seen = json!({
+                "sni": connection.server_name(),
+                "alpn": alpn,
+                "client": connection.peer_certificates().is_some(),
+            });
+            serve(stream, host, seen, ledger).await;
         });
     }
+}
+
+/// Serves HTTP of either version on a connection; `tls` is what was seen of its handshake.
+async fn serve<S>(stream: S, host: String, tls: Value, ledger: Arc<Mutex<Ledger>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| answer(request, host.clone(), tls.clone(), Arc::clone(&ledger)));
+    // A peer that goes away is part of the tests.
+    let _ = Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+}
+
+/// Says of each line which host has heard it.
+async fn serve_lines(listener: TcpListener) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        tokio::spawn(async move { answer_lines(stream).await });
+    }
+}
+
+async fn answer_lines(mut stream: TcpStream) -> std::io::Result<()> {
+    let host = stream.local_addr()?.ip();
+    let mut heard = Vec::new();
+    while stream.read_buf(&mut heard).await? > 0 {
+        while let Some(end) = heard.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = heard.drain(..=end).collect();
+            stream.write_all(format!("{host} heard ").as_bytes()).await?;
+            stream.write_all(&line).await?;
+        }
+    }
+    stream.shutdown().await
+}
+
+/// An address whose connections are taken and left unanswered.
+async fn silent() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback can be bound");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else { continue };
+            tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+        }
+    });
+    address
+}
+
+/// Bytes of an upgraded connection come back as they are.
+async fn echo(upgrade: hyper::upgrade::OnUpgrade) {
+    let Ok(upgraded) = upgrade.await else { return };
+    let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgraded));
+    let _ = tokio::io::copy(&mut reader, &mut writer).await;
 }
 
 /// Thrown by the service to make hyper drop the connection without an answer.
@@ -112,10 +192,12 @@ impl std::fmt::Display for Reset {
 impl std::error::Error for Reset {}
 
 async fn answer(
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     host: String,
+    tls: Value,
     ledger: Arc<Mutex<Ledger>>,
 ) -> Result<Response<Full<Bytes>>, Reset> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Reset)?;
     let trailers = body.trailers().cloned();
@@ -129,6 +211,7 @@ async fn answer(
     headers.sort();
     let seen = json!({
         "host": host,
+        "tls": tls,
         "method": head.method.as_str(),
         "target": head.uri.path_and_query().map(ToString::to_string),
         "authority": head.uri.authority().map(ToString::to_string),
@@ -154,6 +237,9 @@ async fn answer(
     let status = number("x-ask-status")
         .filter(|_| failing)
         .and_then(|code| StatusCode::from_u16(u16::try_from(code).ok()?).ok());
+    if status == Some(StatusCode::SWITCHING_PROTOCOLS) || (head.method == Method::CONNECT && status.is_none()) {
+        tokio::spawn(echo(upgrade));
+    }
     let mut response = Response::builder().status(status.unwrap_or(StatusCode::OK)).header("x-upstream", "echo");
     for pair in ask("x-ask-headers").iter().flat_map(|all| all.split(',')).filter_map(|pair| pair.split_once('=')) {
         response = response.header(pair.0, pair.1);
