@@ -24,11 +24,15 @@ pub(crate) const MULTIPLE_SIDECARS_WITHOUT_WORKLOAD_SELECTORS: Code = code("IST0
 pub(crate) const VIRTUAL_SERVICE_DESTINATION_PORT_SELECTOR_REQUIRED: Code = code("IST0112", ERROR);
 pub(crate) const NO_MATCHING_WORKLOADS_FOUND: Code = code("IST0127", WARNING);
 pub(crate) const VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY: Code = code("IST0132", WARNING);
+pub(crate) const GATEWAY_DUPLICATE_CERTIFICATE: Code = code("IST0138", WARNING);
 pub(crate) const CONFLICTING_GATEWAYS: Code = code("IST0145", ERROR);
 pub(crate) const DESTINATION_RULE_SUBSET_NOT_SELECT_PODS: Code = code("IST0173", ERROR);
 pub(crate) const UNKNOWN_DESTINATION_RULE_HOST: Code = code("IST0174", WARNING);
 
 /// Ours: Istio has no code for it.
 pub(crate) const LOCALITY_FAILOVER_BY_OUTLIER_DETECTION: Code = code("LAT0101", INFO);
+/// A rule that counts for clients elsewhere in place of one with a subset that routes lead to.
+pub(crate) const HIDES_SUBSET: Code = code("LAT0102", ERROR);
+pub(crate) const CHANGES_OTHERS_TRAFFIC: Code = code("LAT0103", INFO);
 /// A setting that another object keeps from having any effect.
 pub(crate) const INEFFECTIVE_SETTING: Code = code(own::SUSPICIOUS, WARNING);

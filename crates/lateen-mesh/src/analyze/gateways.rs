@@ -1,10 +1,14 @@
 //! Gateways: whom they select, what they take from each other, and hosts that no server has.
 
 use lateen_api::Resource;
+use lateen_api::networking::gateway::Server;
 use lateen_api::networking::{Gateway, VirtualService};
 
 use super::Findings;
-use super::codes::{CONFLICTING_GATEWAYS, REFERENCED_RESOURCE_NOT_FOUND, VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY};
+use super::codes::{
+    CONFLICTING_GATEWAYS, GATEWAY_DUPLICATE_CERTIFICATE, REFERENCED_RESOURCE_NOT_FOUND,
+    VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY,
+};
 use crate::host;
 use crate::inputs::Inputs;
 use crate::mesh::Mesh;
@@ -15,6 +19,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     for resource in inputs.gateways.iter() {
         selector(resource, inputs, findings);
         conflicts(resource, inputs, mesh, findings);
+        shared_certificates(resource, inputs, mesh, findings);
         credentials(resource, mesh, findings);
     }
     for resource in inputs.virtual_services.iter() {
@@ -70,14 +75,48 @@ fn credentials(resource: &Resource<Gateway>, mesh: &Mesh, findings: &mut Finding
     }
 }
 
+/// Whether two Gateways are for the same pods.
+fn meet(one: &Gateway, other: &Gateway, pods: &[&Workload]) -> bool {
+    other.selector == one.selector || pods.iter().any(|pod| selects(&other.selector, &pod.labels))
+}
+
+/// Certificates that other Gateways of the same pods show, too. A browser that has a connection for one host of a
+/// certificate uses it for the others (RFC 9113 section 9.1.1), where it finds none of their routes.
+fn shared_certificates(resource: &Resource<Gateway>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
+    fn certificates(server: &Server) -> impl Iterator<Item = &str> {
+        let tls = server.tls.as_ref();
+        tls.into_iter()
+            .flat_map(|tls| tls.credentials().chain([tls.server_certificate.as_str()]))
+            .filter(|name| !name.is_empty())
+    }
+    let pods = selected(&resource.spec, mesh);
+    for (at, server) in resource.spec.servers.iter().enumerate() {
+        let shows_same = |theirs: &Server| certificates(theirs).any(|name| certificates(server).any(|own| own == name));
+        let others: Vec<String> = inputs
+            .gateways
+            .iter()
+            .filter(|other| other.key() != resource.key() && meet(&resource.spec, &other.spec, &pods))
+            .filter(|other| other.spec.servers.iter().any(shows_same))
+            .map(|other| format!("{}/{}", other.namespace(), other.name()))
+            .collect();
+        if !others.is_empty() {
+            let message = format!(
+                "its certificate is also shown by Gateway {}: a browser that uses one HTTP/2 connection for the hosts of \
+                 both gets 404 for those of the other",
+                others.join(", ")
+            );
+            findings.add(resource, GATEWAY_DUPLICATE_CERTIFICATE, &format!("spec.servers[{at}].tls"), message, None);
+        }
+    }
+}
+
 /// Servers of two Gateways for the same pods, port, bind address and host.
 fn conflicts(resource: &Resource<Gateway>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     let pods = selected(&resource.spec, mesh);
     for (at, server) in resource.spec.servers.iter().enumerate() {
         let mut others: Vec<String> = Vec::new();
         for other in inputs.gateways.iter().filter(|other| other.key() != resource.key()) {
-            let same_pods = other.spec.selector == resource.spec.selector
-                || pods.iter().any(|pod| selects(&other.spec.selector, &pod.labels));
+            let same_pods = meet(&resource.spec, &other.spec, &pods);
             let same_server = other.spec.servers.iter().any(|theirs| {
                 theirs.port.number == server.port.number
                     && theirs.bind == server.bind

@@ -6,6 +6,7 @@ pub(crate) mod codes;
 mod conflicts;
 mod gateways;
 mod locality;
+mod reach;
 mod references;
 mod selectors;
 mod sidecars;
@@ -24,6 +25,7 @@ pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -
     conflicts::check(&inputs, mesh, &mut findings);
     gateways::check(&inputs, mesh, &mut findings);
     locality::check(&inputs, mesh, &mut findings);
+    reach::check(&inputs, mesh, &mut findings);
     selectors::check(&inputs, mesh, &mut findings);
     sidecars::check(&inputs, mesh, &mut findings);
     let mut out = findings.0;

@@ -62,7 +62,7 @@ pub(crate) fn missing(resource: &Resource<VirtualService>, inputs: &Inputs, mesh
 }
 
 /// Where requests are sent, each with its field.
-fn destinations(resource: &Resource<VirtualService>) -> Vec<(&Destination, String)> {
+pub(super) fn destinations(resource: &Resource<VirtualService>) -> Vec<(&Destination, String)> {
     let spec = &resource.spec;
     let mut out = Vec::new();
     for (rule, http) in spec.http.iter().enumerate() {

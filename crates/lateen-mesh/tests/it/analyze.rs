@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lateen_api::{Diagnostic, Object};
+use lateen_api::{Diagnostic, Object, Severity};
 use lateen_mesh::{Mesh, MeshConfig, analyze};
 
 use crate::world::{deployment, object, objects, service};
@@ -131,6 +131,32 @@ fn two_rules_for_one_host_of_the_mesh_conflict() {
     assert_eq!(short(&apart), [], "nobody sees both");
 }
 
+/// Browsers that use one connection for both would get 404 (Istio: IST0138).
+#[test]
+fn a_certificate_of_several_gateways_is_told() {
+    let gateway = |name: &str, selector: &str, credential: &str| {
+        object(
+            "Gateway",
+            "default",
+            name,
+            &format!(
+                "{{selector: {{{selector}}}, servers: [{{port: {{number: 443, name: https, protocol: HTTPS}}, hosts: [{name}.test], \
+                 tls: {{mode: SIMPLE, credentialName: {credential}}}}}]}}"
+            ),
+        )
+    };
+    let told = |text: &str| -> Vec<String> {
+        let found = findings(text).into_iter().filter(|found| found.code == "IST0138");
+        found.map(|found| format!("{} {}: {}", found.object.expect("it has one"), found.field, found.message)).collect()
+    };
+    let first = gateway("first", "app: edge", "wild");
+    let found = told(&(first.clone() + &gateway("second", "app: edge", "wild")));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found[0].starts_with("Gateway default/first spec.servers[0].tls") && found[0].contains("default/second"));
+    assert_eq!(told(&(first.clone() + &gateway("second", "app: edge", "own"))), [""; 0]);
+    assert_eq!(told(&(first + &gateway("second", "app: other", "wild"))), [""; 0]);
+}
+
 /// Analyzers of Istio whose findings we have; the codes of ours to compare, and which field they are about.
 const ANALYZERS: [(&str, &[&str], &str); 8] = [
     ("virtualservice.DestinationRuleAnalyzer", &["IST0101"], ".subset"),
@@ -242,4 +268,47 @@ status: {{phase: Running, podIP: 10.0.1.{number}, conditions: [{{type: Ready, st
         );
         assert_eq!(short(&(db("b") + &rule(&said))), []);
     }
+}
+
+/// istio#30080: their rule has no subsets, and clients in their namespace get it.
+#[test]
+fn istio_30080_a_rule_elsewhere_that_takes_subsets_away_is_told_with_both_objects() {
+    let rule = |namespace: &str, subsets: &str| {
+        object("DestinationRule", namespace, "web", &format!("{{host: web.default.svc.cluster.local{subsets}}}"))
+    };
+    let text = base()
+        + &deployment("elsewhere", "client")
+        + &rule("default", ", subsets: [{name: v1, labels: {app: web}}]")
+        + &route("web", "{host: web, subset: v1}");
+    assert_eq!(short(&text), []);
+    let found = findings(&(text + &rule("elsewhere", "")));
+    let [found] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((found.code.as_str(), found.severity), ("LAT0102", Severity::Error));
+    assert_eq!(found.object.as_ref().map(ToString::to_string).as_deref(), Some("DestinationRule elsewhere/web"));
+    for part in ["DestinationRule default/web", "VirtualService default/web", "`v1`", "namespace elsewhere"] {
+        assert!(found.message.contains(part), "{part} in {}", found.message);
+    }
+}
+
+/// istio#42862: by Istio's default a rule is for everybody, and hosts outside are nobody's.
+#[test]
+fn istio_42862_a_rule_for_a_host_outside_that_others_call_is_told() {
+    let rule = |export: &str| {
+        object(
+            "VirtualService",
+            "default",
+            "outside",
+            &format!(
+                "{{hosts: [api.test]{export}, http: [{{fault: {{abort: {{httpStatus: 500, percentage: {{value: 100}}}}}}, \
+                 route: [{{destination: {{host: api.test}}}}]}}]}}"
+            ),
+        )
+    };
+    let entry = "{hosts: [api.test], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}";
+    let text = base() + &deployment("elsewhere", "client") + &object("ServiceEntry", "default", "outside", entry);
+    let found = findings(&(text.clone() + &rule("")));
+    let [found] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((found.code.as_str(), found.field.as_str()), ("LAT0103", "spec.hosts[0]"));
+    assert!(found.message.contains("changes traffic of namespace elsewhere"), "{}", found.message);
+    assert_eq!(short(&(text + &rule(", exportTo: [.]"))), []);
 }
