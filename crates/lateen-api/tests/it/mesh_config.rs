@@ -27,6 +27,13 @@ fn what_is_written_is_read() {
     assert_eq!(config.root_namespace, "istio-system", "what is not written keeps its default");
 }
 
+/// With them, Istio does not look at the other namespaces at all.
+#[test]
+fn discovery_selectors_are_not_passed_over() {
+    let (_, found) = parse("mesh.yaml", "discoverySelectors: [{matchLabels: {team: a}}]\n");
+    assert_eq!(found[0].message, "`discoverySelectors` is not supported yet and has no effect");
+}
+
 #[test]
 fn mistakes_are_placed_and_gaps_are_said() {
     let text = "trustDomian: a\nenableTracing: true\nenableAutoMtls: maybe\noutboundTrafficPolicy: {mode: SOME}\nrootNamespace: ''\n";

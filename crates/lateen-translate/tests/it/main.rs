@@ -7,4 +7,5 @@ mod envoy;
 mod fields;
 mod golden;
 mod incremental;
+mod traps;
 mod world;
