@@ -12,6 +12,7 @@ mod metadata;
 mod names;
 mod peer_authentication;
 mod pod;
+mod proxy_annotation;
 mod proxy_config;
 mod rate_limit;
 mod request_authentication;
@@ -51,7 +52,10 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
         Object::Namespace(namespace) => service::traffic_distribution(&mut check, &namespace.metadata),
         Object::Secret(secret) => secret::check(&mut check, &secret.spec),
         Object::Service(service) => service::check(&mut check, service),
-        Object::Pod(pod) => pod::check(&mut check, "spec", &pod.spec.spec),
+        Object::Pod(pod) => {
+            proxy_annotation::check(&mut check, "metadata.annotations", &pod.metadata.annotations);
+            pod::check(&mut check, "spec", &pod.spec.spec);
+        }
         Object::Deployment(deployment) => pod::check_deployment(&mut check, &deployment.spec),
         Object::PeerAuthentication(policy) => peer_authentication::check(&mut check, &policy.spec),
         Object::RequestAuthentication(policy) => request_authentication::check(&mut check, &policy.spec),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::check::Check;
-use super::{metadata, names};
+use super::{metadata, names, proxy_annotation};
 use crate::kubernetes::container::{Container, EnvVar};
 use crate::kubernetes::probe::{Lifecycle, LifecycleHandler, Probe};
 use crate::kubernetes::volume::Volume;
@@ -18,6 +18,8 @@ pub(super) fn check_deployment(check: &mut Check<'_>, spec: &Deployment) {
         check.error("spec.selector", "the selector does not select the template's own labels");
     }
     metadata::labels(check, "spec.template.metadata.labels", &spec.template.metadata.labels);
+    let annotations = &spec.template.metadata.annotations;
+    proxy_annotation::check(check, "spec.template.metadata.annotations", annotations);
     if !matches!(spec.template.spec.restart_policy.as_deref(), None | Some("Always")) {
         let message = "the pods of a Deployment are always restarted";
         check.error("spec.template.spec.restartPolicy", message);

@@ -165,3 +165,24 @@ fn names() {
     let text = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: a\n  labels: {'a b': x}\n";
     assert_eq!(crate::findings(text), ["5: error metadata.labels.a b: `a b` is not a label key"]);
 }
+
+#[test]
+fn settings_of_a_proxys_annotation_are_honoured_or_told() {
+    let said = |settings: &str| -> Vec<String> {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a}}\nspec:\n  selector: {{matchLabels: {{app: a}}}}\n  \
+             template:\n    metadata:\n      labels: {{app: a}}\n      annotations: {{proxy.istio.io/config: '{settings}'}}\n    \
+             spec: {{containers: [{{name: a, image: a}}]}}\n"
+        );
+        validate_in(&object(&text), Environment::Cluster).iter().map(brief).collect()
+    };
+    let field = "spec.template.metadata.annotations.proxy.istio.io/config";
+    assert_eq!(said("{concurrency: 2, proxyMetadata: {A: b}}"), [""; 0]);
+    assert_eq!(
+        said("{concurrency: 2, holdApplicationUntilProxyStarts: true, concurency: 1}"),
+        [
+            format!("warning {field}: `holdApplicationUntilProxyStarts` is not supported yet and has no effect"),
+            format!("error {field}: there is no setting `concurency`"),
+        ]
+    );
+}

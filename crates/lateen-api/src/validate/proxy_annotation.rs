@@ -1,0 +1,68 @@
+//! The annotation `proxy.istio.io/config`: Istio's `ProxyConfig` of the mesh, as YAML in a text. What of it has no effect here
+//! is said, and so is what Istio does not know either.
+
+use super::check::Check;
+use crate::meta::StringMap;
+use crate::yaml::{Value, documents};
+
+const ANNOTATION: &str = "proxy.istio.io/config";
+
+const HONOURED: [&str; 2] = ["concurrency", "proxyMetadata"];
+
+/// Istio's other settings.
+const IGNORED: &[&str] = &[
+    "availabilityZone",
+    "binaryPath",
+    "caCertificatesPem",
+    "configPath",
+    "connectTimeout",
+    "controlPlaneAuthPolicy",
+    "customConfigFile",
+    "discoveryAddress",
+    "discoveryRefreshDelay",
+    "drainDuration",
+    "envoyAccessLogService",
+    "envoyMetricsService",
+    "envoyMetricsServiceAddress",
+    "extraStatTags",
+    "fileFlushInterval",
+    "fileFlushMinSizeKb",
+    "gatewayTopology",
+    "holdApplicationUntilProxyStarts",
+    "image",
+    "interceptionMode",
+    "meshId",
+    "parentShutdownDuration",
+    "privateKeyProvider",
+    "proxyAdminPort",
+    "proxyBootstrapTemplatePath",
+    "proxyHeaders",
+    "proxyStatsMatcher",
+    "readinessProbe",
+    "runtimeValues",
+    "sds",
+    "serviceCluster",
+    "statNameLength",
+    "statsCompression",
+    "statsdUdpAddress",
+    "statusPort",
+    "terminationDrainDuration",
+    "tracing",
+    "tracingServiceName",
+    "zipkinAddress",
+];
+
+/// Of annotations at this field. What cannot be read is for the injector to refuse.
+pub(super) fn check(check: &mut Check<'_>, field: &str, annotations: &StringMap) {
+    let Some(text) = annotations.get(ANNOTATION) else { return };
+    let Some(Ok(node)) = documents(text).into_iter().next() else { return };
+    let Value::Mapping(entries) = &node.value else { return };
+    for name in entries.iter().filter_map(|(key, _)| key.as_str()).filter(|name| !HONOURED.contains(name)) {
+        let field = format!("{field}.{ANNOTATION}");
+        if IGNORED.contains(&name) {
+            check.warn(field, format!("`{name}` is not supported yet and has no effect"));
+        } else {
+            check.error(field, format!("there is no setting `{name}`"));
+        }
+    }
+}
