@@ -67,7 +67,7 @@ fn render(case: &Path) -> String {
 }
 
 /// Fields in the order of their names, what a thing is and is called first: decoded maps have no order of their own.
-fn sorted(value: Value) -> Value {
+pub(crate) fn sorted(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<(String, Value)> =

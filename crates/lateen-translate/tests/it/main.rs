@@ -7,5 +7,6 @@ mod envoy;
 mod fields;
 mod golden;
 mod incremental;
+mod samples;
 mod traps;
 mod world;
