@@ -4,6 +4,7 @@
 
 mod answers;
 mod bad_input;
+mod churn;
 mod command_line;
 mod envoy;
 mod failures;

@@ -20,6 +20,8 @@ cargo xtask COMMAND
                 each ARG goes to `lateen up` (for instance --detach, or --publish 9090:8080)
   test [ARG…]   install what the tests need, build everything and run all tests;
                 each ARG goes to `cargo test` (for instance a test's name)
+  churn [S]     change every kind ten times a second for S seconds (60) under 1,000 requests a second,
+                of which none may fail
   bench WHAT    measure; `cargo xtask bench` says what there is
   docs          write the pages of docs/ that are made from tables in the code
   ci            what a change must pass: formatting, lints, dependencies, tests, instructions per request
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
     let (command, rest) = arguments.split_first().map_or(("help", &[][..]), |(first, rest)| (first.as_str(), rest));
     let result = match command {
         "bench" => bench::run(rest),
+        "churn" => test::churn(rest),
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "docs" if rest.is_empty() => docs(),

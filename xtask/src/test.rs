@@ -14,3 +14,16 @@ pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
     crate::run(cargo().args(["build", "--workspace", "--bins"]))?;
     crate::run(&mut test)
 }
+
+/// The mesh test of changes under load, for longer and under more: optimised, so that the load is what it says.
+pub(crate) fn churn(arguments: &[String]) -> anyhow::Result<()> {
+    let seconds = match arguments {
+        [] => "60",
+        [seconds] => seconds,
+        _ => anyhow::bail!("cargo xtask churn [SECONDS]"),
+    };
+    crate::run(cargo().args(["build", "--workspace", "--release", "--bins"]))?;
+    let mut test = cargo();
+    test.args(["test", "--workspace", "--release", "--test", "mesh", "--", "--nocapture", "every_kind_changes"]);
+    crate::run(test.env("LATEEN_CHURN", seconds))
+}
