@@ -20,8 +20,10 @@ mod websocket;
 
 use std::time::Instant;
 
+use lateen_testing::tokens::{self, Signer};
 use programs::Programs;
 use running::Mesh;
+use serde_json::json;
 
 /// One mesh for all steps: each step leaves it as it found it.
 #[test]
@@ -39,6 +41,7 @@ fn the_sample(programs: Programs) {
     strict_mtls_refuses_plaintext_and_serves_the_mesh(&mesh);
     a_policy_admits_one_principal(&mesh);
     a_limit_counts_each_reader(&mesh);
+    a_token_admits_its_team(&mesh);
     what_is_wrong_is_refused_with_its_place(&mesh);
     no_proxy_has_refused_anything(&mesh);
 }
@@ -126,6 +129,49 @@ fn a_limit_counts_each_reader(mesh: &Mesh) {
     assert!(refused.contains("x-ratelimit-limit: 3") && refused.contains("retry-after: "), "{refused}");
     mesh.run(&["delete", "ratelimit", "ratings", "--wait"]);
     assert!(ask(&[]).starts_with("HTTP/1.1 200"));
+}
+
+fn a_token_admits_its_team(mesh: &Mesh) {
+    let (signer, stranger) = (Signer::ec("ES256", "k"), Signer::ec("ES256", "k"));
+    mesh.apply_text(&format!(
+        "apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {{name: ratings}}
+spec:
+  selector: {{matchLabels: {{app: ratings}}}}
+  jwtRules: [{{issuer: us, audiences: [ratings], jwks: '{}', fromHeaders: [{{name: x-token}}]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: ratings-team}}
+spec:
+  selector: {{matchLabels: {{app: ratings}}}}
+  rules:
+  - from: [{{source: {{requestPrincipals: ['us/*']}}}}]
+    when: [{{key: 'request.auth.claims[org][teams]', values: [blue]}}]
+",
+        tokens::key_set([&signer])
+    ));
+    let address = mesh.address_of("ratings-v1");
+    let with = |header: &[&str]| mesh.ask_with("deploy/outsider", &address, 9080, "/ratings/0", header);
+    let claims = |audience: &str, teams: &[&str], lasts: i64| json!({"iss": "us", "sub": "a", "aud": audience, "org": {"teams": teams}, "exp": tokens::now() + lasts});
+    let good = claims("ratings", &["green", "blue"], 600);
+    for (token, expected) in [
+        (Some(signer.token(&good)), "HTTP/1.1 200"),
+        (None, "HTTP/1.1 403"),
+        (Some(signer.token(&claims("ratings", &["green"], 600))), "HTTP/1.1 403"),
+        (Some(signer.token(&claims("others", &["blue"], 600))), "HTTP/1.1 403"),
+        (Some(signer.token(&claims("ratings", &["blue"], -600))), "HTTP/1.1 401"),
+        (Some(stranger.token(&good)), "HTTP/1.1 401"),
+        (Some("x".to_owned()), "HTTP/1.1 401"),
+    ] {
+        let header = token.map(|token| format!("x-token: {token}"));
+        let answer = with(&header.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(answer.starts_with(expected), "{expected} to {header:?}: {answer}");
+    }
+    mesh.run(&["delete", "authorizationpolicy", "ratings-team", "--wait"]);
+    assert!(with(&[]).starts_with("HTTP/1.1 200"), "a token is asked for by policies only");
+    mesh.run(&["delete", "requestauthentication", "ratings", "--wait"]);
 }
 
 fn what_is_wrong_is_refused_with_its_place(mesh: &Mesh) {

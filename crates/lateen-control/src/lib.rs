@@ -9,6 +9,7 @@ pub mod authority;
 pub mod ca_service;
 pub mod discovery;
 pub mod inject;
+pub mod keys;
 pub mod listen;
 pub mod mesh_settings;
 pub mod metrics;

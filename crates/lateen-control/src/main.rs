@@ -3,10 +3,13 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use ipnet::IpNet;
 use lateen_control::inject::Settings;
+use lateen_control::keys;
 use lateen_control::serve::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -62,6 +65,16 @@ struct Arguments {
     /// The API's Unix socket [default: lateend.sock, in the state directory].
     #[arg(long, value_name = "PATH")]
     api_socket: Option<PathBuf>,
+    /// A network that keys of issuers may be fetched from though it is the machine's own, link-local or a cloud's; may be
+    /// repeated, or a list.
+    #[arg(long, env = "LATEEN_JWKS_ALLOW", value_name = "CIDR", value_delimiter = ',')]
+    jwks_allow: Vec<IpNet>,
+    /// Certificates (PEM) that servers of keys may have, beside those of the public authorities.
+    #[arg(long, env = "LATEEN_JWKS_CA", value_name = "FILE")]
+    jwks_ca: Option<PathBuf>,
+    /// How many seconds old keys get before they are fetched anew.
+    #[arg(long, env = "LATEEN_JWKS_REFRESH", value_name = "SECONDS", default_value_t = 1200)]
+    jwks_refresh: u64,
     /// error, warn, info, debug or trace; or per part, such as lateen_control::push=debug.
     #[arg(long, value_name = "LEVEL", default_value = "warn,audit=info")]
     log_level: EnvFilter,
@@ -86,6 +99,11 @@ impl From<Arguments> for Options {
             pods: arguments.pods_dir,
             socket: arguments.api_socket,
             injection: Settings::default(),
+            keys: keys::Options {
+                allowed: arguments.jwks_allow,
+                trusted: arguments.jwks_ca,
+                refresh: Duration::from_secs(arguments.jwks_refresh.max(1)),
+            },
         }
     }
 }

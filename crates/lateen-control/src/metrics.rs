@@ -28,6 +28,8 @@ pub struct Metrics {
     /// Seconds since 1970.
     pub root_expiry: Gauge,
     pub ca_expiry: Gauge,
+    pub keys_fetched: Counter,
+    pub keys_not_fetched: Counter,
     registry: Arc<Registry>,
 }
 
@@ -56,6 +58,8 @@ impl Metrics {
             ca_failures: Counter::default(),
             root_expiry: Gauge::default(),
             ca_expiry: Gauge::default(),
+            keys_fetched: Counter::default(),
+            keys_not_fetched: Counter::default(),
             registry: Arc::default(),
         };
         registry.register("pilot_xds", "Proxies connected by xDS", metrics.connected.clone());
@@ -81,6 +85,10 @@ impl Metrics {
         registry.register(name, "When the first of the roots expires, seconds since 1970", metrics.root_expiry.clone());
         let name = "citadel_server_cert_chain_expiry_timestamp";
         registry.register(name, "When the signing certificate expires, seconds since 1970", metrics.ca_expiry.clone());
+        let name = "pilot_jwks_resolver_network_fetch_success";
+        registry.register(name, "Key sets of issuers fetched", metrics.keys_fetched.clone());
+        let name = "pilot_jwks_resolver_network_fetch_fail";
+        registry.register(name, "Key sets of issuers that could not be fetched", metrics.keys_not_fetched.clone());
         metrics.registry = Arc::new(registry);
         metrics
     }

@@ -30,7 +30,7 @@ use crate::push::{self, Proxies, Pushed};
 use crate::serving_tls::ServingTls;
 use crate::source::dir::{self, Source};
 use crate::trust::Telling;
-use crate::{mesh_settings, store};
+use crate::{keys, mesh_settings, store};
 
 /// How long answers that are being given may take when it is time to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -58,6 +58,8 @@ pub struct Options {
     pub pods: Option<PathBuf>,
     pub socket: Option<PathBuf>,
     pub injection: Settings,
+    /// How keys of issuers are fetched.
+    pub keys: keys::Options,
 }
 
 /// A control plane that serves; it goes on until it is stopped or dropped.
@@ -108,7 +110,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let (source, config) = (Arc::new(source), Arc::new(config));
     let telling = Telling::new(authority.clone(), Arc::clone(&config), Arc::clone(&source));
     telling.tell().await.context("the source of objects has ended")?;
-    let pushed = push::start(&store, Arc::clone(&config), metrics.clone());
+    let keys = keys::start(&store, &options.keys, metrics.clone()).context("certificates trusted for keys")?;
+    let pushed = push::start(&store, keys, Arc::clone(&config), metrics.clone());
     let proxies = Proxies::new(metrics.clone());
     let authenticator = Authenticator::new(Arc::clone(&api_parts.tokens), &config.trust_domain);
     let certificates =

@@ -15,6 +15,7 @@ use crate::inputs::{Inputs, Listed};
 use crate::mesh::{ByNamespace, Frame, Id, Member, Mesh, ScopeId, Standing};
 use crate::policy::Policies;
 use crate::rate_limits::RateLimits;
+use crate::request_authentications::RequestAuthentications;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::{VirtualService, gateway, virtual_service};
 use crate::scope::{Difference, Scope, Sharing};
@@ -118,6 +119,11 @@ impl Frame {
             rate_limits: unless_changed(&inputs.rate_limits, known!(rate_limits, rate_limits), || {
                 RateLimits::new(&config.root_namespace, &inputs.rate_limits)
             }),
+            request_authentications: unless_changed(
+                &inputs.request_authentications,
+                known!(request_authentications, request_authentications),
+                || RequestAuthentications::new(&config.root_namespace, &inputs.request_authentications),
+            ),
             virtual_services: unless_changed(
                 &inputs.virtual_services,
                 known!(virtual_services, virtual_services),

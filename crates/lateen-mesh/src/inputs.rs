@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lateen_api::kubernetes::{Namespace, Pod, Secret, Service};
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::policy::RateLimit;
-use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
+use lateen_api::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use lateen_api::{Kind, KindSpec, Object, ObjectKey, Resource};
 
 use crate::sidecar::SidecarObject;
@@ -29,6 +29,7 @@ pub(crate) struct Inputs {
     pub(crate) gateways: Listed<Gateway>,
     pub(crate) sidecars: Listed<Sidecar>,
     pub(crate) peer_authentications: Listed<PeerAuthentication>,
+    pub(crate) request_authentications: Listed<RequestAuthentication>,
     pub(crate) authorization_policies: Listed<AuthorizationPolicy>,
     pub(crate) rate_limits: Listed<RateLimit>,
 }
@@ -58,6 +59,7 @@ impl Inputs {
                 | Kind::Gateway
                 | Kind::Sidecar
                 | Kind::PeerAuthentication
+                | Kind::RequestAuthentication
                 | Kind::AuthorizationPolicy
                 | Kind::RateLimit
         )
@@ -73,6 +75,7 @@ impl Inputs {
         by_age(&mut self.gateways);
         by_age(&mut self.sidecars);
         by_age(&mut self.peer_authentications);
+        by_age(&mut self.request_authentications);
         by_age(&mut self.authorization_policies);
         by_age(&mut self.rate_limits);
     }
@@ -93,6 +96,7 @@ impl Inputs {
             Object::Gateway(resource) => push(&mut self.gateways, resource),
             Object::Sidecar(resource) => push(&mut self.sidecars, resource),
             Object::PeerAuthentication(resource) => push(&mut self.peer_authentications, resource),
+            Object::RequestAuthentication(resource) => push(&mut self.request_authentications, resource),
             Object::AuthorizationPolicy(resource) => push(&mut self.authorization_policies, resource),
             Object::RateLimit(resource) => push(&mut self.rate_limits, resource),
             _ => {}
@@ -118,6 +122,7 @@ impl Inputs {
             Kind::Gateway => remove(&mut self.gateways, key),
             Kind::Sidecar => remove(&mut self.sidecars, key),
             Kind::PeerAuthentication => remove(&mut self.peer_authentications, key),
+            Kind::RequestAuthentication => remove(&mut self.request_authentications, key),
             Kind::AuthorizationPolicy => remove(&mut self.authorization_policies, key),
             Kind::RateLimit => remove(&mut self.rate_limits, key),
             _ => {}
@@ -145,6 +150,7 @@ impl Inputs {
         share(&mut self.gateways, &other.gateways);
         share(&mut self.sidecars, &other.sidecars);
         share(&mut self.peer_authentications, &other.peer_authentications);
+        share(&mut self.request_authentications, &other.request_authentications);
         share(&mut self.authorization_policies, &other.authorization_policies);
         share(&mut self.rate_limits, &other.rate_limits);
     }

@@ -17,6 +17,7 @@ mod policy;
 mod precedence;
 mod protocol;
 mod rate_limits;
+mod request_authentications;
 mod routing;
 mod scope;
 mod services;

@@ -12,6 +12,7 @@ use crate::origin::Origin;
 use crate::policy::{EffectiveMtls, Policies, WorkloadAuthorization};
 use crate::protocol::Protocol;
 use crate::rate_limits::RateLimits;
+use crate::request_authentications::RequestAuthentications;
 use crate::routing::destination_rule::DestinationRules;
 use crate::routing::gateway::{self, GatewayObject, MergedGateway, PortMap};
 use crate::routing::{DestinationRule, VirtualService};
@@ -23,6 +24,7 @@ use lateen_api::Resource;
 use lateen_api::kubernetes::{Pod, Secret};
 use lateen_api::networking::destination_rule::ConnectionPool;
 use lateen_api::policy::RateLimit;
+use lateen_api::security::RequestAuthentication;
 
 /// Service (namespace, host) or workload (namespace, name).
 pub(crate) type Id = (Arc<str>, Arc<str>);
@@ -60,6 +62,7 @@ pub(crate) struct Frame {
     pub(crate) entries: Arc<BTreeMap<Id, Arc<Workload>>>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) rate_limits: Arc<RateLimits>,
+    pub(crate) request_authentications: Arc<RequestAuthentications>,
     pub(crate) virtual_services: Arc<Vec<Arc<VirtualService>>>,
     pub(crate) destination_rules: Arc<DestinationRules>,
     pub(crate) gateways: Arc<Vec<GatewayObject>>,
@@ -168,6 +171,11 @@ impl Mesh {
     /// The mTLS mode of a workload's ports.
     pub fn mtls(&self, workload: &Workload) -> EffectiveMtls {
         self.frame.policies.mtls(workload)
+    }
+
+    /// The RequestAuthentications that hold for a workload.
+    pub fn request_authentications(&self, workload: &Workload) -> Vec<Arc<Resource<RequestAuthentication>>> {
+        self.frame.request_authentications.of(workload)
     }
 
     /// The authorization policies that a workload enforces.

@@ -109,6 +109,7 @@ impl Case<'_> {
         self.has_same_rules()
             || (mesh.mtls(workload) == before.mtls(workload)
                 && mesh.authorization(workload) == before.authorization(workload)
+                && same(&mesh.request_authentications(workload), &before.request_authentications(workload))
                 && same(&mesh.rate_limits(workload), &before.rate_limits(workload)))
     }
 

@@ -1,6 +1,7 @@
 //! `security.istio.io`: who may talk to whom, and how it is proven.
 
 pub mod authorization_policy;
+pub mod key_set;
 pub mod peer_authentication;
 pub mod request_authentication;
 

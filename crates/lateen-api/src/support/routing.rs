@@ -1,7 +1,6 @@
 //! `VirtualService`, field by field.
 
-use super::{Row, has_no_effect, honoured, is_refused, refused_if};
-use serde_json::Value;
+use super::{Row, has_no_effect, honoured, is_refused};
 
 #[rustfmt::skip]
 pub(super) const VIRTUAL_SERVICE: &[Row] = &[
@@ -14,8 +13,6 @@ pub(super) const VIRTUAL_SERVICE: &[Row] = &[
     honoured("spec.http[].match[].{uri,scheme,method,authority}.{exact,prefix,regex}"),
     honoured("spec.http[].match[].ignoreUriCase"),
     honoured("spec.http[].match[].{headers,withoutHeaders,queryParams}.*.{exact,prefix,regex}"),
-    refused_if("spec.http[].match[].headers.*", "of a token's claims", is_claim, "tokens are not checked"),
-    refused_if("spec.http[].match[].withoutHeaders.*", "of a token's claims", is_claim, "tokens are not checked"),
     honoured("spec.http[].match[].port"),
     honoured("spec.http[].match[].sourceLabels.*"),
     honoured("spec.http[].match[].sourceNamespace"),
@@ -50,7 +47,3 @@ pub(super) const VIRTUAL_SERVICE: &[Row] = &[
     honoured("spec.{tls,tcp}[].route[].destination.{host,subset,port.number}"),
     honoured("spec.{tls,tcp}[].route[].weight"),
 ];
-
-fn is_claim(header: &str, _: &Value) -> bool {
-    header.starts_with("@request.auth.claims")
-}

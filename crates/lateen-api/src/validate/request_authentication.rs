@@ -2,8 +2,8 @@
 
 use super::check::Check;
 use super::{headers, metadata};
-use crate::security::RequestAuthentication;
 use crate::security::request_authentication::JwtRule;
+use crate::security::{RequestAuthentication, key_set};
 
 pub(super) fn check(check: &mut Check<'_>, spec: &RequestAuthentication) {
     metadata::targets(check, spec.selector.as_ref(), spec.target_ref.as_ref(), &spec.target_refs);
@@ -13,7 +13,7 @@ pub(super) fn check(check: &mut Check<'_>, spec: &RequestAuthentication) {
 }
 
 fn jwt_rule(check: &mut Check<'_>, field: &str, rule: &JwtRule) {
-    if rule.issuer.is_empty() {
+    if rule.issuer.is_empty() && rule.jwks_uri.is_empty() {
         check.error(format!("{field}.issuer"), "`issuer` is required and missing");
     }
     if !rule.jwks.is_empty() && !rule.jwks_uri.is_empty() {
@@ -22,11 +22,10 @@ fn jwt_rule(check: &mut Check<'_>, field: &str, rule: &JwtRule) {
     if !rule.jwks_uri.is_empty() && !rule.jwks_uri.starts_with("http://") && !rule.jwks_uri.starts_with("https://") {
         check.error(format!("{field}.jwksUri"), format!("`{}` is not an http or https URL", rule.jwks_uri));
     }
-    if !rule.jwks.is_empty() {
-        let keys = serde_json::from_str::<serde_json::Value>(&rule.jwks).ok();
-        if !keys.is_some_and(|keys| keys.get("keys").is_some_and(serde_json::Value::is_array)) {
-            check.error(format!("{field}.jwks"), "the text is not a JSON Web Key Set");
-        }
+    if !rule.jwks.is_empty()
+        && let Err(reason) = key_set::check(&rule.jwks)
+    {
+        check.error(format!("{field}.jwks"), reason);
     }
     let lists =
         [("audiences", &rule.audiences), ("fromParams", &rule.from_params), ("fromCookies", &rule.from_cookies)];

@@ -5,7 +5,7 @@ mod proxies;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lateen_api::{Diagnostic, Kind, Object};
+use lateen_api::{Diagnostic, Kind, Object, ObjectKey};
 use lateen_identity::token::Bearer;
 use lateen_mesh::{InForce, Mesh, MeshConfig};
 use lateen_translate::Named;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 
+use crate::keys::Ring;
 use crate::metrics::Metrics;
 use crate::store::{Change, Contents, Store};
 
@@ -32,6 +33,8 @@ pub struct Snapshot {
     /// Of the contents, as far as they are whole.
     pub in_force: InForce,
     pub contents: Arc<Contents>,
+    /// Of issuers, as far as they are known; part of what is in force.
+    keys: Arc<Ring>,
     pub made: Instant,
     /// Whom workloads trust, as proxies are told.
     pub trust: Arc<Named>,
@@ -105,17 +108,20 @@ impl Pushed {
 }
 
 /// Starts making snapshots; the first is there when this returns.
-pub fn start(store: &Store, config: Arc<MeshConfig>, metrics: Metrics) -> Pushed {
+pub fn start(store: &Store, mut keys: watch::Receiver<Arc<Ring>>, config: Arc<MeshConfig>, metrics: Metrics) -> Pushed {
     let mut contents = store.watch();
-    let first = make(&contents.borrow_and_update().clone(), &config, None, &metrics);
+    let ring = keys.borrow_and_update().clone();
+    let first = make(&contents.borrow_and_update().clone(), &ring, &config, None, &metrics);
     let (sender, receiver) = watch::channel(Arc::new(first));
     tokio::spawn(async move {
-        while contents.changed().await.is_ok() {
+        // Keys come from a task that ends with the store.
+        while changed(&mut contents, &mut keys).await {
             let since = Instant::now();
             settle(&mut contents).await;
             let (newest, before) = (contents.borrow_and_update().clone(), sender.borrow().clone());
+            let ring = keys.borrow_and_update().clone();
             let (config, own) = (Arc::clone(&config), metrics.clone());
-            let made = tokio::task::spawn_blocking(move || make(&newest, &config, Some(&before), &own)).await;
+            let made = tokio::task::spawn_blocking(move || make(&newest, &ring, &config, Some(&before), &own)).await;
             match made {
                 Ok(snapshot) => {
                     tracing::debug!(revision = snapshot.revision, took = ?since.elapsed(), "configuration");
@@ -131,6 +137,14 @@ pub fn start(store: &Store, config: Arc<MeshConfig>, metrics: Metrics) -> Pushed
     Pushed { snapshots: receiver }
 }
 
+/// Waits for a change; none comes any more when the store has ended.
+async fn changed(contents: &mut watch::Receiver<Arc<Contents>>, keys: &mut watch::Receiver<Arc<Ring>>) -> bool {
+    tokio::select! {
+        changed = contents.changed() => changed.is_ok(),
+        Ok(()) = keys.changed() => true,
+    }
+}
+
 /// Waits until it has been quiet.
 async fn settle(contents: &mut watch::Receiver<Arc<Contents>>) {
     let end = Instant::now() + AT_MOST;
@@ -144,10 +158,17 @@ async fn settle(contents: &mut watch::Receiver<Arc<Contents>>) {
     }
 }
 
-fn make(contents: &Arc<Contents>, config: &Arc<MeshConfig>, before: Option<&Snapshot>, metrics: &Metrics) -> Snapshot {
-    let in_force = before
-        .and_then(|before| after(contents, before))
-        .unwrap_or_else(|| InForce::new(contents.objects(), config, before.map(|before| &before.in_force)));
+fn make(
+    contents: &Arc<Contents>,
+    keys: &Arc<Ring>,
+    config: &Arc<MeshConfig>,
+    before: Option<&Snapshot>,
+    metrics: &Metrics,
+) -> Snapshot {
+    let in_force = before.and_then(|before| after(contents, keys, before)).unwrap_or_else(|| {
+        let objects: Vec<Object> = contents.objects().map(|object| with_keys(keys, object)).collect();
+        InForce::new(&objects, config, before.map(|before| &before.in_force))
+    });
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.services.set(count(in_force.mesh.services().len()));
     metrics.virtual_services.set(count(in_force.mesh.virtual_services().len()));
@@ -155,6 +176,7 @@ fn make(contents: &Arc<Contents>, config: &Arc<MeshConfig>, before: Option<&Snap
         revision: contents.revision,
         in_force,
         contents: Arc::clone(contents),
+        keys: Arc::clone(keys),
         made: Instant::now(),
         trust: trust(contents, before),
         findings: OnceLock::new(),
@@ -174,10 +196,24 @@ fn trust(contents: &Contents, before: Option<&Snapshot>) -> Arc<Named> {
 }
 
 /// The short way, for changes that allow it.
-fn after(contents: &Contents, before: &Snapshot) -> Option<InForce> {
-    let changes = contents.changes_since(&before.contents);
-    before.in_force.after(changes.iter().map(|(change, stored)| match change {
-        Change::Deleted => (&stored.key, None),
-        Change::Added | Change::Modified => (&stored.key, Some(&stored.object)),
-    }))
+fn after(contents: &Contents, keys: &Ring, before: &Snapshot) -> Option<InForce> {
+    let mut changes: Vec<(ObjectKey, Option<Object>)> = Vec::new();
+    for (change, stored) in contents.changes_since(&before.contents) {
+        let now = match change {
+            Change::Deleted => None,
+            Change::Added | Change::Modified => Some(with_keys(keys, &stored.object)),
+        };
+        changes.push((stored.key.clone(), now));
+    }
+    for object in contents.of_kind(Kind::RequestAuthentication) {
+        if keys.differs(&before.keys, object) {
+            changes.push((object.key(), Some(with_keys(keys, object))));
+        }
+    }
+    before.in_force.after(changes.iter().map(|(key, object)| (key, object.as_ref())))
+}
+
+/// An object as it is in force: with the keys that it says where to find.
+fn with_keys(keys: &Ring, object: &Object) -> Object {
+    keys.filled(object).unwrap_or_else(|| object.clone())
 }

@@ -62,6 +62,11 @@ impl Contents {
         self.groups.get(&(kind, namespace.to_owned()))?.get(name)
     }
 
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+        let groups = self.groups.range((kind, String::new())..).take_while(move |((known, _), _)| *known == kind);
+        groups.flat_map(|(_, group)| group.values()).map(|stored| &stored.object)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }

@@ -9,4 +9,5 @@ mod directory;
 mod discovery;
 mod grpc;
 mod hostile_callers;
+mod keys;
 mod world;

@@ -7,6 +7,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use lateen_control::inject::Settings;
+use lateen_control::keys;
 use lateen_control::serve::{self, Options, Running};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
@@ -39,17 +40,26 @@ spec: {selector: {app: cart}, ports: [{name: http, port: 80, targetPort: 8080}]}
 impl World {
     /// With these files in its input folder.
     pub(crate) async fn new(files: &[(&str, &str)]) -> Self {
+        Self::with_keys(files, of_tests()).await
+    }
+
+    /// The same, with its own way to fetch keys.
+    pub(crate) async fn with_keys(files: &[(&str, &str)], keys: keys::Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("input")).unwrap();
         for (name, text) in files {
             std::fs::write(folder.path().join("input").join(name), text).unwrap();
         }
-        Self::of(folder).await
+        Self::started(folder, keys).await
     }
 
     /// Over the files of a folder; an authority in `cacerts` there is plugged in.
     pub(crate) async fn of(folder: tempfile::TempDir) -> Self {
-        let running = start(folder.path()).await.unwrap();
+        Self::started(folder, of_tests()).await
+    }
+
+    async fn started(folder: tempfile::TempDir, keys: keys::Options) -> Self {
+        let running = start_with(folder.path(), keys).await.unwrap();
         Self { folder, running }
     }
 
@@ -139,6 +149,20 @@ impl World {
         }
     }
 
+    /// Waits until one of the control plane's own metrics has got so far.
+    pub(crate) async fn eventually_counted(&self, name: &str, least: u64) {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let page = self.call(Method::GET, "/metrics", String::new()).await.1;
+            let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<u64>().ok());
+            if value.is_some_and(|value| value >= least) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < end, "{name} stays at {value:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// The names of all objects of a kind.
     pub(crate) async fn names(&self, kind: &str) -> Vec<String> {
         let answer = self.get(&format!("/api/v1/objects?kind={kind}")).await;
@@ -154,7 +178,20 @@ impl World {
     }
 }
 
+/// Keys may be fetched from the tests themselves, and often.
+fn of_tests() -> keys::Options {
+    keys::Options {
+        allowed: vec!["127.0.0.0/8".parse().unwrap()],
+        refresh: Duration::from_millis(100),
+        ..keys::Options::default()
+    }
+}
+
 pub(crate) async fn start(folder: &Path) -> anyhow::Result<Running> {
+    start_with(folder, of_tests()).await
+}
+
+async fn start_with(folder: &Path, keys: keys::Options) -> anyhow::Result<Running> {
     let plugged_in = folder.join("cacerts");
     serve::start(Options {
         paths: vec![folder.join("input")],
@@ -169,6 +206,7 @@ pub(crate) async fn start(folder: &Path) -> anyhow::Result<Running> {
         applied: None,
         pods: None,
         socket: None,
+        keys,
         injection: Settings::default(),
     })
     .await

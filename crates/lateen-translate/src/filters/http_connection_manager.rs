@@ -11,11 +11,11 @@ use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::{
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use hcm::http_connection_manager as http;
-use lateen_mesh::{MeshConfig, PathNormalization};
+use lateen_mesh::{MeshConfig, PathNormalization, ProxyKind};
 
 use crate::access_log;
-use crate::filters::rate_limit;
 use crate::filters::rbac::Authorization;
+use crate::filters::{jwt_authn, rate_limit};
 use crate::proto::{ads, boolean, http_filter, network_filter, no_timeout};
 use crate::view::View;
 
@@ -44,7 +44,11 @@ pub(crate) struct Policies {
 impl Policies {
     pub(crate) fn of(view: &View<'_>) -> Self {
         let workload = &view.proxy.workload;
-        Self { authorization: Authorization::of(view.mesh, workload), limits: rate_limit::filters(view.mesh, workload) }
+        let tokens = jwt_authn::filter(view.mesh, workload, view.proxy.kind == ProxyKind::Gateway);
+        Self {
+            authorization: Authorization::of(view.mesh, workload, tokens),
+            limits: rate_limit::filters(view.mesh, workload),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use route::header_matcher::HeaderMatchSpecifier;
 use route::query_parameter_matcher::QueryParameterMatchSpecifier;
 use route::route_match::PathSpecifier;
 
+use crate::filters::claims;
 use crate::proto::{boolean, strings};
 use crate::route::everything;
 
@@ -53,9 +54,16 @@ pub(crate) fn translate(conditions: &HttpMatch) -> route::RouteMatch {
         out.path_specifier = Some(path_specifier(uri));
     }
     out.case_sensitive = Some(boolean(!conditions.ignore_uri_case));
-    let mut headers: Vec<route::HeaderMatcher> =
-        conditions.headers.iter().map(|(name, value)| header(name, value.0.as_ref())).collect();
-    headers.extend(conditions.without_headers.iter().map(|(name, value)| without_header(name, value)));
+    let mut headers = Vec::new();
+    for (wanted, conditions) in [(true, &conditions.headers), (false, &conditions.without_headers)] {
+        for (name, value) in conditions {
+            match claim(name, value) {
+                Some(claim) => out.dynamic_metadata.push(matcher::MetadataMatcher { invert: !wanted, ..claim }),
+                None if wanted => headers.push(header(name, value.0.as_ref())),
+                None => headers.push(without_header(name, value)),
+            }
+        }
+    }
     headers.sort_by(|a, b| a.name.cmp(&b.name));
     for (name, value) in
         [(":method", &conditions.method), (":authority", &conditions.authority), (":scheme", &conditions.scheme)]
@@ -124,6 +132,25 @@ pub(crate) fn without_header(name: &str, value: &HeaderMatch) -> route::HeaderMa
         invert_match: true,
         treat_missing_header_as_empty: value_matcher(value.0.as_ref()).is_some(),
         ..header(name, value.0.as_ref())
+    }
+}
+
+/// `@request.auth.claims.a.b` or `@request.auth.claims[a][b]`: a claim of a token, by the name of a header.
+fn claim(name: &str, value: &HeaderMatch) -> Option<matcher::MetadataMatcher> {
+    let path = claim_path(name)?;
+    let present = || strings::regex(".+");
+    Some(claims::claim(&path, value.0.as_ref().map_or_else(present, string_matcher)))
+}
+
+fn claim_path(name: &str) -> Option<Vec<String>> {
+    const NAME: &str = "@request.auth.claims";
+    let is_claim = name.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME));
+    let rest = name.get(NAME.len()..).filter(|_| is_claim)?;
+    let steps = |text: &str, by: &str| text.split(by).map(str::to_owned).collect();
+    match (rest.strip_prefix('.'), rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'))) {
+        (Some(path), _) if !path.is_empty() => Some(steps(path, ".")),
+        (_, Some(path)) if !path.is_empty() => Some(steps(path, "][")),
+        _ => None,
     }
 }
 

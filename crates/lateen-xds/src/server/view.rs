@@ -7,7 +7,8 @@ use crate::Resource;
 
 /// All resources of one proxy at one revision; immutable.
 pub trait View: Any + Send + Sync {
-    /// Grows with every change of the configuration.
+    /// Grows with every change of the objects that the configuration is made of. It stays where something else has changed,
+    /// such as the keys of an issuer.
     fn revision(&self) -> u64;
 
     /// The selected resources, as far as they exist, each name once. Equal selections give equal resources.

@@ -135,13 +135,17 @@ fn a_deny_rule_of_http_attributes_says_that_it_closes_tcp_ports() {
 fn request_authentications() {
     let cases: &[(&str, &[&str])] = &[
         ("{issuer: a, jwksUri: https://a/keys}", &[]),
-        ("{issuer: a, jwks: '{\"keys\": []}'}", &[]),
-        ("{jwksUri: https://a/keys}", &["error spec.jwtRules[0].issuer: `issuer` is required and missing"]),
+        ("{jwksUri: https://a/keys}", &[]),
+        ("{audiences: [a]}", &["error spec.jwtRules[0].issuer: `issuer` is required and missing"]),
+        ("{issuer: a, jwks: '{\"keys\": []}'}", &["error spec.jwtRules[0].jwks: the key set has no keys"]),
         (
             "{issuer: a, jwksUri: file:///a}",
             &["error spec.jwtRules[0].jwksUri: `file:///a` is not an http or https URL"],
         ),
-        ("{issuer: a, jwks: nonsense}", &["error spec.jwtRules[0].jwks: the text is not a JSON Web Key Set"]),
+        (
+            "{issuer: a, jwks: '{}'}",
+            &["error spec.jwtRules[0].jwks: the text is not a JSON Web Key Set: it has no list `keys`"],
+        ),
         (
             "{issuer: a, fromHeaders: [{name: 'a b'}]}",
             &["error spec.jwtRules[0].fromHeaders[0].name: `a b` is not a header name"],

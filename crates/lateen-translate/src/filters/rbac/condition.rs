@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use lateen_mesh::MeshConfig;
 use rbac::{permission::Rule, principal::Identifier};
 
+use crate::filters::claims;
 use crate::proto::{cidr, strings};
 
 /// What a condition looks at.
@@ -27,8 +28,10 @@ pub(crate) enum Attribute {
     SourceIp,
     RemoteIp,
     RequestHeader(String),
-    /// Something of a JWT, which needs a RequestAuthentication that is in force.
-    Jwt,
+    /// `issuer/subject` of a token.
+    RequestPrincipal,
+    /// A claim of a token, through nested ones.
+    Claim(Vec<String>),
     // What.
     Host,
     Method,
@@ -36,7 +39,12 @@ pub(crate) enum Attribute {
     DestinationPort,
     DestinationIp,
     ServerName,
-    /// A key that we do not know, or dynamic metadata of other filters.
+    /// What another filter has said of the request.
+    Metadata {
+        filter: String,
+        key: String,
+    },
+    /// A key that we do not know.
     Unknown,
 }
 
@@ -83,7 +91,8 @@ impl Condition {
                 | Attribute::SourceIp
                 | Attribute::RemoteIp
                 | Attribute::RequestHeader(_)
-                | Attribute::Jwt
+                | Attribute::RequestPrincipal
+                | Attribute::Claim(_)
         )
     }
 
@@ -173,6 +182,18 @@ impl Condition {
                 context.http_only()?;
                 Ok(principal(Identifier::Header(header_matcher(name, value, false))))
             }
+            Attribute::RequestPrincipal => {
+                context.http_only()?;
+                let (issuer, subject) = request_principal(value);
+                let ids = [("iss", issuer), ("sub", subject)].map(|(name, text)| {
+                    principal(Identifier::SourcedMetadata(sourced(claims::text_claim(name, text))))
+                });
+                Ok(principal(Identifier::AndIds(rbac::principal::Set { ids: ids.into() })))
+            }
+            Attribute::Claim(path) => {
+                context.http_only()?;
+                Ok(principal(Identifier::SourcedMetadata(sourced(claims::claim(path, string_matcher(value))))))
+            }
             _ => Err(NotCheckable),
         }
     }
@@ -200,6 +221,11 @@ impl Condition {
             }
             Attribute::DestinationIp => Ok(permission(Rule::DestinationIp(cidr_range(value)?))),
             Attribute::ServerName => Ok(permission(Rule::RequestedServerName(string_matcher(value)))),
+            Attribute::Metadata { filter, key } => {
+                let item = value.strip_prefix('[').and_then(|value| value.strip_suffix(']'));
+                let matcher = string_matcher(item.unwrap_or(value));
+                Ok(permission(Rule::SourcedMetadata(sourced(claims::said(filter, key, matcher, item.is_some())))))
+            }
             _ => Err(NotCheckable),
         }
     }
@@ -217,6 +243,11 @@ pub(crate) fn permission(rule: Rule) -> rbac::Permission {
 
 pub(crate) fn principal(identifier: Identifier) -> rbac::Principal {
     rbac::Principal { identifier: Some(identifier) }
+}
+
+/// Of the request, as filters before have written it.
+fn sourced(matcher: matcher::MetadataMatcher) -> rbac::SourcedMetadata {
+    rbac::SourcedMetadata { metadata_matcher: Some(matcher), metadata_source: rbac::MetadataSource::Dynamic as i32 }
 }
 
 fn any_permission(rules: Vec<rbac::Permission>) -> rbac::Permission {
@@ -241,6 +272,27 @@ fn string_matcher(value: &str) -> matcher::StringMatcher {
         strings::prefix(prefix)
     } else {
         strings::exact(value)
+    }
+}
+
+/// `issuer/subject`: an issuer may have slashes of its own, a subject not. A star stands for the beginning or the end of the
+/// whole (Istio).
+fn request_principal(value: &str) -> (matcher::StringMatcher, matcher::StringMatcher) {
+    let any = || strings::regex(".+");
+    let (issuer, subject) = value.rsplit_once('/').map_or((value, None), |(issuer, subject)| (issuer, Some(subject)));
+    match (value.strip_prefix('*'), value.strip_suffix('*'), subject) {
+        (Some(""), ..) => (any(), any()),
+        (Some(_), _, Some(subject)) => {
+            let issuer = issuer.trim_start_matches('*');
+            (if issuer.is_empty() { any() } else { strings::suffix(issuer) }, strings::exact(subject))
+        }
+        (Some(suffix), _, None) => (any(), strings::suffix(suffix)),
+        (None, Some(_), Some(subject)) => {
+            let prefix = subject.trim_end_matches('*');
+            (strings::exact(issuer), if prefix.is_empty() { any() } else { strings::prefix(prefix) })
+        }
+        (None, Some(prefix), None) => (strings::prefix(prefix), any()),
+        (None, None, subject) => (strings::exact(issuer), strings::exact(subject.unwrap_or_default())),
     }
 }
 

@@ -30,14 +30,16 @@ pub(crate) struct Authorization {
 }
 
 impl Authorization {
-    /// The filters that enforce a workload's policies. Without any policy there is no filter: everything is allowed.
-    pub(crate) fn of(mesh: &Mesh, workload: &Workload) -> Self {
+    /// The filters that enforce a workload's policies. Without any policy there is no filter: everything is allowed. Tokens
+    /// are checked by `tokens`: after external authorizers, which may ask nothing of them, and before everything else.
+    pub(crate) fn of(mesh: &Mesh, workload: &Workload, tokens: Option<HttpFilter>) -> Self {
         let policies = mesh.authorization(workload);
         let config = mesh.config();
         let mut out = Self::default();
         // External authorizers are not asked yet. What they should decide is denied, as Istio does when it cannot
         // reach its decision either.
         out.add(config, Action::Deny, &policies.custom);
+        out.http.extend(tokens);
         out.add(config, Action::Deny, &policies.deny);
         out.add(config, Action::Allow, &policies.allow);
         out
@@ -168,7 +170,7 @@ fn source_conditions(source: &Source, namespace: &str) -> Vec<Condition> {
     let account = Attribute::ServiceAccount { namespace: namespace.to_owned() };
     [
         Condition::new(Attribute::Principal, &source.principals, &source.not_principals),
-        Condition::new(Attribute::Jwt, &source.request_principals, &source.not_request_principals),
+        Condition::new(Attribute::RequestPrincipal, &source.request_principals, &source.not_request_principals),
         Condition::new(account, &source.service_accounts, &source.not_service_accounts),
         Condition::new(Attribute::TrustDomain, &source.trust_domains, &source.not_trust_domains),
         Condition::new(Attribute::Namespace, &source.namespaces, &source.not_namespaces),
@@ -204,11 +206,28 @@ fn condition_of(when: &When, namespace: &str) -> Option<Condition> {
         "destination.ip" => Attribute::DestinationIp,
         "destination.port" => Attribute::DestinationPort,
         "connection.sni" => Attribute::ServerName,
-        key if key.starts_with("request.auth.") => Attribute::Jwt,
+        "request.auth.principal" => Attribute::RequestPrincipal,
+        "request.auth.audiences" => Attribute::Claim(vec!["aud".to_owned()]),
+        "request.auth.presenter" => Attribute::Claim(vec!["azp".to_owned()]),
         key => match key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']')) {
             Some(header) if !header.is_empty() => Attribute::RequestHeader(header.to_owned()),
-            _ => Attribute::Unknown,
+            _ => nested(key).unwrap_or(Attribute::Unknown),
         },
     };
     Condition::new(attribute, &when.values, &when.not_values)
+}
+
+/// `request.auth.claims[a][b]`, or `experimental.envoy.filters.a.b[c]`.
+fn nested(key: &str) -> Option<Attribute> {
+    let (name, rest) = key.split_once('[')?;
+    let rest = rest.strip_suffix(']')?;
+    if name == "request.auth.claims" {
+        let path: Vec<String> = rest.split("][").map(str::to_owned).collect();
+        return path
+            .iter()
+            .all(|step| !step.is_empty() && !step.contains(['[', ']']))
+            .then_some(Attribute::Claim(path));
+    }
+    let filter = name.strip_prefix("experimental.").filter(|filter| filter.starts_with("envoy.filters."))?;
+    Some(Attribute::Metadata { filter: filter.to_owned(), key: rest.to_owned() })
 }

@@ -266,7 +266,9 @@ impl Session {
         if started && self.awaited.is_empty() {
             self.settled = self.settled.max(self.view.revision());
         }
-        let Some(newest) = self.newest.take_if(|newest| newest.revision() > self.view.revision()) else { return false };
+        let Some(newest) = self.newest.take_if(|newest| newest.revision() >= self.view.revision()) else {
+            return false;
+        };
         let before = std::mem::replace(&mut self.view, newest);
         self.types.iter_mut().for_each(|of| of.renew(&*self.view, &*before));
         true
