@@ -2,6 +2,7 @@
 
 mod certs;
 mod config_dump;
+mod guard;
 pub(crate) mod health;
 mod hosts;
 pub(crate) mod ports;
@@ -93,6 +94,9 @@ impl Admin {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
+        if let Some((status, complaint)) = guard::refusal(request.headers()) {
+            return text(status, complaint);
+        }
         let path = request.uri().path();
         let shared = &self.origin.shared;
         let query = Query::new(request.uri().query());
