@@ -40,7 +40,7 @@ names! {
 }
 
 /// What only a trusted hop may say; taken off requests that come from outside.
-static INTERNAL_ONLY: [HeaderName; 12] = [
+static INTERNAL_ONLY: [HeaderName; 15] = [
     RETRY_ON,
     RETRY_GRPC_ON,
     MAX_RETRIES,
@@ -53,6 +53,15 @@ static INTERNAL_ONLY: [HeaderName; 12] = [
     HeaderName::from_static("x-envoy-force-trace"),
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-original-url"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+];
+
+/// What only a mesh's own client says of itself; taken off at an edge.
+static DOWNSTREAM_SERVICE: [HeaderName; 2] = [
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
 ];
 
 /// Whether any field is one of Envoy's own, by which requests ask for this and that: most say nothing of the kind.
@@ -85,6 +94,9 @@ pub(super) fn on_arrival(
     }
     if manager.use_remote_address {
         if says_envoy {
+            if edge {
+                head.headers.retain(|name, _| !DOWNSTREAM_SERVICE.contains(name));
+            }
             head.headers.remove(&EXTERNAL_ADDRESS);
             head.headers.remove(&ORIGINAL_PATH);
         }
