@@ -37,6 +37,7 @@ const ROOTS: &[&str] = &[
     "envoy/extensions/path/",
     "envoy/extensions/rbac/",
     "envoy/extensions/request_id/",
+    "envoy/extensions/resource_monitors/",
     "envoy/extensions/retry/",
     "envoy/extensions/stat_sinks/",
     "envoy/extensions/transport_sockets/",

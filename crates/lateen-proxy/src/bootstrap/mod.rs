@@ -4,6 +4,7 @@ mod ads;
 pub mod arguments;
 pub mod env;
 mod mesh;
+mod overload;
 mod pages;
 mod run;
 mod workers;

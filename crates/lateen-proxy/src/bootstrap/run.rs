@@ -20,6 +20,7 @@ use super::ads::Ads;
 use super::arguments::{Arguments, Mode, Role};
 use super::env;
 use super::mesh::Membership;
+use super::overload;
 use super::pages;
 use super::workers::Running;
 use crate::admin::{self, ports};
@@ -27,7 +28,7 @@ use crate::cluster::detection::Detections;
 use crate::cluster::dns::Resolving;
 use crate::config::{Applier, Order, Received, Workers, key_files, tell};
 use crate::lifecycle::{Lifecycle, State};
-use crate::listener::{Addresses, Sockets, bind, listen};
+use crate::listener::{Addresses, Places, Sockets, bind, listen};
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::{SecretsMay, TlsStore};
@@ -128,6 +129,7 @@ fn shared() -> anyhow::Result<Shared> {
 /// Everything that is wrong is told at once.
 fn compile(bootstrap: &Bootstrap, shared: &Shared, path: &str) -> anyhow::Result<(Resources, Option<Ads>)> {
     let mut complaints: Vec<String> = unsupported(bootstrap).into_iter().map(str::to_owned).collect();
+    complaints.extend(overload::told(bootstrap).err().unwrap_or_default());
     let mut resources = Resources::default();
     if let Err(errors) = resources.load_static(bootstrap) {
         complaints.extend(errors.iter().map(ToString::to_string));
@@ -161,7 +163,6 @@ fn unsupported(bootstrap: &Bootstrap) -> Vec<&'static str> {
     };
     refuse(bootstrap.hds_config.is_some(), "bootstrap: hds_config: is not supported");
     refuse(!bootstrap.stats_sinks.is_empty(), "bootstrap: stats_sinks: is not supported");
-    refuse(bootstrap.overload_manager.is_some(), "bootstrap: overload_manager: is not supported");
     refuse(!bootstrap.bootstrap_extensions.is_empty(), "bootstrap: bootstrap_extensions: is not supported");
     refuse(!bootstrap.default_socket_interface.is_empty(), "bootstrap: default_socket_interface: is not supported");
     let secrets = bootstrap.static_resources.as_ref().is_some_and(|resources| !resources.secrets.is_empty());
@@ -216,7 +217,9 @@ fn serve(
         let address = admin.local_addr()?.to_string();
         std::fs::write(path, address).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    let running = Running::start(shared, sockets, arguments.drain_time_s)?;
+    // What is wrong with it was told before.
+    let places = Places::new(overload::most_connections(overload::told(bootstrap).unwrap_or_default()));
+    let running = Running::start(shared, sockets, places, arguments.drain_time_s)?;
     let (quit, asked) = watch::channel(false);
     let (changed, changes) = watch::channel(0);
     let control_by = admin::Control { quit, workers: running.orders.clone(), drain_time: arguments.drain_time_s };

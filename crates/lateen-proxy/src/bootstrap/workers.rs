@@ -1,5 +1,6 @@
 //! The workers' threads.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 use crate::config::{Order, Workers};
-use crate::listener::{Listeners, ServerFirst, Sockets};
+use crate::listener::{Listeners, Places, ServerFirst, Sockets};
 use crate::upstream::key_sets;
 use crate::worker::{Shared, Worker};
 
@@ -23,14 +24,21 @@ impl Running {
     ///
     /// # Errors
     /// A thread that cannot be had.
-    pub(super) fn start(shared: &Arc<Shared>, sockets: Vec<Sockets>, drain_time: Duration) -> anyhow::Result<Self> {
-        let server_first = Arc::new(ServerFirst::default());
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        sockets: Vec<Sockets>,
+        places: Places,
+        drain_time: Duration,
+    ) -> anyhow::Result<Self> {
+        let (server_first, places) = (Arc::new(ServerFirst::default()), Arc::new(places));
         let mut running = Self { orders: Vec::new(), threads: Vec::new() };
         for (number, sockets) in sockets.into_iter().enumerate() {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let (shared, server_first) = (Arc::clone(shared), Arc::clone(&server_first));
+            let (shared, server_first, places) = (Arc::clone(shared), Arc::clone(&server_first), Arc::clone(&places));
             let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                work(&shared, number, sockets, receiver, server_first, drain_time);
+                work(&shared, number, sockets, receiver, |worker| {
+                    Listeners::new(worker, server_first, places, drain_time)
+                });
             });
             running.threads.push(thread.context("cannot start a worker")?);
             running.orders.push(sender);
@@ -55,8 +63,7 @@ fn work(
     number: usize,
     sockets: Sockets,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    server_first: Arc<ServerFirst>,
-    drain_time: Duration,
+    listeners: impl FnOnce(Rc<Worker>) -> Listeners,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
     {
@@ -70,7 +77,7 @@ fn work(
     let seed = std::hash::BuildHasher::hash_one(&seed, number);
     runtime.block_on(async move {
         let worker = Worker::new(Arc::clone(shared), seed);
-        let mut listeners = Listeners::new(std::rc::Rc::clone(&worker), server_first, drain_time);
+        let mut listeners = listeners(Rc::clone(&worker));
         key_sets::look_ahead(&worker);
         listeners.follow(sockets);
         while let Some(order) = orders.recv().await {

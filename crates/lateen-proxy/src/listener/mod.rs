@@ -5,6 +5,7 @@ pub(crate) mod connection;
 pub(crate) mod drain;
 mod inspect;
 mod original_dst;
+mod places;
 mod tunnel;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use connection::{ConnectionInfo, PeerTls, Written};
 use drain::{Drain, DrainControl, Phase};
 use inspect::Seen;
 pub(crate) use inspect::ServerFirst;
+pub(crate) use places::Places;
 use tunnel::Tunnel;
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -43,6 +45,7 @@ pub(crate) type Sockets = HashMap<Arc<str>, std::net::TcpListener>;
 #[derive(Debug)]
 pub(crate) struct Listeners {
     worker: Rc<Worker>,
+    places: Arc<Places>,
     open: HashMap<Arc<str>, Open>,
     /// Drains by filter chain: a chain that goes takes its own connections with it and no others.
     drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
@@ -60,8 +63,14 @@ struct Open {
 }
 
 impl Listeners {
-    pub(crate) fn new(worker: Rc<Worker>, server_first: Arc<ServerFirst>, drain_time: Duration) -> Self {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        server_first: Arc<ServerFirst>,
+        places: Arc<Places>,
+        drain_time: Duration,
+    ) -> Self {
         Self {
+            places,
             worker,
             open: HashMap::new(),
             drains: Rc::default(),
@@ -142,6 +151,7 @@ impl Listeners {
     fn context(&self) -> Rc<Accepting> {
         Rc::new(Accepting {
             worker: Rc::clone(&self.worker),
+            places: Arc::clone(&self.places),
             drains: Rc::clone(&self.drains),
             server_first: Arc::clone(&self.server_first),
             draining: Rc::clone(&self.draining),
@@ -163,6 +173,7 @@ fn end(control: DrainControl, time: Duration) {
 
 struct Accepting {
     worker: Rc<Worker>,
+    places: Arc<Places>,
     drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
     server_first: Arc<ServerFirst>,
     draining: Rc<std::cell::Cell<bool>>,
@@ -174,6 +185,8 @@ struct Accepting {
 /// Of one listener's address.
 struct Counters {
     total: Counter,
+    /// Closed at once: there were too many of all listeners.
+    overflow: Counter,
     active: Gauge,
     no_chain: Counter,
 }
@@ -215,12 +228,17 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
     let stats = &context.worker.shared.stats;
     let counters = Rc::new(Counters {
         total: stats.counter(&scope, "downstream_cx_total"),
+        overflow: stats.counter(&scope, "downstream_global_cx_overflow"),
         active: stats.gauge(&scope, "downstream_cx_active"),
         no_chain: stats.counter(&scope, "no_filter_chain_match"),
     });
     loop {
         match socket.accept().await {
             Ok((stream, remote)) => {
+                let Some(place) = context.places.take() else {
+                    counters.overflow.inc();
+                    continue;
+                };
                 counters.total.inc();
                 let held = (counters.active.hold(), context.count());
                 let (name, context, counters) = (Arc::clone(&name), Rc::clone(&context), Rc::clone(&counters));
@@ -232,6 +250,7 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
                         Some(Admission::Tunnel(tunnel)) => Box::pin(tunnel.serve(context, counters, held)).await,
                         None => drop(held),
                     }
+                    drop(place);
                 });
             }
             Err(error) => {
