@@ -91,7 +91,12 @@ pub(super) async fn inspect(
                 }
             }
         }
-        if proxied && (decide(prefix, wants, &mut seen) || prefix.len() >= MOST) {
+        let decided = proxied && decide(prefix, wants, &mut seen);
+        if !decided && prefix.len() >= MOST {
+            // It began as TLS, and does not get to its end: it is no plain text for all that.
+            return None;
+        }
+        if decided {
             if known {
                 server_first.forget(destination);
             }
@@ -224,13 +229,19 @@ fn proxy_protocol(bytes: &mut BytesMut) -> Look<Addresses> {
     let Some(end) = memchr::memchr(b'\n', &bytes[..bytes.len().min(108)]) else {
         return if bytes.len() < 108 { Look::More } else { Look::Bad };
     };
-    let line = String::from_utf8_lossy(&bytes[..end]).trim_end().to_owned();
+    let Some(line) = bytes[..end].strip_suffix(b"\r").and_then(|line| std::str::from_utf8(line).ok()) else {
+        return Look::Bad;
+    };
+    let line = line.to_owned();
     bytes.advance(end + 1);
     let words: Vec<&str> = line.split(' ').collect();
     match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => Look::Is(None),
-        ["PROXY", "TCP4" | "TCP6", source, destination, source_port, destination_port] => {
-            let address = |ip: &str, port: &str| Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?));
+        ["PROXY", family @ ("TCP4" | "TCP6"), source, destination, source_port, destination_port] => {
+            let address = |ip: &str, port: &str| {
+                let ip = ip.parse::<IpAddr>().ok().filter(|ip| ip.is_ipv4() == (*family == "TCP4"))?;
+                Some(SocketAddr::new(ip, port.parse().ok()?))
+            };
             match (address(source, source_port), address(destination, destination_port)) {
                 (Some(source), Some(destination)) => Look::Is(Some((source, destination))),
                 _ => Look::Bad,
@@ -255,11 +266,11 @@ fn version_2(bytes: &mut BytesMut) -> Look<Addresses> {
     let port = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     match (header[12] & 0xF, header[13]) {
         (0, _) => Look::Is(None),
-        (1, 0x11) if length >= 16 + 12 => {
+        (1, 0x11) if length >= 16 + 12 && are_values(&header[16 + 12..]) => {
             let ip = |at: usize| IpAddr::from([header[at], header[at + 1], header[at + 2], header[at + 3]]);
             Look::Is(Some((SocketAddr::new(ip(16), port(24)), SocketAddr::new(ip(20), port(26)))))
         }
-        (1, 0x21) if length >= 16 + 36 => {
+        (1, 0x21) if length >= 16 + 36 && are_values(&header[16 + 36..]) => {
             let ip = |at: usize| <[u8; 16]>::try_from(&header[at..at + 16]).map(IpAddr::from);
             match (ip(16), ip(32)) {
                 (Ok(source), Ok(destination)) => {
@@ -268,9 +279,19 @@ fn version_2(bytes: &mut BytesMut) -> Look<Addresses> {
                 _ => Look::Bad,
             }
         }
+        (1, 0x11 | 0x21) => Look::Bad,
         (1, _) => Look::Is(None),
         _ => Look::Bad,
     }
+}
+
+/// Whether these are values with their types and lengths in front, which say nothing here.
+fn are_values(mut bytes: &[u8]) -> bool {
+    while let Some((head, rest)) = bytes.split_first_chunk::<3>() {
+        let Some(rest) = rest.get(usize::from(u16::from_be_bytes([head[1], head[2]]))..) else { return false };
+        bytes = rest;
+    }
+    bytes.is_empty()
 }
 
 #[cfg(test)]

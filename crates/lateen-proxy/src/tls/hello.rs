@@ -94,6 +94,10 @@ fn hello(mut bytes: &[u8]) -> Option<Hello> {
                 while !names.is_empty() {
                     let is_host = take(&mut names, 1)? == [0];
                     let name = vector(&mut names, 2)?;
+                    // Nobody's name has a blank, a line break or a zero in it; logs would have it.
+                    if is_host && !name.iter().all(u8::is_ascii_graphic) {
+                        return None;
+                    }
                     if is_host {
                         hello.sni = Some(std::str::from_utf8(name).ok()?.to_ascii_lowercase());
                     }
