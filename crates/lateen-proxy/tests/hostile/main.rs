@@ -2,16 +2,20 @@
 //! libraries), tried against the built proxy: what is sent, what must come back, and that others are served meanwhile.
 //! docs/security.md lists what each promise is and which test holds it.
 
+mod admin;
 #[path = "../it/authority.rs"]
 #[allow(dead_code, reason = "shared with the suite `it`, which uses more of it")]
 mod authority;
 mod frames;
 mod framing;
+mod hello;
 mod http2;
 mod matching;
+mod origins;
 #[path = "../it/proxy.rs"]
 #[allow(dead_code, reason = "shared with the suite `it`, which uses more of it")]
 mod proxy;
+mod resources;
 mod site;
 mod smuggling;
 mod tokens;

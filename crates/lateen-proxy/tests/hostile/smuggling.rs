@@ -92,6 +92,9 @@ const WEBSOCKET: Setup = Setup {
     clusters: "",
     loggers: "",
     filters: "",
+    listener: "",
+    bootstrap: "",
+    descriptors: None,
 };
 
 /// What a client sends before the upstream has agreed to another protocol waits, and is thrown away if it does not agree.

@@ -97,6 +97,9 @@ const GRPC: Setup = Setup {
     clusters: "",
     loggers: "",
     filters: "",
+    listener: "",
+    bootstrap: "",
+    descriptors: None,
 };
 
 async fn grpc_calls(python: &Path, to: SocketAddr) {

@@ -20,6 +20,9 @@ const PASSING: Setup = Setup {
     clusters: "",
     loggers: "",
     filters: "",
+    listener: "",
+    bootstrap: "",
+    descriptors: None,
 };
 
 async fn interim(response: &mut ResponseFuture) -> Response<()> {

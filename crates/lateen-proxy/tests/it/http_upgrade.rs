@@ -14,6 +14,9 @@ const ALLOWED: Setup = Setup {
     clusters: "",
     loggers: "",
     filters: "",
+    listener: "",
+    bootstrap: "",
+    descriptors: None,
 };
 
 #[tokio::test]

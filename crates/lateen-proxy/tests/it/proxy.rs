@@ -27,6 +27,12 @@ pub(crate) struct Setup {
     pub(crate) loggers: &'static str,
     /// HTTP filters before the router, each with a comma behind it.
     pub(crate) filters: &'static str,
+    /// Listener filters.
+    pub(crate) listener: &'static str,
+    /// Fields of the bootstrap.
+    pub(crate) bootstrap: &'static str,
+    /// It may open so many files, sockets among them.
+    pub(crate) descriptors: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -52,7 +58,16 @@ impl Drop for Proxy {
 impl Setup {
     /// Starts a proxy in front of `upstreams`.
     pub(crate) async fn start(&self, upstreams: &[SocketAddr]) -> Proxy {
-        self.listening(Proxy::run(|log| self.bootstrap(upstreams, log)).await).await
+        let Some(descriptors) = self.descriptors else {
+            return self.listening(Proxy::run(|log| self.bootstrap(upstreams, log)).await).await;
+        };
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_lateen-proxy"),
+        ]);
+        self.listening(Proxy::run_by(shell, |log| self.bootstrap(upstreams, log)).await).await
     }
 
     /// The same with a real Envoy.
@@ -66,7 +81,8 @@ impl Setup {
     }
 
     fn bootstrap(&self, upstreams: &[SocketAddr], log: &str) -> String {
-        let Self { manager, route, cluster, http2, options, clusters, loggers, filters } = self;
+        let Self { manager, route, cluster, http2, options, clusters, loggers, filters, listener, bootstrap, .. } =
+            self;
         let mut endpoints = String::new();
         for upstream in upstreams {
             write!(
@@ -79,12 +95,13 @@ impl Setup {
         }
         let protocol = if *http2 { "http2_protocol_options" } else { "http_protocol_options" };
         format!(
-            r#"
+            r#"{bootstrap}
 admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
 static_resources:
   listeners:
   - name: main
     address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    listener_filters: [{listener}]
     filter_chains:
     - filters:
       - name: hcm
@@ -121,22 +138,26 @@ impl Proxy {
         environment: &[(&str, &str)],
         bootstrap: impl FnOnce(&str) -> String,
     ) -> Self {
+        let mut command = Command::new(envoy.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_lateen-proxy"))));
+        command.envs(environment.iter().copied());
+        if envoy.is_some() {
+            command.args(["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"]);
+        }
+        Self::run_by(command, bootstrap).await
+    }
+
+    /// Starts a proxy by a command that passes its arguments on to it.
+    async fn run_by(mut command: Command, bootstrap: impl FnOnce(&str) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let file = folder.path().join("bootstrap.yaml");
         let log = folder.path().join("access.log");
         std::fs::write(&file, bootstrap(&log.display().to_string())).expect("it can be written");
         let admin_file = folder.path().join("admin");
-        let process = Command::new(envoy.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_lateen-proxy"))))
-            .args(if envoy.is_some() {
-                &["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"][..]
-            } else {
-                &[]
-            })
+        let process = command
             .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
             .arg(&file)
             .arg("--admin-address-path")
             .arg(&admin_file)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(folder.path().join("stderr")).expect("it can be written"))
             .spawn()
@@ -160,6 +181,10 @@ impl Proxy {
     /// A client's connection.
     pub(crate) async fn connect(&self) -> Peer {
         Peer::connect(self.address).await
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) async fn admin(&self, path: &str) -> Response {

@@ -1,0 +1,137 @@
+//! First bytes of TLS that are cut into pieces, too long, or say what no name is: they choose the chain that the whole hello
+//! would have chosen, or none.
+
+use std::sync::Arc;
+
+use lateen_testing::eventually::within;
+use lateen_testing::peer::Peer;
+use lateen_testing::upstream::Upstream;
+use tokio::io::AsyncReadExt as _;
+
+use crate::proxy::Proxy;
+
+/// The hello of a client that calls this name.
+pub(crate) fn of(name: &str) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("they are there")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = name.to_owned().try_into().expect("it is a name");
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).expect("the configuration is good");
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).expect("memory takes it");
+    bytes
+}
+
+/// The same message in records of this size.
+fn in_records(hello: &[u8], size: usize) -> Vec<u8> {
+    hello[5..]
+        .chunks(size)
+        .flat_map(|piece| {
+            let length = u16::try_from(piece.len()).expect("it is small").to_be_bytes();
+            [&hello[..3], &length, piece].concat()
+        })
+        .collect()
+}
+
+/// Passes TLS for `secret.test` to the first upstream, other TLS to the second, and what is no TLS to the third.
+async fn passing(upstreams: &[&Upstream; 3]) -> Proxy {
+    let chain = |matches: &str, cluster: usize| {
+        format!(
+            r#"{{filter_chain_match: {{{matches}}}, filters: [{{name: tcp, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: tcp, cluster: c{cluster},
+              access_log: [{{name: file, typed_config: {{"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: "LOG",
+                log_format: {{text_format_source: {{inline_string: "<%REQUESTED_SERVER_NAME%>\n"}}}}}}}}]}}}}]}}"#
+        )
+    };
+    let chains = [
+        chain("server_names: [secret.test], transport_protocol: tls", 0),
+        chain("transport_protocol: tls", 1),
+        chain("transport_protocol: raw_buffer", 2),
+    ]
+    .join(", ");
+    let clusters: String = upstreams
+        .iter()
+        .enumerate()
+        .map(|(number, upstream)| {
+            format!(
+                "\n  - {{name: c{number}, type: STATIC, load_assignment: {{cluster_name: c{number}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}}}]}}]}}}}",
+                upstream.address.port()
+            )
+        })
+        .collect();
+    Proxy::run(|log| {
+        format!(
+            r#"
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
+static_resources:
+  listeners:
+  - name: main
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    listener_filters: [{{name: tls, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}}}]
+    filter_chains: [{chains}]
+  clusters:{clusters}
+"#
+        )
+        .replace("LOG", log)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_hello_in_pieces_chooses_the_same_chain() {
+    let upstreams = [Upstream::start().await, Upstream::start().await, Upstream::start().await];
+    let proxy = passing(&upstreams.each_ref()).await;
+    let to = proxy.listener("main").await.expect("it listens");
+    let hello = of("secret.test");
+    for (records, segment) in [(16_384, 1), (1, 7), (1, 100_000), (2, 1_000), (5, 3), (50, 1), (3, 1_460)] {
+        let bytes = in_records(&hello, records);
+        let mut client = Peer::connect(to).await.into_stream();
+        client.set_nodelay(true).expect("a TCP socket can be told so");
+        for piece in bytes.chunks(segment) {
+            tokio::io::AsyncWriteExt::write_all(&mut client, piece).await.expect("it reads");
+        }
+        let mut server = upstreams[0].accept().await.into_stream();
+        let mut seen = vec![0; bytes.len()];
+        within("it passes on", server.read_exact(&mut seen)).await.expect("all of it comes");
+        assert_eq!(seen, bytes, "{records} bytes a record, {segment} a segment");
+    }
+    assert!(!upstreams[1].is_asked().await && !upstreams[2].is_asked().await);
+}
+
+/// What begins as TLS and never tells its name is for nobody, least of all for those who speak no TLS.
+#[tokio::test]
+async fn a_hello_without_end_is_for_nobody() {
+    let upstreams = [Upstream::start().await, Upstream::start().await, Upstream::start().await];
+    let proxy = passing(&upstreams.each_ref()).await;
+    let to = proxy.listener("main").await.expect("it listens");
+    // A message of nearly 64 KiB in records of one byte each, which are five times as long again.
+    let message = [&[1, 0, 0xff, 0xf0][..], &[3; 20_000]].concat();
+    let endless = in_records(&[&[0x16, 3, 1, 0, 0][..], &message].concat(), 1);
+    let mut client = Peer::connect(to).await;
+    let _ = client.try_send(&endless).await;
+    assert_eq!(client.gone().await, "");
+    assert!(!upstreams[1].is_asked().await && !upstreams[2].is_asked().await);
+}
+
+/// A name that is none is no name: it chooses no chain, and writes nothing into logs.
+#[tokio::test]
+async fn names_with_line_breaks_are_none() {
+    let upstreams = [Upstream::start().await, Upstream::start().await, Upstream::start().await];
+    let proxy = passing(&upstreams.each_ref()).await;
+    let to = proxy.listener("main").await.expect("it listens");
+    let hello = of("aXYb.test");
+    let at = hello.windows(9).position(|window| window == b"aXYb.test").expect("it is there");
+    for bad in [b"a\r\nb.test", b"a\n\nb.test", b"a\0\0b.test", b"a\x1b[b.test"] {
+        let mut bytes = hello.clone();
+        bytes[at..at + 9].copy_from_slice(bad);
+        let mut client = Peer::connect(to).await;
+        client.send(&bytes).await;
+        drop(upstreams[1].accept().await);
+        client.gone().await;
+    }
+    assert_eq!(proxy.log(4).await, ["<->"; 4]);
+    assert!(!upstreams[0].is_asked().await && !upstreams[2].is_asked().await);
+}
