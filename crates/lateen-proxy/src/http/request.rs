@@ -545,9 +545,14 @@ impl<'a> Exchange<'a> {
             responder.keep_alive.set(false);
         }
         let start = if whole.is_empty() { Start::Nothing } else { Start::Whole(whole) };
-        let sent = responder.send(&mut head, start).await;
+        let sending = responder.send(&mut head, start);
+        let sent = match self.context.manager.timeouts.stream_idle {
+            // A client whose window stays shut takes no answer at all.
+            Some(idle) => tokio::time::timeout(idle, sending).await.is_ok_and(|sent| sent.is_ok()),
+            None => sending.await.is_ok(),
+        };
         self.info.response_headers = head.headers;
-        if sent.is_err() {
+        if !sent {
             self.info.flag(ResponseFlag::DownstreamConnectionTermination);
             return After::Close;
         }
