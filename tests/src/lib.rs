@@ -1,5 +1,7 @@
 //! What the whole-program tests share: where the built programs and other projects' samples lie.
 
+pub mod fuzz;
+
 use std::path::{Path, PathBuf};
 
 /// The root of the checkout.

@@ -3,6 +3,7 @@
 mod bench;
 mod compatibility;
 mod demo;
+mod fuzz;
 mod install;
 mod test;
 #[cfg(test)]
@@ -22,6 +23,7 @@ cargo xtask COMMAND
                 each ARG goes to `cargo test` (for instance a test's name)
   churn [S]     change every kind ten times a second for S seconds (60) under 1,000 requests a second,
                 of which none may fail
+  fuzz [TARGET] feed parsers whatever they might be sent; `cargo xtask fuzz --help` says what else it takes
   bench WHAT    measure; `cargo xtask bench` says what there is
   docs          write the pages of docs/ that are made from tables in the code
   ci            what a change must pass: formatting, lints, dependencies, tests, instructions per request
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         "churn" => test::churn(rest),
         "demo" => demo::run(rest),
         "test" => test::run(rest),
+        "fuzz" => fuzz::main(rest),
         "docs" if rest.is_empty() => docs(),
         "ci" if rest.is_empty() => ci(),
         "help" | "--help" | "-h" => {

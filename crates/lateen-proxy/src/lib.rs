@@ -10,6 +10,8 @@ pub mod bootstrap;
 mod cluster;
 mod codec;
 mod config;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod http;
 mod identity;
 mod lifecycle;

@@ -1,5 +1,7 @@
 //! The DNS server of a node: names of the cluster from a table, everything else from a forwarder.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod names;
 mod resolv_conf;
 mod server;

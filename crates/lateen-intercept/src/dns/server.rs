@@ -51,8 +51,7 @@ impl Server {
     ) -> io::Result<Self> {
         let tcp = TcpListener::bind(address).await?;
         let udp = Arc::new(UdpSocket::bind(tcp.local_addr()?).await?);
-        let permits = Arc::new(Semaphore::new(MAX_QUERIES));
-        Ok(Self { udp, tcp, resolver: Resolver { names, forwarder, permits } })
+        Ok(Self { udp, tcp, resolver: Resolver::new(names, forwarder) })
     }
 
     /// Where the server listens.
@@ -124,15 +123,19 @@ async fn serve_connection(mut stream: TcpStream, resolver: Resolver) -> io::Resu
 }
 
 #[derive(Clone)]
-struct Resolver {
+pub(super) struct Resolver {
     names: watch::Receiver<Arc<Names>>,
     forwarder: Forwarder,
     permits: Arc<Semaphore>,
 }
 
 impl Resolver {
+    pub(super) fn new(names: watch::Receiver<Arc<Names>>, forwarder: Forwarder) -> Self {
+        Self { names, forwarder, permits: Arc::new(Semaphore::new(MAX_QUERIES)) }
+    }
+
     /// The answer to a query in wire form; `None` for what deserves none (not a query, or not even a header).
-    async fn answer(&self, query: &[u8], udp: bool) -> Option<Vec<u8>> {
+    pub(super) async fn answer(&self, query: &[u8], udp: bool) -> Option<Vec<u8>> {
         let Ok(query) = Message::from_vec(query) else {
             let id = u16::from_be_bytes([*query.first()?, *query.get(1)?]);
             // Bit 7 of the third byte marks a response, and those are never answered.

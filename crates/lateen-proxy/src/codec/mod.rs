@@ -4,5 +4,5 @@
 mod bell;
 pub(crate) mod h1;
 pub(crate) mod h2;
-mod hpack;
+pub(crate) mod hpack;
 pub(crate) mod mux;

@@ -13,7 +13,7 @@ use lateen_engine::config::listener::Inspect;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::tls::hello::{self, Hello};
+use crate::tls::hello::{self, Hello, NoHello};
 
 /// Most first messages are no longer.
 const ROOM: usize = 2 << 10;
@@ -91,16 +91,17 @@ pub(super) async fn inspect(
                 }
             }
         }
-        let decided = proxied && decide(prefix, wants, &mut seen);
-        if !decided && prefix.len() >= MOST {
-            // It began as TLS, and does not get to its end: it is no plain text for all that.
-            return None;
-        }
-        if decided {
-            if known {
-                server_first.forget(destination);
+        match if proxied { decide(prefix, wants, &mut seen) } else { Look::More } {
+            Look::Is(()) => {
+                if known {
+                    server_first.forget(destination);
+                }
+                return Some(seen);
             }
-            return Some(seen);
+            Look::Bad => return None,
+            // It began as TLS, and does not get to its end: it is no plain text for all that.
+            Look::More if prefix.len() >= MOST => return None,
+            Look::More => {}
         }
         match more(stream, prefix, deadline).await {
             Read::Bytes => {}
@@ -151,30 +152,31 @@ struct Wants {
     http: bool,
 }
 
-/// True once the bytes tell what the chains ask for.
-fn decide(bytes: &[u8], wants: Wants, seen: &mut Seen) -> bool {
+/// What the chains ask for, once the bytes tell it.
+fn decide(bytes: &[u8], wants: Wants, seen: &mut Seen) -> Look<()> {
     if bytes.is_empty() {
-        return false;
+        return Look::More;
     }
     if wants.tls && bytes[0] == 0x16 {
         let hello = match hello::parse(bytes) {
-            Ok(None) => return false,
+            Ok(None) => return Look::More,
             Ok(Some(hello)) => hello,
             // Something that starts like TLS and is not: let TLS say so.
-            Err(hello::NoHello) => Hello::default(),
+            Err(NoHello::Other) => Hello::default(),
+            Err(NoHello::Broken) => return Look::Bad,
         };
         (seen.tls, seen.sni, seen.alpn) = (true, hello.sni, hello.alpn);
-        return true;
+        return Look::Is(());
     }
     if !wants.http {
-        return true;
+        return Look::Is(());
     }
     match http(bytes) {
-        Look::More => false,
-        Look::Bad => true,
+        Look::More => Look::More,
+        Look::Bad => Look::Is(()),
         Look::Is(protocol) => {
             seen.alpn = vec![protocol.to_vec()];
-            true
+            Look::Is(())
         }
     }
 }
@@ -292,6 +294,16 @@ fn are_values(mut bytes: &[u8]) -> bool {
         bytes = rest;
     }
     bytes.is_empty()
+}
+
+/// What fuzzers look at: none while more must come; whether it is one, and where it took the client to come from and go to.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz_proxy_protocol(bytes: &mut BytesMut) -> Option<Result<Addresses, ()>> {
+    match proxy_protocol(bytes) {
+        Look::More => None,
+        Look::Bad => Some(Err(())),
+        Look::Is(addresses) => Some(Ok(addresses)),
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ use connection::{ConnectionInfo, PeerTls, Written};
 use drain::{Drain, DrainControl, Phase};
 use inspect::Seen;
 pub(crate) use inspect::ServerFirst;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use inspect::fuzz_proxy_protocol;
 pub(crate) use places::Places;
 use tunnel::Tunnel;
 

@@ -14,9 +14,14 @@ pub(crate) struct Hello {
     pub(crate) alpn: Vec<Vec<u8>>,
 }
 
-/// The bytes are something else.
+/// There is no hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoHello;
+pub(crate) enum NoHello {
+    /// The bytes are something else.
+    Other,
+    /// It begins as one, and is not what it says. TLS may be more lenient, and read a name that was not seen here.
+    Broken,
+}
 
 /// Reads a client's hello onto `prefix`, unless it is there already; none if the client says something else. What is wrong
 /// with it, or that it ends, is for TLS to say.
@@ -46,17 +51,17 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Hello>, NoHello> {
         let Some((header, body)) = rest.split_at_checked(5) else { return Ok(None) };
         let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
         if header[0] != 0x16 || header[1] != 3 || length == 0 || length > (16 << 10) + 256 {
-            return Err(NoHello);
+            return Err(NoHello::Other);
         }
         let Some((fragment, behind)) = body.split_at_checked(length) else { return Ok(None) };
         message.extend_from_slice(fragment);
         if message.len() >= 4 {
             let whole = 4 + usize::from(message[1]) * 65536 + usize::from(message[2]) * 256 + usize::from(message[3]);
             if message[0] != 1 || whole > MOST {
-                return Err(NoHello);
+                return Err(NoHello::Other);
             }
             if message.len() >= whole {
-                return hello(&message[4..whole]).map(Some).ok_or(NoHello);
+                return hello(&message[4..whole]).map(Some).ok_or(NoHello::Broken);
             }
         }
         rest = behind;
@@ -140,7 +145,11 @@ mod tests {
         for bytes in
             [&b"\x16\x02\x00\x00\x01\x00"[..], b"\x16\x03\x01\x00\x00", b"\x16\x03\x01\x00\x04\x02\x00\x00\x00"]
         {
-            assert_eq!(parse(bytes), Err(NoHello), "{bytes:?}");
+            assert_eq!(parse(bytes), Err(NoHello::Other), "{bytes:?}");
         }
+        // A session identifier that takes more than it should, so that nothing behind it is what it says.
+        let mut broken = bytes.clone();
+        broken[5 + 4 + 2 + 32] += 1;
+        assert_eq!(parse(&broken), Err(NoHello::Broken));
     }
 }

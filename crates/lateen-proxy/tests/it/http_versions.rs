@@ -12,8 +12,19 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::proxy::{Proxy, Setup};
 
-const HTTP2: Setup =
-    Setup { manager: "", route: "", cluster: "", http2: true, options: "", clusters: "", loggers: "", filters: "" };
+const HTTP2: Setup = Setup {
+    manager: "",
+    route: "",
+    cluster: "",
+    http2: true,
+    options: "",
+    clusters: "",
+    loggers: "",
+    filters: "",
+    listener: "",
+    bootstrap: "",
+    descriptors: None,
+};
 
 fn request(method: Method, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("http://h{path}"))

@@ -8,6 +8,8 @@ mod connection;
 mod driver;
 pub(in crate::codec) mod flood;
 pub(in crate::codec) mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod handles;
 mod heads;
 mod out;

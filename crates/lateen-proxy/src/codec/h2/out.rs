@@ -174,7 +174,7 @@ impl Out {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 impl Out {
     /// Everything that is to be written.
     pub(super) fn take(&mut self) -> Vec<u8> {

@@ -140,7 +140,7 @@ fn long(bits: u64, held: u32) -> Option<(u16, u32)> {
     })
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 pub(super) fn pack(text: &[u8]) -> Vec<u8> {
     let (mut out, mut bits, mut held) = (Vec::new(), 0_u64, 0);
     for byte in text {

@@ -4,6 +4,8 @@
 mod decode;
 mod encode;
 mod field;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod huffman;
 #[cfg(test)]
 mod tests;

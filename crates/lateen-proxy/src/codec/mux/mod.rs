@@ -26,6 +26,8 @@
 
 mod connection;
 mod driver;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod receive;
 mod stream;
 #[cfg(test)]
