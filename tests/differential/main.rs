@@ -29,6 +29,7 @@ const TABLES: &[&str] = &[
     "ext_authz",
     "jwt",
     "tls",
+    "rbac",
 ];
 const MIN_ROWS: usize = 60;
 
@@ -129,6 +130,11 @@ async fn check_shares(
 fn there_are_enough_rows() {
     let rows: usize = TABLES.iter().map(|name| Table::read(name).requests.len()).sum();
     assert!(rows >= MIN_ROWS, "{rows} rows");
+}
+
+#[test]
+fn rbac() {
+    compare("rbac");
 }
 
 #[test]
