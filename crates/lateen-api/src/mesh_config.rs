@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Severity, code};
 use crate::mistakes::Mistakes;
 use crate::networking::destination_rule::LocalityLbSetting;
 use crate::scalar::Duration;
-use crate::validate::locality;
+use crate::validate::{gateway, locality};
 use crate::yaml::{self, Node, Positions, Value};
 
 /// The settings, with Istio's defaults.
@@ -37,6 +37,13 @@ pub struct MeshConfig {
     pub default_service_export_to: Vec<String>,
     pub default_virtual_service_export_to: Vec<String>,
     pub default_destination_rule_export_to: Vec<String>,
+    /// Roots beside those of our own authority.
+    pub ca_certificates: Vec<CaCertificate>,
+    /// Mutual TLS between workloads, on both sides.
+    #[serde(rename = "meshMTLS")]
+    pub mesh_mtls: TlsConfig,
+    /// All other TLS, where nothing more special says something.
+    pub tls_defaults: TlsConfig,
 }
 
 impl Default for MeshConfig {
@@ -58,8 +65,49 @@ impl Default for MeshConfig {
             default_service_export_to: everybody(),
             default_virtual_service_export_to: everybody(),
             default_destination_rule_export_to: everybody(),
+            ca_certificates: Vec::new(),
+            mesh_mtls: TlsConfig::default(),
+            tls_defaults: TlsConfig::default(),
         }
     }
+}
+
+/// `MeshConfig.CertificateData`: somebody else's root, whose workloads are trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct CaCertificate {
+    /// Root certificates.
+    pub pem: String,
+    /// Where the root certificates are to be had: a SPIFFE bundle endpoint (profile `https_web`).
+    pub spiffe_bundle_url: String,
+    /// Signers of Kubernetes' signing requests; refused, for there are none here.
+    pub cert_signers: Vec<String>,
+    /// The trust domains that the roots vouch for; empty: the mesh's own and its aliases.
+    pub trust_domains: Vec<String>,
+}
+
+/// `MeshConfig.TLSConfig`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TlsConfig {
+    pub min_protocol_version: MinimumTls,
+    /// Key exchange groups, the most wanted first; empty: the proxy's own choice.
+    pub ecdh_curves: Vec<String>,
+    /// Suites of TLS 1.2, the most wanted first; empty: the proxy's own choice.
+    pub cipher_suites: Vec<String>,
+}
+
+/// `MeshConfig.TLSConfig.TLSProtocol`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MinimumTls {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "TLS_AUTO")]
+    Auto,
+    #[serde(rename = "TLSV1_2")]
+    V1_2,
+    #[serde(rename = "TLSV1_3")]
+    V1_3,
 }
 
 /// `MeshConfig.OutboundTrafficPolicy`.
@@ -102,7 +150,6 @@ pub enum Normalization {
 const IGNORED: &[&str] = &[
     "accessLogEncoding",
     "ca",
-    "caCertificates",
     "certificates",
     "configSources",
     "defaultConfig",
@@ -124,7 +171,6 @@ const IGNORED: &[&str] = &[
     "ingressControllerMode",
     "ingressSelector",
     "ingressService",
-    "meshMTLS",
     "outboundClusterStatName",
     "proxyHttpPort",
     "proxyInboundListenPort",
@@ -134,7 +180,6 @@ const IGNORED: &[&str] = &[
     "serviceSettings",
     "tcpKeepalive",
     "thriftConfig",
-    "tlsDefaults",
     "verifyCertificateAtClient",
     "zoneAwareLbSetting",
 ];
@@ -186,12 +231,74 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
         let separator = if within.is_empty() { "" } else { "." };
         mistakes.add(code::INVALID, format!("localityLbSetting{separator}{within}"), message, None);
     }
+    for (field, message) in trust_problems(&config).into_iter().chain(tls_problems(&config)) {
+        mistakes.add(code::INVALID, field, message, None);
+    }
     for mistake in mistakes.into_list() {
         let found = diagnostic(file, mistake.code, at(&mistake.field), &mistake.field, mistake.message);
         out.push(Diagnostic { help: mistake.help, ..found });
     }
     out.sort_by_key(|found| (found.line, found.column));
     (config, out)
+}
+
+/// What is wrong with whom to trust; whether certificates can be read is found out by who uses them.
+fn trust_problems(config: &MeshConfig) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (index, alias) in config.trust_domain_aliases.iter().enumerate() {
+        if alias.is_empty() {
+            out.push((format!("trustDomainAliases[{index}]"), "the name of a trust domain is expected".to_owned()));
+        }
+    }
+    for (index, entry) in config.ca_certificates.iter().enumerate() {
+        let field = format!("caCertificates[{index}]");
+        match (entry.pem.is_empty(), entry.spiffe_bundle_url.is_empty()) {
+            (true, true) => out.push((field.clone(), "one of `pem` and `spiffeBundleUrl` is expected".to_owned())),
+            (false, false) => {
+                out.push((field.clone(), "only one of `pem` and `spiffeBundleUrl` may be set".to_owned()));
+            }
+            (true, false) if !entry.spiffe_bundle_url.starts_with("https://") => {
+                let message = "roots are fetched by https only".to_owned();
+                out.push((format!("{field}.spiffeBundleUrl"), message));
+            }
+            (true, false) if entry.trust_domains.len() != 1 => {
+                let message = "a bundle is of one trust domain, which must be named".to_owned();
+                out.push((format!("{field}.trustDomains"), message));
+            }
+            _ => {}
+        }
+        if !entry.cert_signers.is_empty() {
+            let message = "Kubernetes' certificate signers are not used: nothing would be signed by them".to_owned();
+            out.push((format!("{field}.certSigners"), message));
+        }
+    }
+    out
+}
+
+/// What is wrong with the settings of TLS.
+fn tls_problems(config: &MeshConfig) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (field, settings) in [("meshMTLS", &config.mesh_mtls), ("tlsDefaults", &config.tls_defaults)] {
+        let mut names = |list: &[String], name: &str, known: &[&str], is_spoken: fn(&str) -> bool| {
+            for (index, entry) in list.iter().enumerate() {
+                if !known.contains(&entry.as_str()) {
+                    let message = format!("`{entry}` is not one of {}", known.join(", "));
+                    out.push((format!("{field}.{name}[{index}]"), message));
+                }
+            }
+            if !list.is_empty() && !list.iter().any(|entry| is_spoken(entry)) {
+                out.push((format!("{field}.{name}"), "there is none in it that the proxy speaks".to_owned()));
+            }
+        };
+        names(&settings.ecdh_curves, "ecdhCurves", gateway::CURVES, |name| name != "P-521");
+        names(&settings.cipher_suites, "cipherSuites", gateway::CIPHER_SUITES, gateway::is_spoken);
+    }
+    if config.tls_defaults.min_protocol_version != MinimumTls::Auto {
+        // Istio's field is for `meshMTLS` only.
+        let message = "is for `meshMTLS`; a Gateway's servers have their own".to_owned();
+        out.push(("tlsDefaults.minProtocolVersion".to_owned(), message));
+    }
+    out
 }
 
 fn diagnostic(file: &str, code: &str, (line, column): (u32, u32), field: &str, message: String) -> Diagnostic {

@@ -1,13 +1,17 @@
-//! Who calls: by a pod's token, or by the certificate that the caller's TLS connection has shown.
+//! Who calls: by a pod's token, ours or Kubernetes', by a join token, or by the certificate that the caller's TLS connection has
+//! shown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use lateen_identity::token::{Bearer, PodTokens};
+use lateen_identity::token::join::{self, JoinTokens, Taken};
+use lateen_identity::token::{self, Bearer, PodTokens, TokenError};
 use lateen_identity::{PeerIdentity, SpiffeId};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
+
+use crate::token_review::{ReviewError, Reviewed, Reviewer};
 
 /// What a listener knows of a connection; put into the extensions of its requests.
 #[derive(Debug, Clone)]
@@ -31,29 +35,30 @@ pub struct Caller {
 #[derive(Clone)]
 pub struct Authenticator {
     tokens: Arc<PodTokens>,
+    joining: Arc<JoinTokens>,
+    /// For tokens that are not ours.
+    kubernetes: Option<Reviewer>,
     trust_domain: String,
 }
 
 impl Authenticator {
-    pub fn new(tokens: Arc<PodTokens>, trust_domain: &str) -> Self {
-        Self { tokens, trust_domain: trust_domain.to_owned() }
+    pub fn new(
+        tokens: Arc<PodTokens>,
+        joining: Arc<JoinTokens>,
+        kubernetes: Option<Reviewer>,
+        trust_domain: &str,
+    ) -> Self {
+        Self { tokens, joining, kubernetes, trust_domain: trust_domain.to_owned() }
     }
 
-    /// The caller of a request. A token counts before a certificate, and a bad token is not made good by a certificate.
+    /// The caller of a request. A token counts before a certificate, and a bad token is not made good by a certificate. A join
+    /// token is none here: it is good for a first certificate, and for nothing else.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` without a proof, or with one that does not hold.
-    pub fn caller(&self, metadata: &MetadataMap, connection: Option<&ConnectionInfo>) -> Result<Caller, Status> {
-        let refuse = |why: &str| Status::unauthenticated(why.to_owned());
-        if let Some(header) = metadata.get("authorization") {
-            let header = header.to_str().map_err(|_| refuse("the authorization header is not text"))?;
-            let token =
-                header.strip_prefix("Bearer ").ok_or_else(|| refuse("the authorization header has no bearer token"))?;
-            let bearer =
-                self.tokens.verify(token.trim(), SystemTime::now()).map_err(|error| refuse(&error.to_string()))?;
-            let id = SpiffeId::new(&self.trust_domain, &bearer.namespace, &bearer.service_account)
-                .map_err(|error| refuse(&error.to_string()))?;
-            return Ok(Caller { id, pod: Some(bearer) });
+    /// `UNAUTHENTICATED` without a proof, or with one that does not hold; `UNAVAILABLE` where whoever knows cannot be asked.
+    pub async fn caller(&self, metadata: &MetadataMap, connection: Option<&ConnectionInfo>) -> Result<Caller, Status> {
+        if let Some(token) = bearer(metadata)? {
+            return self.bearer(token).await;
         }
         let peer = connection.and_then(|connection| connection.peer.as_ref());
         let peer = peer.ok_or_else(|| refuse("neither a token nor a client certificate"))?;
@@ -63,4 +68,69 @@ impl Authenticator {
         }
         Ok(Caller { id, pod: None })
     }
+
+    async fn bearer(&self, token: &str) -> Result<Caller, Status> {
+        if token.starts_with(join::PREFIX) {
+            return Err(refuse("a join token is good for a first certificate only"));
+        }
+        if let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| !token::claims_to_be_ours(token)) {
+            let reviewed = kubernetes.review(token).await.map_err(|error| match error {
+                ReviewError::Refused(_) => refuse(&error.to_string()),
+                ReviewError::Unknown(_) => {
+                    tracing::warn!(%error, "a caller's token cannot be checked");
+                    Status::unavailable("the token cannot be checked at present")
+                }
+            })?;
+            let Reviewed { namespace, service_account, pod } = reviewed;
+            let id = self.id(&namespace, &service_account)?;
+            let pod = pod.map(|(pod, uid)| Bearer { namespace, service_account, pod, uid });
+            return Ok(Caller { id, pod });
+        }
+        let bearer = self.tokens.verify(token, SystemTime::now()).map_err(|error| refuse(&error.to_string()))?;
+        Ok(Caller { id: self.id(&bearer.namespace, &bearer.service_account)?, pod: Some(bearer) })
+    }
+
+    /// Takes the join token of a request, if it has one; it is to be given back if nothing comes of it.
+    ///
+    /// # Errors
+    /// As [`Self::caller`].
+    pub async fn joining(&self, metadata: &MetadataMap) -> Result<Option<(Caller, Taken)>, Status> {
+        let Some(token) = bearer(metadata)?.filter(|token| token.starts_with(join::PREFIX)) else { return Ok(None) };
+        let (tokens, token) = (Arc::clone(&self.joining), token.to_owned());
+        let taken = tokio::task::spawn_blocking(move || tokens.take(&token, SystemTime::now())).await;
+        let taken = taken.map_err(|_| Status::internal("the join token cannot be taken"))?;
+        let taken = taken.map_err(|error| match error {
+            TokenError::Spent => refuse(&error.to_string()),
+            error => {
+                tracing::error!(%error, "a join token cannot be taken");
+                Status::unavailable("the join token cannot be taken at present")
+            }
+        })?;
+        let id = self.id(&taken.joining.namespace, &taken.joining.service_account)?;
+        Ok(Some((Caller { id, pod: None }, taken)))
+    }
+
+    /// Makes a join token good again.
+    pub async fn give_back(&self, taken: Taken) {
+        let tokens = Arc::clone(&self.joining);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || tokens.give_back(taken)).await {
+            tracing::error!(%error, "a join token for which nothing was had is spent");
+        }
+    }
+
+    fn id(&self, namespace: &str, service_account: &str) -> Result<SpiffeId, Status> {
+        SpiffeId::new(&self.trust_domain, namespace, service_account).map_err(|error| refuse(&error.to_string()))
+    }
+}
+
+fn refuse(why: &str) -> Status {
+    Status::unauthenticated(why.to_owned())
+}
+
+/// The token of a request, if it has one.
+fn bearer(metadata: &MetadataMap) -> Result<Option<&str>, Status> {
+    let Some(header) = metadata.get("authorization") else { return Ok(None) };
+    let header = header.to_str().map_err(|_| refuse("the authorization header is not text"))?;
+    let token = header.strip_prefix("Bearer ").ok_or_else(|| refuse("the authorization header has no bearer token"))?;
+    Ok(Some(token.trim()))
 }

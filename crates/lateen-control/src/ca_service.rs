@@ -94,13 +94,23 @@ impl Shared {
     /// The certificate is for whoever the caller has proved to be, who is put into `proved` as soon as that is known; the
     /// request's names do not matter.
     async fn issue(&self, request: Request<CertificateRequest>, proved: &mut Option<Caller>) -> Result<Issued, Status> {
+        if let Some((caller, taken)) = self.authenticator.joining(request.metadata()).await? {
+            let signed = self.sign(proved.insert(caller), request.into_inner()).await;
+            if signed.is_err() {
+                self.authenticator.give_back(taken).await;
+            }
+            return signed;
+        }
         let connection = request.extensions().get::<ConnectionInfo>();
-        let caller = self.authenticator.caller(request.metadata(), connection)?;
+        let caller = self.authenticator.caller(request.metadata(), connection).await?;
         let caller = &*proved.insert(caller);
         if let Some(bearer) = &caller.pod {
             self.pushed.pod_of(bearer).await?;
         }
-        let body = request.into_inner();
+        self.sign(caller, request.into_inner()).await
+    }
+
+    async fn sign(&self, caller: &Caller, body: CertificateRequest) -> Result<Issued, Status> {
         if names_somebody_else(body.metadata.as_ref()) {
             return Err(Status::permission_denied("nobody may ask for the certificate of another identity"));
         }

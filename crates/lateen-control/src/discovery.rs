@@ -29,9 +29,9 @@ impl MeshDiscovery {
     }
 
     /// Who the peer has proved to be; nobody on a listener that trusts whoever reaches it.
-    fn caller(&self, peer: &Peer) -> Result<Option<Caller>, Status> {
+    async fn caller(&self, peer: &Peer) -> Result<Option<Caller>, Status> {
         let connection = peer.extensions.get::<ConnectionInfo>();
-        match self.authenticator.caller(&peer.metadata, connection) {
+        match self.authenticator.caller(&peer.metadata, connection).await {
             Ok(caller) => Ok(Some(caller)),
             Err(_) if connection.is_some_and(|it| it.local) && !peer.metadata.contains_key("authorization") => Ok(None),
             Err(status) => Err(status),
@@ -52,7 +52,7 @@ impl Discovery for MeshDiscovery {
             tracing::warn!(node = node.id, reason = status.message(), "proxy refused");
             status
         };
-        let caller = self.caller(&peer).map_err(refused)?;
+        let caller = self.caller(&peer).await.map_err(refused)?;
         let Some(id) = node.proxy.clone() else {
             let form = "the node id is not of the form kind~address~pod.namespace~domain";
             return Err(refused(Status::invalid_argument(form)));

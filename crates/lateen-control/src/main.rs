@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use lateen_control::inject::Settings;
 use lateen_control::keys;
 use lateen_control::serve::{self, Options};
+use lateen_control::token_review::ApiServer;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +39,19 @@ struct Arguments {
     /// there are revocation lists, ca-crl.pem; or tls.crt, tls.key, ca.crt [default: the Secret cacerts, or one of our own].
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
+    /// Whose certificates the SPIFFE bundle endpoints of `caCertificates` have, PEM [default: the public authorities].
+    #[arg(long, value_name = "FILE")]
+    bundle_ca: Option<PathBuf>,
+    /// Kubernetes' API server, which is asked about tokens that are not ours, such as
+    /// https://kubernetes.default.svc:443.
+    #[arg(long, value_name = "URL")]
+    kubernetes_api: Option<String>,
+    /// Whose certificate the API server has, PEM.
+    #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")]
+    kubernetes_ca: PathBuf,
+    /// Our own token for the API server.
+    #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token")]
+    kubernetes_token: PathBuf,
     /// A file with Istio's MeshConfig.
     #[arg(long, value_name = "FILE")]
     mesh_config: Option<PathBuf>,
@@ -89,6 +103,12 @@ impl From<Arguments> for Options {
             paths: arguments.file,
             state_dir: arguments.state_dir,
             ca_dir: arguments.ca_dir,
+            bundle_ca: arguments.bundle_ca,
+            kubernetes: arguments.kubernetes_api.map(|url| ApiServer {
+                url,
+                ca: arguments.kubernetes_ca,
+                token: arguments.kubernetes_token,
+            }),
             mesh_config: arguments.mesh_config,
             address: arguments.listen,
             xds_port: arguments.xds_port,

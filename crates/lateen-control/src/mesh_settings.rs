@@ -2,24 +2,67 @@
 
 use std::path::Path;
 
-use lateen_api::mesh_config::{self, Normalization};
+use lateen_api::mesh_config::{self, CaCertificate, Normalization};
 use lateen_api::{Diagnostic, mesh_config::OutboundMode as Mode};
+use lateen_identity::TrustBundle;
+use lateen_identity::spiffe::is_trust_domain;
 use lateen_mesh::{MeshConfig, OutboundMode, PathNormalization};
 
-/// Reads a mesh config file; without one, Istio's defaults. Warnings come with it.
+/// What a mesh config says.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub config: MeshConfig,
+    /// Roots of others (`caCertificates`).
+    pub anchors: Vec<Anchor>,
+    /// Warnings.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Roots of somebody else's, and the trust domains that they vouch for; none: the mesh's own and its aliases.
+#[derive(Debug, Clone)]
+pub struct Anchor {
+    pub trust_domains: Vec<String>,
+    pub roots: Roots,
+}
+
+/// Where roots come from.
+#[derive(Debug, Clone)]
+pub enum Roots {
+    Given(TrustBundle),
+    /// A SPIFFE bundle endpoint's URL.
+    Fetched(String),
+}
+
+/// Reads a mesh config file; without one, Istio's defaults.
 ///
 /// # Errors
 /// A file that cannot be read, or the mistakes in it.
-pub fn load(file: Option<&Path>) -> anyhow::Result<(MeshConfig, Vec<Diagnostic>)> {
+pub fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     use anyhow::Context as _;
-    let Some(file) = file else { return Ok((MeshConfig::default(), Vec::new())) };
+    let Some(file) = file else { return Ok(Loaded::default()) };
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let (config, diagnostics) = mesh_config::parse(&file.display().to_string(), &text);
     let errors: Vec<String> = diagnostics.iter().filter(|it| it.is_error()).map(ToString::to_string).collect();
     if !errors.is_empty() {
         anyhow::bail!("the mesh config cannot be used\n{}", errors.join("\n"));
     }
-    Ok((settings(config), diagnostics))
+    let entries = config.ca_certificates.iter().enumerate();
+    let anchors: anyhow::Result<Vec<_>> = entries
+        .map(|(index, entry)| anchor(entry).with_context(|| format!("{}: caCertificates[{index}]", file.display())))
+        .collect();
+    Ok(Loaded { anchors: anchors?, config: settings(config), diagnostics })
+}
+
+fn anchor(entry: &CaCertificate) -> anyhow::Result<Anchor> {
+    if let Some(other) = entry.trust_domains.iter().find(|domain| !is_trust_domain(domain)) {
+        anyhow::bail!("trustDomains: `{other}` is not a trust domain (lower-case letters, digits, `.`, `-`, `_`)");
+    }
+    let roots = if entry.pem.is_empty() {
+        Roots::Fetched(entry.spiffe_bundle_url.clone())
+    } else {
+        Roots::Given(TrustBundle::from_pem(entry.pem.as_bytes()).map_err(|error| anyhow::anyhow!("pem: {error}"))?)
+    };
+    Ok(Anchor { trust_domains: entry.trust_domains.clone(), roots })
 }
 
 /// The settings of a mesh config.
@@ -49,6 +92,8 @@ pub fn settings(config: mesh_config::MeshConfig) -> MeshConfig {
         default_service_export_to: config.default_service_export_to,
         default_virtual_service_export_to: config.default_virtual_service_export_to,
         default_destination_rule_export_to: config.default_destination_rule_export_to,
+        mesh_mtls: config.mesh_mtls,
+        tls_defaults: config.tls_defaults,
         ..MeshConfig::default()
     }
 }

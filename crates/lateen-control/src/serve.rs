@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use lateen_identity::token::PodTokens;
+use lateen_identity::token::join::JoinTokens;
 use lateen_mesh::MeshConfig;
 use lateen_translate::Cache;
 use lateen_xds::server::{Limits, Service};
@@ -23,14 +24,17 @@ use crate::authentication::Authenticator;
 use crate::authority::{Authority, Place};
 use crate::ca_service::CertificateService;
 use crate::discovery::MeshDiscovery;
+use crate::federation::Federation;
 use crate::inject::Settings;
 use crate::listen::{self, Connection};
+use crate::mesh_settings::{self, Anchor, Loaded};
 use crate::metrics::Metrics;
 use crate::push::{self, Proxies, Pushed};
 use crate::serving_tls::ServingTls;
 use crate::source::dir::{self, Source};
+use crate::token_review::{ApiServer, Reviewer};
 use crate::trust::Telling;
-use crate::{keys, mesh_settings, store};
+use crate::{keys, store};
 
 /// How long answers that are being given may take when it is time to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -44,6 +48,10 @@ pub struct Options {
     /// A folder with a plugged-in certificate authority. Left out: the Secret `cacerts` of the root namespace if there is one,
     /// else an authority of our own in the state directory.
     pub ca_dir: Option<PathBuf>,
+    /// Whose certificates SPIFFE bundle endpoints have, PEM. Left out: the public authorities.
+    pub bundle_ca: Option<PathBuf>,
+    /// Who knows of tokens that are not ours.
+    pub kubernetes: Option<ApiServer>,
     /// Istio's `MeshConfig`.
     pub mesh_config: Option<PathBuf>,
     /// For TLS, metrics and console; plaintext discovery is on loopback whatever this says.
@@ -105,15 +113,19 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         let options = options.clone();
         move || prepare(options)
     });
-    let Prepared { config, authority, source, store, metrics, api_parts } = prepared.await??;
+    let Prepared { config, anchors, authority, source, store, metrics, api_parts } = prepared.await??;
     let listeners = Listeners::open(&options).await?;
     let (source, config) = (Arc::new(source), Arc::new(config));
-    let telling = Telling::new(authority.clone(), Arc::clone(&config), Arc::clone(&source));
+    let (federation, bundles) = Federation::new(&anchors, options.bundle_ca.clone());
+    let anchors = Arc::from(anchors);
+    let telling = Telling::new(authority.clone(), Arc::clone(&config), anchors, bundles, Arc::clone(&source));
     telling.tell().await.context("the source of objects has ended")?;
     let keys = keys::start(&store, &options.keys, metrics.clone()).context("certificates trusted for keys")?;
     let pushed = push::start(&store, keys, Arc::clone(&config), metrics.clone());
     let proxies = Proxies::new(metrics.clone());
-    let authenticator = Authenticator::new(Arc::clone(&api_parts.tokens), &config.trust_domain);
+    let kubernetes = options.kubernetes.clone().map(Reviewer::new).transpose()?;
+    let (tokens, joining) = (Arc::clone(&api_parts.tokens), Arc::clone(&api_parts.joining));
+    let authenticator = Authenticator::new(tokens, joining, kubernetes, &config.trust_domain);
     let certificates =
         CertificateService::new(authority.clone(), authenticator.clone(), pushed.clone(), metrics.clone());
     let grpc =
@@ -124,6 +136,7 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         pushed,
         proxies,
         tokens: api_parts.tokens,
+        joining: api_parts.joining,
         authority: authority.clone(),
         telling: telling.clone(),
         injection: Settings {
@@ -139,10 +152,10 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let tls = ServingTls::new(authority.clone(), &config.trust_domain, listeners.grpc.local_addr()?.ip())?;
     let serving = tls.config();
     tasks.spawn(tls.keep(stop.clone()));
-    let ends = [stop.clone(), stop.clone()];
+    let ends = [stop.clone(), stop.clone(), stop.clone()];
     tasks.spawn(async move {
-        let [end, end_telling] = ends;
-        tokio::join!(authority.follow(end), telling.follow(end_telling));
+        let [end, end_telling, end_federation] = ends;
+        tokio::join!(authority.follow(end), telling.follow(end_telling), federation.follow(end_federation));
         Ok(())
     });
     tasks.spawn(follow_source(api.store.clone(), stop.clone()));
@@ -164,6 +177,7 @@ async fn follow_source(store: store::Store, stop: CancellationToken) -> anyhow::
 /// What is read before anything is served.
 struct Prepared {
     config: MeshConfig,
+    anchors: Vec<Anchor>,
     authority: Authority,
     source: Source,
     store: store::Store,
@@ -173,16 +187,18 @@ struct Prepared {
 
 struct ApiParts {
     tokens: Arc<PodTokens>,
+    joining: Arc<JoinTokens>,
     diagnostics: Vec<lateen_api::Diagnostic>,
 }
 
 fn prepare(options: Options) -> anyhow::Result<Prepared> {
     let state = &options.state_dir;
     std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
-    let (config, diagnostics) = mesh_settings::load(options.mesh_config.as_deref())?;
+    let Loaded { config, anchors, diagnostics } = mesh_settings::load(options.mesh_config.as_deref())?;
     let folder = state.join("ca");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let tokens = PodTokens::load_or_create(&folder).context("the key that signs tokens")?;
+    let joining = JoinTokens::load(&folder).context("the join tokens")?;
     let (writer, store) = store::new();
     let place = |given: Option<PathBuf>, name: &str| given.unwrap_or_else(|| state.join(name));
     let read = dir::Options {
@@ -199,8 +215,8 @@ fn prepare(options: Options) -> anyhow::Result<Prepared> {
     let metrics = Metrics::new();
     let authority =
         Authority::open(place, &config.trust_domain, metrics.clone()).context("the certificate authority")?;
-    let api_parts = ApiParts { tokens: Arc::new(tokens), diagnostics };
-    Ok(Prepared { config, authority, source, store, metrics, api_parts })
+    let api_parts = ApiParts { tokens: Arc::new(tokens), joining: Arc::new(joining), diagnostics };
+    Ok(Prepared { config, anchors, authority, source, store, metrics, api_parts })
 }
 
 /// The ports, all open before anything is said to be ready.

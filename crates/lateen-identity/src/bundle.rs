@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use serde::Deserialize;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Revocation;
@@ -25,8 +28,10 @@ pub struct TrustBundle {
 /// Why a text is no trust bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
-    #[error("no certificate in PEM form")]
+    #[error("no root certificate")]
     Empty,
+    #[error("no SPIFFE bundle: {0}")]
+    Document(String),
     #[error("not PEM: {0}")]
     Pem(String),
     #[error("root certificate {position}: {reason}")]
@@ -99,6 +104,51 @@ impl TrustBundle {
     }
 }
 
+/// A bundle as its trust domain publishes it (SPIFFE Trust Domain and Bundle, section 4: a JWK Set).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    pub roots: TrustBundle,
+    /// How often it should be asked for.
+    pub refresh: Option<Duration>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Key>,
+    #[serde(default)]
+    spiffe_refresh_hint: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    #[serde(default, rename = "use")]
+    usage: String,
+    #[serde(default)]
+    x5c: Vec<String>,
+}
+
+impl Published {
+    /// Reads the document. Keys for anything but X.509-SVIDs are skipped.
+    ///
+    /// # Errors
+    /// Not a bundle, a key with another number of certificates than one, or no root at all: then there is nobody to trust,
+    /// which nobody publishes on purpose.
+    pub fn from_json(text: &[u8]) -> Result<Self, BundleError> {
+        let document: Document =
+            serde_json::from_slice(text).map_err(|error| BundleError::Document(error.to_string()))?;
+        let mut roots = Vec::new();
+        for key in document.keys.iter().filter(|key| key.usage == "x509-svid") {
+            let [one] = key.x5c.as_slice() else {
+                return Err(BundleError::Document("a key has another number of certificates than one".to_owned()));
+            };
+            let der = STANDARD.decode(one).map_err(|_| BundleError::Document("`x5c` is not base64".to_owned()))?;
+            roots.push(CertificateDer::from(der));
+        }
+        let refresh = document.spiffe_refresh_hint.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+        Ok(Self { roots: TrustBundle::new(roots)?, refresh })
+    }
+}
+
 /// Whom a mesh trusts: for workloads of each trust domain its own roots, and which certificates are valid no more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -121,5 +171,39 @@ impl Trust {
             (domain.clone(), anchors)
         });
         Authorities::ByTrustDomain(anchors.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CertificateAuthority;
+
+    fn document(keys: &str) -> String {
+        format!(r#"{{"keys": [{keys}], "spiffe_sequence": 7, "spiffe_refresh_hint": 60}}"#)
+    }
+
+    #[test]
+    fn a_published_bundle_gives_its_roots() {
+        let ca = CertificateAuthority::self_signed("a.test", SystemTime::now()).unwrap();
+        let root = STANDARD.encode(&ca.roots().roots()[0]);
+        let key =
+            format!(r#"{{"use": "x509-svid", "kty": "EC", "crv": "P-256", "x": "", "y": "", "x5c": ["{root}"]}}"#);
+        let others = r#"{"use": "jwt-svid", "kid": "a", "kty": "EC"}, {"kty": "EC"}"#;
+        let read = Published::from_json(document(&format!("{key}, {others}")).as_bytes()).unwrap();
+        assert_eq!(read, Published { roots: ca.roots().clone(), refresh: Some(Duration::from_secs(60)) });
+        let two = format!(r#"{{"use": "x509-svid", "x5c": ["{root}", "{root}"]}}"#);
+        for wrong in [
+            "",
+            "[]",
+            "{}",
+            &document(""),
+            &document(others),
+            &document(&two),
+            &document(r#"{"use": "x509-svid", "x5c": ["%"]}"#),
+            &document(r#"{"use": "x509-svid", "x5c": ["AAAA"]}"#),
+        ] {
+            assert!(Published::from_json(wrong.as_bytes()).is_err(), "{wrong}");
+        }
     }
 }

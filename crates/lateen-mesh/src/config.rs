@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lateen_api::mesh_config::TlsConfig;
 use lateen_api::networking::destination_rule::LocalityLbSetting;
 
 /// What happens to connections whose destination the mesh does not know (`outboundTrafficPolicy.mode`).
@@ -56,6 +57,10 @@ pub struct MeshConfig {
     pub default_virtual_service_export_to: Vec<String>,
     /// `exportTo` of destination rules that name none.
     pub default_destination_rule_export_to: Vec<String>,
+    /// Mutual TLS between workloads (`meshMTLS`).
+    pub mesh_mtls: TlsConfig,
+    /// All other TLS (`tlsDefaults`).
+    pub tls_defaults: TlsConfig,
 }
 
 impl MeshConfig {
@@ -95,6 +100,8 @@ impl Default for MeshConfig {
             default_service_export_to: everywhere(),
             default_virtual_service_export_to: everywhere(),
             default_destination_rule_export_to: everywhere(),
+            mesh_mtls: TlsConfig::default(),
+            tls_defaults: TlsConfig::default(),
         }
     }
 }

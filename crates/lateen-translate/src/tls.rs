@@ -4,7 +4,9 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 
+use lateen_api::mesh_config::{MinimumTls, TlsConfig};
 use lateen_api::networking::gateway::{ServerTls, ServerTlsMode, TlsVersion};
+use lateen_mesh::MeshConfig;
 
 use crate::proto::{ads, boolean, no_timeout, strings, transport_socket};
 use crate::secret;
@@ -59,14 +61,15 @@ const MESH_CIPHERS: [&str; 6] = [
     "AES128-GCM-SHA256",
 ];
 
-/// The server's side of mesh mTLS: a client certificate from one of `trust_domains` is required.
-pub(crate) fn mesh_downstream(payload: Payload, trust_domains: &[String]) -> core::TransportSocket {
-    let sans = trust_domains.iter().map(|domain| uri(strings::prefix(format!("spiffe://{domain}/")))).collect();
+/// The server's side of mesh mTLS: a client certificate from one of the mesh's trust domains is required.
+pub(crate) fn mesh_downstream(payload: Payload, config: &MeshConfig) -> core::TransportSocket {
+    let sans = config.trust_domains().map(|domain| uri(strings::prefix(format!("spiffe://{domain}/")))).collect();
     let mut common = mesh_common(payload.server_alpn(), sans);
-    common.tls_params = Some(tls::TlsParameters {
-        cipher_suites: MESH_CIPHERS.iter().map(ToString::to_string).collect(),
-        ..versions()
-    });
+    let mut parameters = configured(&config.mesh_mtls);
+    if parameters.cipher_suites.is_empty() {
+        parameters.cipher_suites = MESH_CIPHERS.iter().map(ToString::to_string).collect();
+    }
+    common.tls_params = Some(parameters);
     let context = tls::DownstreamTlsContext {
         common_tls_context: Some(common),
         require_client_certificate: Some(boolean(true)),
@@ -77,14 +80,14 @@ pub(crate) fn mesh_downstream(payload: Payload, trust_domains: &[String]) -> cor
 
 /// A gateway's server, or a Sidecar's port, that ends TLS; none where it passes, or where its certificate is told in a way that is not honoured
 /// yet (`lateen-api` says so).
-pub(crate) fn downstream(settings: &ServerTls, trust_domains: &[String]) -> Option<core::TransportSocket> {
+pub(crate) fn downstream(settings: &ServerTls, config: &MeshConfig) -> Option<core::TransportSocket> {
     match settings.mode {
         ServerTlsMode::Passthrough | ServerTlsMode::AutoPassthrough => return None,
-        ServerTlsMode::IstioMutual => return Some(mesh_downstream(Payload::Http2, trust_domains)),
+        ServerTlsMode::IstioMutual => return Some(mesh_downstream(Payload::Http2, config)),
         ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => {}
     }
     let mut common = tls::CommonTlsContext {
-        tls_params: Some(parameters(settings)),
+        tls_params: Some(parameters(settings, &config.tls_defaults)),
         alpn_protocols: ["h2", "http/1.1"].map(str::to_owned).to_vec(),
         ..tls::CommonTlsContext::default()
     };
@@ -146,12 +149,16 @@ fn clients(settings: &ServerTls) -> Option<tls::common_tls_context::ValidationCo
     Some(ValidationContextType::ValidationContext(wanted))
 }
 
-/// Versions from TLS 1.2 (validation refuses what is below), suites and groups as they are listed.
-fn parameters(settings: &ServerTls) -> tls::TlsParameters {
+/// Versions from TLS 1.2 (validation refuses what is below), suites and groups as they are listed, or as the mesh has them.
+fn parameters(settings: &ServerTls, defaults: &TlsConfig) -> tls::TlsParameters {
     use tls::tls_parameters::TlsProtocol;
-    let mut versions = versions();
-    versions.cipher_suites.clone_from(&settings.cipher_suites);
-    versions.ecdh_curves.clone_from(&settings.ecdh_curves);
+    let mut versions = configured(defaults);
+    if !settings.cipher_suites.is_empty() {
+        versions.cipher_suites.clone_from(&settings.cipher_suites);
+    }
+    if !settings.ecdh_curves.is_empty() {
+        versions.ecdh_curves.clone_from(&settings.ecdh_curves);
+    }
     if settings.min_protocol_version == Some(TlsVersion::V1_3) {
         versions.tls_minimum_protocol_version = TlsProtocol::TlSv13 as i32;
     }
@@ -185,10 +192,15 @@ fn discovered_secret(name: String) -> tls::SdsSecretConfig {
 }
 
 /// The client's side of mesh mTLS: the server must prove one of `principals` (`spiffe://…`; none: any of the roots).
-pub(crate) fn mesh_upstream(payload: Payload, sni: &str, principals: &[String]) -> core::TransportSocket {
+pub(crate) fn mesh_upstream(
+    payload: Payload,
+    sni: &str,
+    principals: &[String],
+    config: &MeshConfig,
+) -> core::TransportSocket {
     let sans = principals.iter().map(|principal| uri(strings::exact(principal.as_str()))).collect();
     let mut common = mesh_common(payload.client_alpn(), sans);
-    common.tls_params = Some(versions());
+    common.tls_params = Some(configured(&config.mesh_mtls));
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(common),
         sni: sni.to_owned(),
@@ -202,12 +214,18 @@ pub(crate) fn raw_buffer() -> core::TransportSocket {
     transport_socket(RAW_BUFFER_SOCKET, &RawBuffer::default())
 }
 
-/// TLS 1.2 to 1.3.
-pub(crate) fn versions() -> tls::TlsParameters {
+/// TLS 1.2 to 1.3, or as the mesh has it.
+pub(crate) fn configured(settings: &TlsConfig) -> tls::TlsParameters {
     use tls::tls_parameters::TlsProtocol;
+    let minimum = match settings.min_protocol_version {
+        MinimumTls::Auto | MinimumTls::V1_2 => TlsProtocol::TlSv12,
+        MinimumTls::V1_3 => TlsProtocol::TlSv13,
+    };
     tls::TlsParameters {
-        tls_minimum_protocol_version: TlsProtocol::TlSv12 as i32,
+        tls_minimum_protocol_version: minimum as i32,
         tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+        cipher_suites: settings.cipher_suites.clone(),
+        ecdh_curves: settings.ecdh_curves.clone(),
         ..tls::TlsParameters::default()
     }
 }

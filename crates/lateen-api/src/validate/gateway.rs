@@ -151,7 +151,7 @@ pub(super) fn server_tls(check: &mut Check<'_>, field: &str, tls: &ServerTls) {
 }
 
 /// The cipher suites that Istio knows, by BoringSSL's names.
-const CIPHER_SUITES: &[&str] = &[
+pub(crate) const CIPHER_SUITES: &[&str] = &[
     "AES128-GCM-SHA256",
     "AES128-SHA",
     "AES256-GCM-SHA384",
@@ -175,10 +175,10 @@ const CIPHER_SUITES: &[&str] = &[
 ];
 
 /// The key exchange groups that Envoy knows.
-const CURVES: &[&str] = &["P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"];
+pub(crate) const CURVES: &[&str] = &["P-256", "P-384", "P-521", "X25519", "X25519MLKEM768"];
 
 /// A suite with ephemeral key exchange by certificate, and with authenticated encryption: what our proxies speak.
-fn is_spoken(suite: &str) -> bool {
+pub(crate) fn is_spoken(suite: &str) -> bool {
     let exchange = suite.starts_with("ECDHE-RSA-") || suite.starts_with("ECDHE-ECDSA-");
     exchange && (suite.contains("-GCM-") || suite.ends_with("-CHACHA20-POLY1305"))
 }

@@ -4,7 +4,7 @@
 mod authorization_policy;
 mod check;
 mod destination_rule;
-mod gateway;
+pub(crate) mod gateway;
 mod headers;
 mod http_route;
 pub(crate) mod locality;

@@ -1,7 +1,7 @@
 //! The mesh config: defaults, strictness, places.
 
 use lateen_api::Severity;
-use lateen_api::mesh_config::{MeshConfig, Normalization, OutboundMode, parse};
+use lateen_api::mesh_config::{MeshConfig, MinimumTls, Normalization, OutboundMode, parse};
 
 #[test]
 fn nothing_written_is_istios_default() {
@@ -52,4 +52,47 @@ fn mistakes_are_placed_and_gaps_are_said() {
     let (_, found) = parse("mesh.yaml", "trustDomain: [");
     assert_eq!((found[0].code.as_str(), found[0].line), ("LAT0001", 1));
     assert_eq!(parse("mesh.yaml", "a: 1\n---\nb: 1\n").1.len(), 1);
+}
+
+#[test]
+fn whom_to_trust_and_how_to_speak_is_checked() {
+    let text = "\
+trustDomainAliases: [old.local]
+caCertificates:
+- {pem: x, trustDomains: [a.test]}
+- {spiffeBundleUrl: https://b.test/bundle, trustDomains: [b.test]}
+meshMTLS: {minProtocolVersion: TLSV1_3, ecdhCurves: [X25519MLKEM768, P-256]}
+tlsDefaults: {cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256]}
+";
+    let (config, found) = parse("mesh.yaml", text);
+    assert_eq!(found, []);
+    assert_eq!(config.mesh_mtls.min_protocol_version, MinimumTls::V1_3);
+    assert_eq!(config.ca_certificates[0].trust_domains, ["a.test"]);
+    let text = "\
+caCertificates:
+- {trustDomains: [a.test]}
+- {pem: x, spiffeBundleUrl: y}
+- spiffeBundleUrl: http://b.test
+- {pem: x, certSigners: [a]}
+- {spiffeBundleUrl: https://b.test}
+meshMTLS: {ecdhCurves: [P-512]}
+tlsDefaults: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA], ecdhCurves: [P-521]}
+";
+    let (_, found) = parse("mesh.yaml", text);
+    let said: Vec<_> = found.iter().map(|found| (found.line, found.field.as_str())).collect();
+    assert_eq!(
+        said,
+        [
+            (2, "caCertificates[0]"),
+            (3, "caCertificates[1]"),
+            (4, "caCertificates[2].spiffeBundleUrl"),
+            (5, "caCertificates[3].certSigners"),
+            (6, "caCertificates[4].trustDomains"),
+            (7, "meshMTLS.ecdhCurves[0]"),
+            (8, "tlsDefaults.minProtocolVersion"),
+            (8, "tlsDefaults.cipherSuites"),
+            (8, "tlsDefaults.ecdhCurves"),
+        ]
+    );
+    assert!(found.iter().all(|found| found.severity == Severity::Error));
 }

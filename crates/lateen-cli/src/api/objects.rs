@@ -129,6 +129,17 @@ impl ControlPlane {
         self.get("/api/v1/authority").await
     }
 
+    /// A token for something that is no pod, as JSON.
+    pub(crate) async fn join_token(
+        &self,
+        namespace: &str,
+        account: &str,
+        ttl: std::time::Duration,
+    ) -> anyhow::Result<Value> {
+        let wanted = json!({"namespace": namespace, "serviceAccount": account, "ttlSeconds": ttl.as_secs()});
+        self.post("/api/v1/join-token", &wanted).await
+    }
+
     /// Takes the next step from one root to the next.
     pub(crate) async fn rotate_authority(&self, force: bool) -> anyhow::Result<Value> {
         self.post(&format!("/api/v1/authority/rotate?force={force}"), &Value::Null).await

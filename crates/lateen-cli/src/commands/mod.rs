@@ -15,6 +15,7 @@ mod proxy_status;
 mod resources;
 mod stat;
 mod status;
+mod token;
 mod up;
 
 use std::path::PathBuf;
@@ -78,6 +79,8 @@ enum Command {
     Stat(stat::Arguments),
     /// Have the connections to a pod made anew.
     Drain(drain::Arguments),
+    /// Make tokens by which others than pods join the mesh.
+    Token(token::Arguments),
     /// Run a command in a container.
     Exec(exec::Arguments),
     /// Show what containers have written.
@@ -128,6 +131,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Version => {

@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use lateen_api::Diagnostic;
 use lateen_api::parse::MAX_TEXT;
 use lateen_identity::token::PodTokens;
+use lateen_identity::token::join::JoinTokens;
 use serde_json::json;
 
 use crate::authority::Authority;
@@ -34,6 +35,7 @@ pub struct Api {
     pub pushed: Pushed,
     pub proxies: Proxies,
     pub tokens: Arc<PodTokens>,
+    pub joining: Arc<JoinTokens>,
     pub authority: Authority,
     pub telling: Telling,
     pub injection: Settings,
@@ -86,6 +88,7 @@ pub fn whole(api: Arc<Api>) -> Router {
         .route("/api/v1/delete", post(objects::delete))
         .route("/api/v1/inject", post(workloads::inject))
         .route("/api/v1/token", post(workloads::token))
+        .route("/api/v1/join-token", post(workloads::join_token))
         .route("/api/v1/root", get(authority::root))
         .route("/api/v1/authority", get(authority::show))
         .route("/api/v1/authority/rotate", post(authority::rotate))

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
 use lateen_api::networking::ProxyConfig;
 use lateen_api::{Kind, Object, Resource, parse_json};
 use lateen_identity::SpiffeId;
-use lateen_identity::token::Bearer;
+use lateen_identity::token::{Bearer, TokenError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -65,4 +65,34 @@ pub(super) async fn token(State(api): State<Arc<Api>>, Json(wanted): Json<TokenF
         api.tokens.mint(&bearer, SystemTime::now()).map_err(|error| Failure::Internal(error.to_string()))?;
     let expires = jiff::Timestamp::try_from(ends).map(|time| time.to_string()).unwrap_or_default();
     Ok(Json(json!({"token": token, "expires": expires})))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct JoinTokenFor {
+    namespace: String,
+    service_account: String,
+    /// Left out: an hour.
+    #[serde(default)]
+    ttl_seconds: Option<u64>,
+}
+
+/// `POST /api/v1/join-token`: by which something that is no pod gets its first certificate, once.
+pub(super) async fn join_token(
+    State(api): State<Arc<Api>>,
+    Json(wanted): Json<JoinTokenFor>,
+) -> Result<Json<Value>, Failure> {
+    let JoinTokenFor { namespace, service_account, ttl_seconds } = wanted;
+    let id = SpiffeId::new(&api.injection.trust_domain, &namespace, &service_account)
+        .map_err(|error| Failure::BadRequest(error.to_string()))?;
+    let (tokens, lifetime) = (Arc::clone(&api.joining), Duration::from_secs(ttl_seconds.unwrap_or(3600)));
+    let create = move || tokens.create(&namespace, &service_account, lifetime, SystemTime::now());
+    let created = tokio::task::spawn_blocking(create).await.map_err(|error| Failure::Internal(error.to_string()))?;
+    let (token, ends) = created.map_err(|error| match error {
+        TokenError::Invalid(reason) => Failure::BadRequest(reason),
+        error => Failure::Internal(error.to_string()),
+    })?;
+    let expires = jiff::Timestamp::try_from(ends).map(|time| time.to_string()).unwrap_or_default();
+    tracing::info!(target: "audit", %id, expires, "join token made");
+    Ok(Json(json!({"token": token, "expires": expires, "id": id.to_string()})))
 }

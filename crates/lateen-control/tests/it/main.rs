@@ -4,10 +4,13 @@
 
 mod api;
 mod authority;
+mod callers;
 mod certificates;
 mod directory;
 mod discovery;
+mod federation;
 mod grpc;
 mod hostile_callers;
+mod https_server;
 mod keys;
 mod world;

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioIo;
 use lateen_control::inject::Settings;
 use lateen_control::keys;
 use lateen_control::serve::{self, Options, Running};
+use lateen_control::token_review::ApiServer;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
@@ -197,7 +198,13 @@ async fn start_with(folder: &Path, keys: keys::Options) -> anyhow::Result<Runnin
         paths: vec![folder.join("input")],
         state_dir: folder.to_owned(),
         ca_dir: plugged_in.exists().then_some(plugged_in),
-        mesh_config: None,
+        kubernetes: std::fs::read_to_string(folder.join("kubernetes")).ok().map(|url| ApiServer {
+            url,
+            ca: folder.join("kubernetes-ca"),
+            token: folder.join("kubernetes-token"),
+        }),
+        mesh_config: Some(folder.join("mesh.yaml")).filter(|file| file.exists()),
+        bundle_ca: Some(folder.join("bundle-ca")).filter(|file| file.exists()),
         address: "127.0.0.1".parse().unwrap(),
         xds_port: 0,
         grpc_port: 0,

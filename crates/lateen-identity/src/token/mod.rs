@@ -1,9 +1,13 @@
 //! Tokens by which a pod proves to the control plane who it is where there is no Kubernetes to do so: signed by us (ES256),
 //! with the claims of Kubernetes' projected service account tokens.
 
+pub mod join;
+
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use serde::{Deserialize, Serialize};
@@ -39,6 +43,8 @@ pub enum TokenError {
     Key(String),
     #[error("the token is not valid: {0}")]
     Invalid(String),
+    #[error("the join token is unknown, spent or over")]
+    Spent,
     #[error("the token has expired")]
     Expired,
     #[error("the token is not valid yet")]
@@ -71,6 +77,17 @@ struct Named {
     name: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     uid: String,
+}
+
+/// Whether a token says to be one of ours; whether it is, is to be checked.
+pub fn claims_to_be_ours(token: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    let claims = token.split('.').nth(1).filter(|part| part.len() <= MAX_TOKEN);
+    let claims = claims.and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    claims.and_then(|json| serde_json::from_slice::<Issuer>(&json).ok()).is_some_and(|claims| claims.iss == ISSUER)
 }
 
 /// Signs and checks tokens with one key.

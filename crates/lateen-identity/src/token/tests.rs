@@ -86,3 +86,20 @@ fn the_key_outlives_a_restart_and_nobody_else_may_read_it() {
     let mode = std::fs::metadata(folder.path().join(KEY_FILE)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[test]
+fn whose_a_token_says_to_be_is_read_without_belief() {
+    let ours = PodTokens::generate().unwrap();
+    let bearer = Bearer {
+        namespace: "default".to_owned(),
+        service_account: "web".to_owned(),
+        pod: "web-1".to_owned(),
+        uid: String::new(),
+    };
+    let (token, _) = ours.mint(&bearer, SystemTime::now()).unwrap();
+    assert!(claims_to_be_ours(&token));
+    let other = URL_SAFE_NO_PAD.encode(r#"{"iss": "https://kubernetes.default.svc"}"#);
+    for token in [format!("a.{other}.c"), "a.b.c".to_owned(), "a".to_owned(), String::new()] {
+        assert!(!claims_to_be_ours(&token), "{token}");
+    }
+}

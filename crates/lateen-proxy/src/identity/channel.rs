@@ -11,8 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use lateen_identity::TrustBundle;
 use lateen_identity::tls::{Roots, web_client};
+use lateen_identity::token::join;
+use lateen_identity::{Identity, TrustBundle};
 use lateen_xds::client::{Connect, ConnectError, Connection};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -51,8 +52,10 @@ impl ControlPlane {
             }
         }
         let roots = TrustBundle::from_pem(&pem).with_context(|| self.roots.display().to_string())?;
+        // A token says who we are better than a certificate does: of which pod. Where it is spent, the certificate has to do.
+        let own = if self.authorization()?.is_none() { self.certificate() } else { None };
         let dial = Dial {
-            tls: TlsConnector::from(Arc::new(web_client(Roots::Given(&roots), None, &[b"h2"])?)),
+            tls: TlsConnector::from(Arc::new(web_client(Roots::Given(&roots), own.as_ref(), &[b"h2"])?)),
             name: ServerName::try_from(host.clone()).with_context(|| format!("{host} is no host name"))?,
             address: self.address.clone(),
         };
@@ -66,11 +69,20 @@ impl ControlPlane {
             .map_err(|error| anyhow!("{}: {}", self.address, ConnectError::from(error)))
     }
 
-    /// The pod's token, which is renewed in place.
-    pub(super) fn authorization(&self) -> anyhow::Result<MetadataValue<Ascii>> {
+    /// The pod's token, which is renewed in place; none where it was a join token that has been used: the certificate that we
+    /// got for it speaks for us from then on.
+    pub(super) fn authorization(&self) -> anyhow::Result<Option<MetadataValue<Ascii>>> {
         let token = std::fs::read_to_string(&self.token);
         let token = token.with_context(|| format!("cannot read {}", self.token.display()))?;
-        Ok(MetadataValue::try_from(format!("Bearer {}", token.trim()))?)
+        if token.starts_with(join::PREFIX) && self.certificate().is_some() {
+            return Ok(None);
+        }
+        Ok(Some(MetadataValue::try_from(format!("Bearer {}", token.trim()))?))
+    }
+
+    fn certificate(&self) -> Option<Identity> {
+        let (shared, _) = self.learned.as_ref()?;
+        Some(shared.tls.workload()?.identity.clone())
     }
 }
 
@@ -78,7 +90,7 @@ impl Connect for ControlPlane {
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let text = |error: anyhow::Error| ConnectError(format!("{error:#}"));
         let channel = Self::connect(self).await.map_err(text)?;
-        let authorization = Some(self.authorization().map_err(text)?);
+        let authorization = self.authorization().map_err(text)?;
         Ok(Connection { channel, authorization })
     }
 }

@@ -80,7 +80,9 @@ async fn obtain(id: &SpiffeId, control_plane: &ControlPlane) -> anyhow::Result<(
     let channel = control_plane.connect().await?;
     let mut message =
         tonic::Request::new(CertificateRequest { csr: request.pem().to_owned(), validity_duration: VALIDITY_SECONDS });
-    message.metadata_mut().insert("authorization", control_plane.authorization()?);
+    if let Some(authorization) = control_plane.authorization()? {
+        message.metadata_mut().insert("authorization", authorization);
+    }
     let mut client = Grpc::new(channel);
     client.ready().await.context("the certificate authority is not there")?;
     let codec = ProstCodec::<CertificateRequest, CertificateResponse>::default();

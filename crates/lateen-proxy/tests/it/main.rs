@@ -16,6 +16,7 @@ mod http_stale;
 mod http_upgrade;
 mod http_versions;
 mod http_waiting;
+mod identity_key_exchange;
 mod identity_rotation;
 mod identity_svid;
 mod lifetimes;

@@ -142,6 +142,7 @@ fn build(
             original_destination: how == Discovery::OriginalDestination,
             all_take_mesh_tls: !members.is_empty() && members.iter().all(|member| member.mesh_tls),
             automatic: view.mesh.config().enable_auto_mtls && !service.external,
+            config: view.mesh.config(),
         },
     );
     if let Some(settings) = policy.proxy_protocol {

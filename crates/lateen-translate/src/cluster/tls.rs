@@ -7,13 +7,13 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::google::protobuf::Struct;
 use lateen_api::networking::destination_rule::{ClientTls, TlsMode};
-use lateen_mesh::{Service, ServicePort};
+use lateen_mesh::{MeshConfig, Service, ServicePort};
 use tls::common_tls_context::ValidationContextType;
 use upstream::http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig};
 
 use crate::endpoint;
 use crate::proto::transport_socket;
-use crate::tls::{Payload, TLS_SOCKET, from_file, mesh_upstream, peer_name, raw_buffer, versions, with_system_roots};
+use crate::tls::{Payload, TLS_SOCKET, configured, from_file, mesh_upstream, peer_name, raw_buffer, with_system_roots};
 
 /// What decides.
 pub(crate) struct Situation<'a> {
@@ -29,6 +29,7 @@ pub(crate) struct Situation<'a> {
     pub(crate) all_take_mesh_tls: bool,
     /// Mesh mTLS where the endpoint takes it, without being asked.
     pub(crate) automatic: bool,
+    pub(crate) config: &'a MeshConfig,
 }
 
 /// Sets the transport sockets.
@@ -46,7 +47,7 @@ pub(crate) fn apply(out: &mut cluster::Cluster, http: &mut upstream::HttpProtoco
                 } else {
                     &settings.subject_alt_names
                 };
-                out.transport_socket = Some(mesh_upstream(payload, sni, names));
+                out.transport_socket = Some(mesh_upstream(payload, sni, names, situation.config));
             }
             TlsMode::Simple | TlsMode::Mutual => out.transport_socket = Some(originate(http, settings, situation)),
         },
@@ -71,7 +72,7 @@ fn payload(http: &upstream::HttpProtocolOptions, port: &ServicePort) -> Payload 
 fn automatic(out: &mut cluster::Cluster, situation: &Situation<'_>, payload: Payload) {
     if situation.original_destination {
         if situation.all_take_mesh_tls {
-            out.transport_socket = Some(mesh_upstream(payload, situation.sni, situation.principals));
+            out.transport_socket = Some(mesh_upstream(payload, situation.sni, situation.principals, situation.config));
         }
         return;
     }
@@ -79,7 +80,7 @@ fn automatic(out: &mut cluster::Cluster, situation: &Situation<'_>, payload: Pay
         TransportSocketMatch {
             name: "tlsMode-istio".to_owned(),
             r#match: Some(endpoint::mesh_tls_match()),
-            transport_socket: Some(mesh_upstream(payload, situation.sni, situation.principals)),
+            transport_socket: Some(mesh_upstream(payload, situation.sni, situation.principals, situation.config)),
         },
         TransportSocketMatch {
             name: "tlsMode-disabled".to_owned(),
@@ -111,7 +112,7 @@ fn originate(
     let context = tls::UpstreamTlsContext {
         sni: settings.sni.clone(),
         common_tls_context: Some(tls::CommonTlsContext {
-            tls_params: Some(versions()),
+            tls_params: Some(configured(&situation.config.tls_defaults)),
             tls_certificates: certificates,
             alpn_protocols: alpn,
             validation_context_type: validation,

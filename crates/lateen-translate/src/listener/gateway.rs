@@ -95,9 +95,7 @@ fn http_chain(view: &View<'_>, listener: &str, place: &GatewayListener, policies
 }
 
 fn context(view: &View<'_>, server: &GatewayServer) -> Option<core::TransportSocket> {
-    let config = view.mesh.config();
-    let domains: Vec<String> = config.trust_domains().map(str::to_owned).collect();
-    tls::downstream(server.spec.tls.as_ref()?, &domains)
+    tls::downstream(server.spec.tls.as_ref()?, view.mesh.config())
 }
 
 /// TLS that ends here: one chain for the server's names; inside is HTTP, or bytes for the server's TCP route.

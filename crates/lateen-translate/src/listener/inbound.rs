@@ -189,8 +189,7 @@ fn declared(view: &View<'_>, policies: &Policies, port: &InboundPort) -> Vec<lis
         let mut chain = chain(view, name.clone(), Some(port.port), &entrance, filters);
         chain.metadata = origin::stable(port.origin());
         if let Some(settings) = own_tls {
-            let domains: Vec<String> = config.trust_domains().map(str::to_owned).collect();
-            chain.transport_socket = tls::downstream(settings, &domains);
+            chain.transport_socket = tls::downstream(settings, config);
             if chain.transport_socket.is_none() {
                 // Settings without a certificate, which validation refuses: rather nothing than plaintext.
                 chain.filters = vec![tcp_proxy::to_nowhere()];
@@ -214,12 +213,7 @@ fn chain(
     entrance: &Entrance,
     filters: Vec<listener::Filter>,
 ) -> listener::FilterChain {
-    let socket = entrance.terminate.then(|| {
-        let config = view.mesh.config();
-        let domains: Vec<String> =
-            std::iter::once(&config.trust_domain).chain(&config.trust_domain_aliases).cloned().collect();
-        tls::mesh_downstream(entrance.payload, &domains)
-    });
+    let socket = entrance.terminate.then(|| tls::mesh_downstream(entrance.payload, view.mesh.config()));
     listener::FilterChain {
         name,
         filter_chain_match: Some(listener::FilterChainMatch {

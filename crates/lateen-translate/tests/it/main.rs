@@ -7,6 +7,7 @@ mod envoy;
 mod fields;
 mod golden;
 mod incremental;
+mod mesh_tls;
 mod samples;
 mod traps;
 mod world;
