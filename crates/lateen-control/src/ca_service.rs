@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use envoy_types::pb::google::protobuf::Struct;
-use lateen_identity::ca::{CaError, Issued, SigningRequest};
+use lateen_identity::ca::{CaError, Issued, MAX_LIFETIME, SigningRequest};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, UnaryService};
@@ -19,6 +19,7 @@ use tonic_prost::ProstCodec;
 
 use crate::authentication::{Authenticator, Caller, ConnectionInfo};
 use crate::authority::Authority;
+use crate::external_ca::ExternalCa;
 use crate::metrics::Metrics;
 use crate::push::Pushed;
 
@@ -54,14 +55,22 @@ pub struct CertificateService {
 
 struct Shared {
     authority: Authority,
+    /// Who signs in place of our own authority.
+    external: Option<ExternalCa>,
     authenticator: Authenticator,
     pushed: Pushed,
     metrics: Metrics,
 }
 
 impl CertificateService {
-    pub fn new(authority: Authority, authenticator: Authenticator, pushed: Pushed, metrics: Metrics) -> Self {
-        Self { shared: Arc::new(Shared { authority, authenticator, pushed, metrics }) }
+    pub fn new(
+        authority: Authority,
+        external: Option<ExternalCa>,
+        authenticator: Authenticator,
+        pushed: Pushed,
+        metrics: Metrics,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { authority, external, authenticator, pushed, metrics }) }
     }
 }
 
@@ -116,6 +125,13 @@ impl Shared {
         }
         let lifetime =
             u64::try_from(body.validity_duration).map_err(|_| Status::invalid_argument("the validity is negative"))?;
+        if let Some(external) = &self.external {
+            if Duration::from_secs(lifetime) > MAX_LIFETIME {
+                return Err(status_of(&CaError::Lifetime(Duration::from_secs(lifetime))));
+            }
+            let request = CertificateRequest { metadata: None, ..body };
+            return external.issue(&request, &caller.id).await;
+        }
         let (ca, id) = (self.authority.current(), caller.id.clone());
         let issue = move || {
             let request = SigningRequest::from_pem(&body.csr)?;

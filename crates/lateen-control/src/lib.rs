@@ -8,6 +8,7 @@ pub mod authentication;
 pub mod authority;
 pub mod ca_service;
 pub mod discovery;
+pub mod external_ca;
 mod federation;
 mod https;
 pub mod inject;

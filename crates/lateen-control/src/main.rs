@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use ipnet::IpNet;
+use lateen_control::external_ca::ExternalCa;
 use lateen_control::inject::Settings;
 use lateen_control::keys;
 use lateen_control::serve::{self, Options};
@@ -39,6 +40,21 @@ struct Arguments {
     /// there are revocation lists, ca-crl.pem; or tls.crt, tls.key, ca.crt [default: the Secret cacerts, or one of our own].
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<PathBuf>,
+    /// HOST:PORT of an authority (istio.v1.auth.IstioCertificateService) that signs workloads' certificates in place of ours.
+    #[arg(long, value_name = "ADDR", requires = "ca_roots")]
+    ca_address: Option<String>,
+    /// Whose certificate that authority has, and who vouches for what it signs, PEM.
+    #[arg(long, value_name = "FILE", requires = "ca_address")]
+    ca_roots: Option<PathBuf>,
+    /// Our token for that authority.
+    #[arg(long, value_name = "FILE", requires = "ca_address")]
+    ca_token: Option<PathBuf>,
+    /// Our certificate for that authority, PEM.
+    #[arg(long, value_name = "FILE", requires = "ca_client_key")]
+    ca_client_certificate: Option<PathBuf>,
+    /// The key of our certificate for that authority, PEM.
+    #[arg(long, value_name = "FILE", requires = "ca_client_certificate")]
+    ca_client_key: Option<PathBuf>,
     /// Whose certificates the SPIFFE bundle endpoints of `caCertificates` have, PEM [default: the public authorities].
     #[arg(long, value_name = "FILE")]
     bundle_ca: Option<PathBuf>,
@@ -103,6 +119,12 @@ impl From<Arguments> for Options {
             paths: arguments.file,
             state_dir: arguments.state_dir,
             ca_dir: arguments.ca_dir,
+            external_ca: arguments.ca_address.zip(arguments.ca_roots).map(|(address, roots)| ExternalCa {
+                address,
+                roots,
+                token: arguments.ca_token,
+                certificate: arguments.ca_client_certificate.zip(arguments.ca_client_key),
+            }),
             bundle_ca: arguments.bundle_ca,
             kubernetes: arguments.kubernetes_api.map(|url| ApiServer {
                 url,

@@ -24,10 +24,11 @@ use crate::authentication::Authenticator;
 use crate::authority::{Authority, Place};
 use crate::ca_service::CertificateService;
 use crate::discovery::MeshDiscovery;
+use crate::external_ca::ExternalCa;
 use crate::federation::Federation;
 use crate::inject::Settings;
 use crate::listen::{self, Connection};
-use crate::mesh_settings::{self, Anchor, Loaded};
+use crate::mesh_settings::{self, Anchor, Loaded, Roots};
 use crate::metrics::Metrics;
 use crate::push::{self, Proxies, Pushed};
 use crate::serving_tls::ServingTls;
@@ -48,6 +49,8 @@ pub struct Options {
     /// A folder with a plugged-in certificate authority. Left out: the Secret `cacerts` of the root namespace if there is one,
     /// else an authority of our own in the state directory.
     pub ca_dir: Option<PathBuf>,
+    /// Who signs workloads' certificates in place of our own authority, which goes on signing our own.
+    pub external_ca: Option<ExternalCa>,
     /// Whose certificates SPIFFE bundle endpoints have, PEM. Left out: the public authorities.
     pub bundle_ca: Option<PathBuf>,
     /// Who knows of tokens that are not ours.
@@ -126,8 +129,13 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let kubernetes = options.kubernetes.clone().map(Reviewer::new).transpose()?;
     let (tokens, joining) = (Arc::clone(&api_parts.tokens), Arc::clone(&api_parts.joining));
     let authenticator = Authenticator::new(tokens, joining, kubernetes, &config.trust_domain);
-    let certificates =
-        CertificateService::new(authority.clone(), authenticator.clone(), pushed.clone(), metrics.clone());
+    let certificates = CertificateService::new(
+        authority.clone(),
+        options.external_ca.clone(),
+        authenticator.clone(),
+        pushed.clone(),
+        metrics.clone(),
+    );
     let grpc =
         Grpc { authenticator, pushed: pushed.clone(), proxies: proxies.clone(), certificates, cache: Arc::default() };
     let api = Arc::new(Api {
@@ -194,7 +202,11 @@ struct ApiParts {
 fn prepare(options: Options) -> anyhow::Result<Prepared> {
     let state = &options.state_dir;
     std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
-    let Loaded { config, anchors, diagnostics } = mesh_settings::load(options.mesh_config.as_deref())?;
+    let Loaded { config, mut anchors, diagnostics } = mesh_settings::load(options.mesh_config.as_deref())?;
+    if let Some(external) = &options.external_ca {
+        let roots = Roots::Given(external.trusted().context("the external certificate authority")?);
+        anchors.push(Anchor { trust_domains: Vec::new(), roots });
+    }
     let folder = state.join("ca");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let tokens = PodTokens::load_or_create(&folder).context("the key that signs tokens")?;

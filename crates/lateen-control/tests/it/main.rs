@@ -8,6 +8,7 @@ mod callers;
 mod certificates;
 mod directory;
 mod discovery;
+mod external_ca;
 mod federation;
 mod grpc;
 mod hostile_callers;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
+use lateen_control::external_ca::ExternalCa;
 use lateen_control::inject::Settings;
 use lateen_control::keys;
 use lateen_control::serve::{self, Options, Running};
@@ -204,6 +205,12 @@ async fn start_with(folder: &Path, keys: keys::Options) -> anyhow::Result<Runnin
             token: folder.join("kubernetes-token"),
         }),
         mesh_config: Some(folder.join("mesh.yaml")).filter(|file| file.exists()),
+        external_ca: std::fs::read_to_string(folder.join("external-ca")).ok().map(|address| ExternalCa {
+            address,
+            roots: folder.join("external-roots"),
+            token: Some(folder.join("external-token")),
+            certificate: None,
+        }),
         bundle_ca: Some(folder.join("bundle-ca")).filter(|file| file.exists()),
         address: "127.0.0.1".parse().unwrap(),
         xds_port: 0,

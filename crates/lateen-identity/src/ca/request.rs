@@ -1,14 +1,16 @@
 //! Signing requests (PKCS #10) from outside: read with suspicion, and reduced to the public key.
 
-use rcgen::SubjectPublicKeyInfo;
+use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateSigningRequestDer;
 use rustls_pki_types::SignatureVerificationAlgorithm;
 use rustls_pki_types::pem::PemObject as _;
 use webpki::aws_lc_rs as algorithms;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 
 use super::CaError;
+use crate::SpiffeId;
 
 /// A request is never longer: an RSA key of 8192 bits and some names fit many times over.
 const MAX_REQUEST: usize = 64 << 10;
@@ -16,6 +18,9 @@ const MAX_REQUEST: usize = 64 << 10;
 /// A public key whose owner has proved to have the private one.
 pub struct SigningRequest {
     key: SubjectPublicKeyInfo,
+    /// The names that it asks for, which nobody gets for asking: URIs, and how many others.
+    uris: Vec<String>,
+    others: usize,
 }
 
 impl SigningRequest {
@@ -62,12 +67,38 @@ impl SigningRequest {
         algorithm
             .verify_signature(public, info.raw, &request.signature_value.data)
             .map_err(|_| refused("its signature is not by its key, or the key is too short"))?;
-        Ok(Self { key })
+        let (uris, others) = names(&request);
+        Ok(Self { key, uris, others })
+    }
+
+    /// Whether it asks for this name and no other.
+    pub fn names_only(&self, id: &SpiffeId) -> bool {
+        self.others == 0 && matches!(self.uris.as_slice(), [one] if *one == id.to_string())
+    }
+
+    /// The public key (`SubjectPublicKeyInfo`, DER).
+    pub(crate) fn public_key(&self) -> Vec<u8> {
+        self.key.subject_public_key_info()
     }
 
     pub(super) fn key(&self) -> &SubjectPublicKeyInfo {
         &self.key
     }
+}
+
+fn names(request: &X509CertificationRequest<'_>) -> (Vec<String>, usize) {
+    let (mut uris, mut others) = (Vec::new(), 0);
+    for extension in request.requested_extensions().into_iter().flatten() {
+        if let ParsedExtension::SubjectAlternativeName(names) = extension {
+            for name in &names.general_names {
+                match name {
+                    GeneralName::URI(uri) => uris.push((*uri).to_owned()),
+                    _ => others += 1,
+                }
+            }
+        }
+    }
+    (uris, others)
 }
 
 /// The algorithms of RFC 5480 and RFC 8017 that are accepted. Those for RSA refuse keys below 2048 and above 8192 bits.
