@@ -26,6 +26,7 @@ const TABLES: &[&str] = &[
     "limits",
     "limiter",
     "balancing",
+    "zones",
     "ext_authz",
     "jwt",
     "tls",
@@ -180,6 +181,11 @@ fn balancing() {
 #[test]
 fn jwt() {
     compare("jwt");
+}
+
+#[test]
+fn zones() {
+    compare("zones");
 }
 
 #[test]

@@ -136,18 +136,27 @@ impl Worker {
             }
             keep
         });
+        *self.snapshot.borrow_mut() = Arc::clone(&snapshot);
         for (name, state) in clusters.iter() {
             if let Some(cluster) = snapshot.cluster(name) {
                 state.update(cluster, resolved.get(name).unwrap_or_else(|| snapshot.endpoints(cluster)), self);
             }
         }
-        *self.snapshot.borrow_mut() = snapshot;
+        drop(snapshot);
         self.managers.prune();
         self.proxies.prune();
         self.limits.prune();
         self.rbacs.prune();
         self.jwts.prune();
         self.tunnels.prune();
+    }
+
+    /// The hosts of the local cluster, if there is one.
+    pub(crate) fn peers(&self) -> Option<Arc<EndpointSet>> {
+        let snapshot = self.snapshot();
+        let cluster = snapshot.cluster(&snapshot.local()?.name)?;
+        let resolved = self.shared.resolved.load();
+        Some(Arc::clone(resolved.get(&cluster.name).unwrap_or_else(|| snapshot.endpoints(cluster))))
     }
 
     /// The runtime state of a connection manager.

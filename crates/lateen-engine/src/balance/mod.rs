@@ -10,13 +10,15 @@ pub mod outlier;
 pub mod peak_ewma;
 mod priority;
 mod round_robin;
+pub mod zone;
 
 use std::sync::Arc;
 
-use crate::config::cluster::{Cluster, LbPolicy};
-use crate::config::endpoint::{Endpoint, EndpointSet, Health};
+use crate::config::cluster::{Cluster, LbPolicy, LocalityPolicy, ZoneAware};
+use crate::config::endpoint::{Endpoint, EndpointSet, Health, LocalityName};
 use group::{Draw, Group, Weighted};
 use priority::{Count, Loads, Share};
+use zone::{Peers, Way, ZoneEvent};
 
 /// What a worker knows of hosts, by their index in [`Balancer::hosts`].
 pub trait HostState {
@@ -71,6 +73,41 @@ pub struct Balancer {
     /// Index: priority.
     levels: Vec<Level>,
     loads: Loads,
+    /// Unless localities are weighted.
+    zones: Option<Zones>,
+    events: Vec<ZoneEvent>,
+}
+
+/// The hosts of the first priority by locality, for [`zone`].
+#[derive(Debug)]
+struct Zones {
+    rule: ZoneAware,
+    peers: Option<Arc<Peers>>,
+    /// The proxy's own locality first, if it has hosts there.
+    localities: Vec<(LocalityName, Vec<usize>)>,
+    way: Way,
+    healthy: Vec<Group>,
+    degraded: Vec<Group>,
+}
+
+impl Zones {
+    fn new(rule: ZoneAware, peers: Option<&Arc<Peers>>, set: &EndpointSet) -> Self {
+        let mut localities: Vec<(LocalityName, Vec<usize>)> = Vec::new();
+        let mut first = 0;
+        for locality in set.priorities.first().into_iter().flatten() {
+            let (name, members) = (locality.name(), first..first + locality.endpoints.len());
+            first = members.end;
+            match localities.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => known.extend(members),
+                None => localities.push((name, members.collect())),
+            }
+        }
+        if let Some(own) = peers.and_then(|peers| localities.iter().position(|(name, _)| name == peers.own())) {
+            localities[..=own].rotate_right(1);
+        }
+        let peers = peers.cloned();
+        Self { rule, peers, localities, way: Way::default(), healthy: Vec::new(), degraded: Vec::new() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +123,8 @@ struct Level {
 }
 
 impl Balancer {
-    pub fn new(cluster: &Cluster, set: &EndpointSet) -> Self {
+    /// `peers`: of the local cluster, if there is one.
+    pub fn new(cluster: &Cluster, set: &EndpointSet, peers: Option<&Arc<Peers>>) -> Self {
         let mut hosts = Vec::new();
         let mut levels = Vec::with_capacity(set.priorities.len());
         for localities in &set.priorities {
@@ -96,7 +134,7 @@ impl Balancer {
                 hosts.extend(locality.endpoints.iter().cloned());
                 let members: Vec<usize> = (first..hosts.len()).collect();
                 level.all.extend(&members);
-                if cluster.locality_weighted {
+                if cluster.locality == LocalityPolicy::Weighted {
                     level.localities.push((locality.weight.unwrap_or(0), members));
                 }
             }
@@ -109,6 +147,11 @@ impl Balancer {
             overprovisioning: set.overprovisioning_factor,
             levels,
             loads: Loads::default(),
+            zones: match cluster.locality {
+                LocalityPolicy::Weighted => None,
+                LocalityPolicy::Zones(rule) => Some(Zones::new(rule, peers, set)),
+            },
+            events: Vec::new(),
         };
         balancer.refresh(&Fresh);
         balancer
@@ -155,6 +198,62 @@ impl Balancer {
                 (group(Some(Health::Healthy)), group(Some(Health::Degraded)))
             };
         }
+        self.refresh_zones(&health, state);
+    }
+
+    /// What happened since this was asked last.
+    pub fn take_events(&mut self) -> Vec<ZoneEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// After a change of who is healthy, where there is a local cluster.
+    fn refresh_zones(&mut self, health: &[Health], state: &impl HostState) {
+        let Some(zones) = &mut self.zones else { return };
+        let Some(peers) = &zones.peers else { return };
+        let of = |members: &[usize], wanted: Health| -> Vec<usize> {
+            members.iter().copied().filter(|host| health[*host] == wanted).collect()
+        };
+        let counts: Vec<(LocalityName, usize)> =
+            zones.localities.iter().map(|(name, members)| (name.clone(), of(members, Health::Healthy).len())).collect();
+        let has_own = zones.localities.first().is_some_and(|(name, _)| name == peers.own());
+        zones.way = Way::new(peers, &zones.rule, &counts, has_own, &mut self.events);
+        if zones.way == Way::Anywhere || self.policy.hashes() {
+            zones.way = Way::Anywhere;
+            (zones.healthy, zones.degraded) = (Vec::new(), Vec::new());
+            return;
+        }
+        let groups = |wanted: Health| -> Vec<Group> {
+            let group =
+                |members: &Vec<usize>| Group::new(self.policy, of(members, wanted), Vec::new(), &self.hosts, state);
+            zones.localities.iter().map(|(_, members)| group(members)).collect()
+        };
+        (zones.healthy, zones.degraded) = (groups(Health::Healthy), groups(Health::Degraded));
+    }
+
+    /// The hosts of the locality that a request of the first priority goes to. None: localities do not matter. None in it: no
+    /// host may get the request.
+    fn zone(&mut self, share: Share, random: u64) -> Option<Option<&mut Group>> {
+        let zones = self.zones.as_mut()?;
+        let (Share::Healthy(0) | Share::Degraded(0)) = share else { return None };
+        if zones.way == Way::Anywhere || self.loads.in_panic(0) {
+            return None;
+        }
+        let random = next(random);
+        if random % 100 >= u64::from(zones.rule.routing_percent) {
+            return None;
+        }
+        if zones.peers.as_ref().is_some_and(|peers| peers.panic(self.panic_threshold)) {
+            self.events.push(ZoneEvent::LocalClusterNotOk);
+            return zones.rule.fail_on_panic.then_some(None);
+        }
+        let index = zones.way.choose(random, &mut self.events)?;
+        let groups = if matches!(share, Share::Healthy(_)) { &mut zones.healthy } else { &mut zones.degraded };
+        Some(groups.get_mut(index))
+    }
+
+    /// Whether requests fail in panic, rather than go to all hosts.
+    fn fails_on_panic(&self) -> bool {
+        self.zones.as_ref().is_some_and(|zones| zones.rule.fail_on_panic)
     }
 
     /// Draws a host; none if the cluster has none that may get a request.
@@ -169,7 +268,16 @@ impl Balancer {
             let number = if self.policy.hashes() { hash } else { random };
             let share = left.as_ref().unwrap_or(&self.loads).choose(number)?;
             let by = Draw { policy: self.policy, random, hash: turned };
+            let (Share::Healthy(level) | Share::Degraded(level)) = share;
+            if self.loads.in_panic(level) && self.fails_on_panic() {
+                return None;
+            }
+            // The list of hosts is never changed by a draw.
+            let hosts = std::mem::take(&mut self.hosts);
+            let in_zone = self.zone(share, random).map(|group| group.and_then(|group| group.draw(&by, &hosts, state)));
+            self.hosts = hosts;
             let host = match share {
+                _ if in_zone.is_some() => in_zone??,
                 Share::Healthy(level) => self.levels[level].usable.draw(&by, &self.hosts, state)?,
                 // In panic the one group has all, and hashes lead to no degraded host (Envoy's tables have none).
                 Share::Degraded(level) if self.loads.in_panic(level) || self.policy.hashes() => {

@@ -81,15 +81,15 @@ fn healthy(count: u8) -> Vec<Arc<Endpoint>> {
 #[test]
 fn round_robin_goes_by_weight_and_spreads() {
     let hosts = vec![endpoint(1, 3, Health::Healthy), endpoint(2, 1, Health::Healthy)];
-    let mut balancer = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![hosts]));
+    let mut balancer = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![hosts]), None);
     assert_eq!(counts(&mut balancer, 400, &Idle), [300, 100]);
-    let mut equal = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![healthy(3)]));
+    let mut equal = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![healthy(3)]), None);
     assert_eq!(counts(&mut equal, 300, &Idle), [100, 100, 100]);
 }
 
 #[test]
 fn random_is_even() {
-    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![healthy(4)]));
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![healthy(4)]), None);
     for count in counts(&mut balancer, 40_000, &Idle) {
         assert!((9_500..10_500).contains(&count), "{count}");
     }
@@ -98,7 +98,7 @@ fn random_is_even() {
 #[test]
 fn least_request_shuns_the_busy_host() {
     let mut balancer =
-        Balancer::new(&cluster(LbPolicy::LeastRequest { choices: 2, bias: 1.0 }), &set(vec![healthy(2)]));
+        Balancer::new(&cluster(LbPolicy::LeastRequest { choices: 2, bias: 1.0 }), &set(vec![healthy(2)]), None);
     let counts = counts(&mut balancer, 10_000, &Busy(vec![50, 0]));
     // The busy one is chosen only when it is drawn twice.
     assert!((2_200..2_800).contains(&counts[0]), "{counts:?}");
@@ -108,7 +108,7 @@ fn least_request_shuns_the_busy_host() {
 fn unhealthy_hosts_get_nothing_and_the_next_priority_takes_over() {
     let first = vec![endpoint(1, 1, Health::Healthy), endpoint(2, 1, Health::Unhealthy)];
     let second = vec![endpoint(3, 1, Health::Healthy)];
-    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![first, second]));
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![first, second]), None);
     let counts = counts(&mut balancer, 10_000, &Idle);
     // Half of the hosts × 1.4 = 70 % of the load.
     assert!((6_700..7_300).contains(&counts[0]) && counts[1] == 0, "{counts:?}");
@@ -118,10 +118,10 @@ fn unhealthy_hosts_get_nothing_and_the_next_priority_takes_over() {
 fn in_panic_all_hosts_are_used() {
     let hosts =
         vec![endpoint(1, 1, Health::Healthy), endpoint(2, 1, Health::Unhealthy), endpoint(3, 1, Health::Unhealthy)];
-    let mut panicking = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![hosts.clone()]));
+    let mut panicking = Balancer::new(&cluster(LbPolicy::RoundRobin), &set(vec![hosts.clone()]), None);
     assert!(counts(&mut panicking, 300, &Idle).iter().all(|count| *count == 100));
     let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
-    let mut calm = Balancer::new(&calm, &set(vec![hosts]));
+    let mut calm = Balancer::new(&calm, &set(vec![hosts]), None);
     assert_eq!(counts(&mut calm, 300, &Idle), [300, 0, 0]);
 }
 
@@ -132,7 +132,7 @@ fn when_all_priorities_panic_they_share_by_their_hosts() {
         (0..all).map(|number| endpoint(first + number, 1, health(number))).collect()
     };
     // The first has some life in it, and yet a fifth of the hosts are in the second.
-    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![level(1, 0, 8), level(0, 10, 2)]));
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![level(1, 0, 8), level(0, 10, 2)]), None);
     let counts = counts(&mut balancer, 10_000, &Idle);
     let second: u32 = counts[8..].iter().sum();
     assert!((1_800..2_200).contains(&second), "{counts:?}");
@@ -152,7 +152,7 @@ fn localities_get_their_weights_as_far_as_they_can_bear_them() {
         let health = |number| if number < up { Health::Healthy } else { Health::Unhealthy };
         (0..all).map(|number| endpoint(first + number, 1, health(number))).collect()
     };
-    let weighted = Cluster { locality_weighted: true, ..cluster(LbPolicy::RoundRobin) };
+    let weighted = Cluster { locality: LocalityPolicy::Weighted, ..cluster(LbPolicy::RoundRobin) };
     let spread = |near: (u8, u8)| -> Vec<u32> {
         let localities = vec![
             locality(Some(80), hosts(0, near.0, near.1)),
@@ -161,7 +161,7 @@ fn localities_get_their_weights_as_far_as_they_can_bear_them() {
             locality(None, hosts(90, 1, 1)),
         ];
         let set = EndpointSet { priorities: vec![localities], overprovisioning_factor: 140 };
-        let mut balancer = Balancer::new(&weighted, &set);
+        let mut balancer = Balancer::new(&weighted, &set, None);
         let counts = counts(&mut balancer, 10_000, &Idle);
         let near = usize::from(near.1);
         vec![counts[..near].iter().sum(), counts[near..near + 2].iter().sum(), counts[near + 2]]
@@ -176,16 +176,16 @@ fn localities_get_their_weights_as_far_as_they_can_bear_them() {
 #[test]
 fn nothing_healthy_and_no_panic_is_no_host() {
     let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
-    let mut balancer = Balancer::new(&calm, &set(vec![vec![endpoint(1, 1, Health::Unhealthy)]]));
+    let mut balancer = Balancer::new(&calm, &set(vec![vec![endpoint(1, 1, Health::Unhealthy)]]), None);
     assert_eq!(balancer.pick(&Pick::default(), &Idle), None);
-    let mut empty = Balancer::new(&cluster(LbPolicy::Random), &EndpointSet::empty());
+    let mut empty = Balancer::new(&cluster(LbPolicy::Random), &EndpointSet::empty(), None);
     assert_eq!(empty.pick(&Pick::default(), &Idle), None);
 }
 
 #[test]
 fn ejected_hosts_come_and_go() {
     let calm = Cluster { panic_threshold: 0, ..cluster(LbPolicy::RoundRobin) };
-    let mut balancer = Balancer::new(&calm, &set(vec![healthy(2)]));
+    let mut balancer = Balancer::new(&calm, &set(vec![healthy(2)]), None);
     balancer.refresh(&FirstIsOut);
     assert_eq!(counts(&mut balancer, 100, &Idle), [0, 100]);
     balancer.refresh(&Idle);
@@ -194,7 +194,7 @@ fn ejected_hosts_come_and_go() {
 
 #[test]
 fn tried_hosts_are_avoided() {
-    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![healthy(2)]));
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Random), &set(vec![healthy(2)]), None);
     let mut random = 7;
     for _ in 0..1000 {
         random = next(random);
@@ -206,8 +206,8 @@ fn tried_hosts_are_avoided() {
 #[test]
 fn hashing_moves_only_the_keys_of_the_host_that_left() {
     for policy in [LbPolicy::Maglev { table_size: 65_537 }, LbPolicy::RingHash { minimum: 1024, maximum: 8 << 20 }] {
-        let mut ten = Balancer::new(&cluster(policy), &set(vec![healthy(10)]));
-        let mut nine = Balancer::new(&cluster(policy), &set(vec![healthy(9)]));
+        let mut ten = Balancer::new(&cluster(policy), &set(vec![healthy(10)]), None);
+        let mut nine = Balancer::new(&cluster(policy), &set(vec![healthy(9)]), None);
         let keys = 10_000u64;
         let mut moved = 0;
         for key in 0..keys {
@@ -224,7 +224,7 @@ fn hashing_moves_only_the_keys_of_the_host_that_left() {
 
 #[test]
 fn hashed_loads_are_even() {
-    let mut balancer = Balancer::new(&cluster(LbPolicy::Maglev { table_size: 65_537 }), &set(vec![healthy(8)]));
+    let mut balancer = Balancer::new(&cluster(LbPolicy::Maglev { table_size: 65_537 }), &set(vec![healthy(8)]), None);
     for count in counts(&mut balancer, 80_000, &Idle) {
         assert!((9_300..10_700).contains(&count), "{count}");
     }
@@ -251,7 +251,7 @@ impl HostState for Starting {
 fn a_host_in_slow_start_gets_its_part() {
     for lb in [LbPolicy::RoundRobin, LbPolicy::LeastRequest { choices: 2, bias: 1.0 }] {
         for (share, expected) in [(100, 100), (500, 500), (1, 1)] {
-            let mut balancer = Balancer::new(&cluster(lb), &set(vec![healthy(3)]));
+            let mut balancer = Balancer::new(&cluster(lb), &set(vec![healthy(3)]), None);
             let state = Starting(share, 2);
             balancer.refresh(&state);
             let got = counts(&mut balancer, 2_000 + u64::from(share), &state)[2];
@@ -270,7 +270,7 @@ fn the_bias_says_how_much_requests_in_flight_count() {
     // Three in flight at the heavier host: its weight is 2 / 4^bias.
     for (bias, expected) in [(0.0, 2_000), (0.5, 1_500), (1.0, 1_000), (2.0, 333)] {
         let policy = LbPolicy::LeastRequest { choices: 2, bias };
-        let mut balancer = Balancer::new(&cluster(policy), &set(vec![hosts()]));
+        let mut balancer = Balancer::new(&cluster(policy), &set(vec![hosts()]), None);
         let got = counts(&mut balancer, 3_000, &Busy(vec![0, 3]))[1];
         assert!(got.abs_diff(expected) <= 2, "{bias}: {got}");
     }
@@ -325,7 +325,7 @@ mod simulation {
     /// milliseconds, and the slow host's share of requests in percent.
     fn run(lb: LbPolicy) -> (f64, f64) {
         let (hosts, slow, requests) = (5_u8, 0, 10_000_u64);
-        let mut balancer = Balancer::new(&cluster(lb), &set(vec![healthy(hosts)]));
+        let mut balancer = Balancer::new(&cluster(lb), &set(vec![healthy(hosts)]), None);
         let start = Instant::now();
         let mut known =
             Known { active: vec![0; hosts.into()], times: vec![PeakEwma::default(); hosts.into()], now: start };
@@ -365,14 +365,14 @@ mod simulation {
 
     #[test]
     fn alike_hosts_get_alike_and_heavier_ones_more() {
-        let mut equal = Balancer::new(&cluster(LbPolicy::PeakEwma), &set(vec![healthy(4)]));
+        let mut equal = Balancer::new(&cluster(LbPolicy::PeakEwma), &set(vec![healthy(4)]), None);
         for count in counts(&mut equal, 40_000, &Idle) {
             assert!((9_000..11_000).contains(&count), "{count}");
         }
-        let mut one = Balancer::new(&cluster(LbPolicy::PeakEwma), &set(vec![healthy(1)]));
+        let mut one = Balancer::new(&cluster(LbPolicy::PeakEwma), &set(vec![healthy(1)]), None);
         assert_eq!(counts(&mut one, 10, &Idle), [10]);
         let hosts = vec![endpoint(1, 1, Health::Healthy), endpoint(2, 3, Health::Healthy)];
-        let mut weighted = Balancer::new(&cluster(LbPolicy::PeakEwma), &set(vec![hosts]));
+        let mut weighted = Balancer::new(&cluster(LbPolicy::PeakEwma), &set(vec![hosts]), None);
         // One in flight at the lighter, four at the heavier: 2 / 1 against 5 / 3.
         assert_eq!(counts(&mut weighted, 100, &Busy(vec![1, 4])), [0, 100]);
     }

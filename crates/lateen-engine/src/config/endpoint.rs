@@ -61,6 +61,15 @@ pub struct Locality {
     pub endpoints: Vec<Arc<Endpoint>>,
 }
 
+/// Region, zone and sub-zone.
+pub type LocalityName = [String; 3];
+
+impl Locality {
+    pub fn name(&self) -> LocalityName {
+        [self.region.clone(), self.zone.clone(), self.sub_zone.clone()]
+    }
+}
+
 /// The hosts of a cluster; index: priority, 0 first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EndpointSet {

@@ -19,7 +19,7 @@ use super::endpoint::EndpointSet;
 use super::error::{At, ConfigError};
 use super::listener::Listener;
 use super::secret::Secret;
-use super::snapshot::Snapshot;
+use super::snapshot::{LocalCluster, Snapshot};
 use crate::route::RouteTable;
 
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -54,6 +54,7 @@ pub struct Resources {
     /// Endpoints that a cluster asks for and the server has not: the cluster does not wait for them any longer.
     absent: BTreeSet<Arc<str>>,
     secrets: std::collections::HashMap<Arc<str>, Arc<Secret>>,
+    local: Option<Arc<LocalCluster>>,
     /// Of the bootstrap: no update may change or remove them.
     fixed: BTreeSet<(&'static str, Arc<str>)>,
 }
@@ -93,6 +94,19 @@ impl Resources {
                 }
                 Err(found) => errors.extend(found),
             }
+        }
+        let local = bootstrap.cluster_manager.as_ref().map_or("", |manager| &manager.local_cluster_name);
+        if !local.is_empty() {
+            if !staged.clusters.contains_key(local) {
+                errors.push(ConfigError {
+                    resource: "bootstrap".to_owned(),
+                    field: "cluster_manager.local_cluster_name".to_owned(),
+                    reason: format!("there is no static cluster `{local}`"),
+                });
+            }
+            let locality = bootstrap.node.as_ref().and_then(|node| node.locality.clone()).unwrap_or_default();
+            let locality = [locality.region, locality.zone, locality.sub_zone];
+            self.local = Some(Arc::new(LocalCluster { name: local.into(), locality }));
         }
         if !errors.is_empty() {
             return Err(errors);
@@ -246,6 +260,7 @@ impl Resources {
     /// endpoints are not there yet, keep the version `previous` has, or wait.
     pub fn link(&self, previous: &Snapshot) -> Snapshot {
         let mut snapshot = Snapshot {
+            local: self.local.clone(),
             generation: previous.generation + 1,
             routes: self.routes.clone(),
             endpoints: self.endpoints.clone(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::cluster::{Cluster, Discovery};
-use super::endpoint::{EndpointSet, HostAddress};
+use super::endpoint::{EndpointSet, HostAddress, LocalityName};
 use super::http::RouteSource;
 use super::listener::Listener;
 use crate::route::RouteTable;
@@ -23,6 +23,14 @@ pub struct Snapshot {
     pub(super) endpoints: HashMap<Arc<str>, Arc<EndpointSet>>,
     pub(super) by_address: HashMap<SocketAddr, Arc<Listener>>,
     pub(super) warming: Warming,
+    pub(super) local: Option<Arc<LocalCluster>>,
+}
+
+/// `cluster_manager.local_cluster_name`: the cluster of the proxies that this one is among, and where it is itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalCluster {
+    pub name: Arc<str>,
+    pub locality: LocalityName,
 }
 
 /// Names of what waits for something it refers to: a listener for its route tables, a cluster for its endpoints.
@@ -62,6 +70,11 @@ impl Snapshot {
 
     pub fn cluster(&self, name: &str) -> Option<&Arc<Cluster>> {
         self.clusters.get(name)
+    }
+
+    /// The local cluster, if there is one.
+    pub fn local(&self) -> Option<&Arc<LocalCluster>> {
+        self.local.as_ref()
     }
 
     /// The hosts of a cluster, as configured or discovered; DNS names are not resolved.

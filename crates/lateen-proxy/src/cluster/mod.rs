@@ -3,6 +3,7 @@
 
 pub(crate) mod detection;
 pub(crate) mod dns;
+mod zones;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -13,9 +14,11 @@ use detection::Detection;
 use lateen_engine::balance::breaker::{Begun, InFlight};
 use lateen_engine::balance::outlier::{HostRecord, Outcome};
 use lateen_engine::balance::peak_ewma::PeakEwma;
+use lateen_engine::balance::zone::Peers;
 use lateen_engine::balance::{Balancer, HostState, Pick};
 use lateen_engine::config::cluster::{Breakers, Cluster, Discovery, LbPolicy, RetryBudget, SlowStart};
 use lateen_engine::config::endpoint::{Endpoint, EndpointSet, Health, HostAddress};
+use zones::ZoneStats;
 
 use crate::telemetry::access_stats::ClusterAuthzStats;
 use crate::telemetry::grpc_stats::GrpcStats;
@@ -30,6 +33,9 @@ pub(crate) struct ClusterState {
     set: RefCell<Arc<EndpointSet>>,
     balancer: RefCell<Balancer>,
     hosts: RefCell<Vec<Rc<Host>>>,
+    /// Hosts of the local cluster that the balancer knows.
+    peers: RefCell<Option<Arc<EndpointSet>>>,
+    zones: Option<ZoneStats>,
     /// While the configuration asks for it.
     detection: RefCell<Option<Arc<Detection>>>,
     /// The version of it that the balancer knows.
@@ -242,7 +248,9 @@ impl ClusterState {
         let state = Rc::new(Self {
             config: RefCell::new(Arc::clone(cluster)),
             set: RefCell::new(Arc::new(EndpointSet::empty())),
-            balancer: RefCell::new(Balancer::new(cluster, &EndpointSet::empty())),
+            balancer: RefCell::new(Balancer::new(cluster, &EndpointSet::empty(), None)),
+            peers: RefCell::default(),
+            zones: worker.snapshot().local().map(|_| ZoneStats::new(&worker.shared.stats, stat_name(cluster))),
             hosts: RefCell::default(),
             detection: RefCell::default(),
             detected: Cell::default(),
@@ -254,7 +262,7 @@ impl ClusterState {
             limits: LimitServiceStats::new(&worker.shared.stats, stat_name(cluster)),
             authz: ClusterAuthzStats::new(&worker.shared.stats, stat_name(cluster)),
         });
-        state.rebuild(cluster, set);
+        state.rebuild(cluster, set, worker);
         if cluster.outlier.is_some() {
             tokio::task::spawn_local(watch_outliers(Rc::downgrade(&state), Rc::downgrade(worker)));
         }
@@ -267,7 +275,9 @@ impl ClusterState {
 
     /// Takes a new configuration or new hosts; hosts that stay keep their pools and records.
     pub(crate) fn update(self: &Rc<Self>, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>, worker: &Rc<Worker>) {
-        let same = Arc::ptr_eq(&self.config.borrow(), cluster) && Arc::ptr_eq(&self.set.borrow(), set);
+        let peers = worker.peers();
+        let same_peers = self.peers.borrow().as_ref().map(Arc::as_ptr) == peers.as_ref().map(Arc::as_ptr);
+        let same = same_peers && Arc::ptr_eq(&self.config.borrow(), cluster) && Arc::ptr_eq(&self.set.borrow(), set);
         if same {
             return;
         }
@@ -278,7 +288,7 @@ impl ClusterState {
             self.retire();
         }
         *self.config.borrow_mut() = Arc::clone(cluster);
-        self.rebuild(cluster, set);
+        self.rebuild(cluster, set, worker);
         if cluster.outlier.is_some() && !watched {
             tokio::task::spawn_local(watch_outliers(Rc::downgrade(self), Rc::downgrade(worker)));
         }
@@ -289,8 +299,12 @@ impl ClusterState {
         self.hosts.borrow().iter().for_each(|host| host.pools.retire());
     }
 
-    fn rebuild(&self, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>) {
-        let balancer = Balancer::new(cluster, set);
+    fn rebuild(&self, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>, worker: &Worker) {
+        let local = worker.snapshot().local().cloned();
+        let peers = worker.peers();
+        let known = local.zip(peers.as_ref()).map(|(local, set)| Arc::new(Peers::new(local.locality.clone(), set)));
+        let balancer = Balancer::new(cluster, set, known.as_ref());
+        *self.peers.borrow_mut() = peers;
         let detection = cluster.outlier.as_ref().map(|_| {
             let shared = &self.shared;
             shared.detections.of(&cluster.name, stat_name(cluster), &shared.stats)
@@ -345,6 +359,7 @@ impl ClusterState {
         self.balancer.borrow_mut().refresh(&view);
         let is_healthy =
             |(index, host): &(usize, &Rc<Host>)| host.endpoint.health != Health::Unhealthy && !view.ejected(*index);
+        self.count_zones();
         self.stats.membership_total.set(hosts.len() as u64);
         self.stats.membership_healthy.set(hosts.iter().enumerate().filter(is_healthy).count() as u64);
     }
@@ -378,8 +393,16 @@ impl ClusterState {
             .collect();
         let pick =
             Pick { random, hash, tried: &before, attempts: tried.attempts, priorities_every: tried.priorities_every };
-        let index = self.balancer.borrow_mut().pick(&pick, &View::new(&hosts, &config))?;
+        let index = self.balancer.borrow_mut().pick(&pick, &View::new(&hosts, &config));
+        self.count_zones();
+        let index = index?;
         Some(Rc::clone(&hosts[index]))
+    }
+
+    fn count_zones(&self) {
+        if let Some(stats) = &self.zones {
+            self.balancer.borrow_mut().take_events().into_iter().for_each(|event| stats.count(event));
+        }
     }
 
     /// The host of an original destination; those are made as they are asked for, and forgotten when unused.

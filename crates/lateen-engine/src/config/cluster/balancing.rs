@@ -40,6 +40,40 @@ impl LbPolicy {
     }
 }
 
+/// `ZoneAwareLbConfig`; Envoy's defaults where a cluster says nothing of localities. It holds where there is a local cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ZoneAware {
+    /// For so many percent of requests.
+    pub routing_percent: u32,
+    /// With fewer healthy hosts localities do not matter.
+    pub min_cluster_size: u64,
+    /// In panic no host gets requests, instead of all.
+    pub fail_on_panic: bool,
+}
+
+impl Default for ZoneAware {
+    fn default() -> Self {
+        Self { routing_percent: 100, min_cluster_size: 6, fail_on_panic: false }
+    }
+}
+
+impl ZoneAware {
+    pub(super) fn from_xds(config: &proto::cluster::common_lb_config::ZoneAwareLbConfig, at: &At) -> Self {
+        let default = Self::default();
+        let percent = config.routing_enabled.as_ref().map_or(100.0, |percent| percent.value);
+        if !(0.0..=100.0).contains(&percent) {
+            at.field("routing_enabled").error("must be from 0 to 100");
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a percentage")]
+        let routing_percent = percent.clamp(0.0, 100.0).round() as u32;
+        Self {
+            routing_percent,
+            min_cluster_size: config.min_cluster_size.as_ref().map_or(default.min_cluster_size, |size| size.value),
+            fail_on_panic: config.fail_traffic_on_panic,
+        }
+    }
+}
+
 /// `SlowStartConfig`: a new host's weight grows with its age, up to the whole of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SlowStart {

@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use prost::Message;
 use proto::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
 
-pub use balancing::{LbPolicy, SlowStart};
+pub use balancing::{LbPolicy, SlowStart, ZoneAware};
 pub use limits::{Breakers, ErrorMatcher, RetryBudget};
 pub use outlier::{Cause, OutlierDetection, Rate};
 pub use protocol::{AutoNames, Http2Options, ServerNames, UpstreamProtocol};
@@ -54,7 +54,7 @@ pub struct Cluster {
     pub errors: Option<ErrorMatcher>,
     /// In percent of hosts.
     pub panic_threshold: u32,
-    pub locality_weighted: bool,
+    pub locality: LocalityPolicy,
     pub transport: UpstreamTransport,
     pub bind_source: Option<IpAddr>,
     pub tcp_keepalive: Option<TcpKeepalive>,
@@ -76,6 +76,20 @@ fn connection_fingerprint(cluster: &proto::Cluster) -> u64 {
         ..cluster.clone()
     };
     xxhash_rust::xxh64::xxh64(&has_a_say.encode_to_vec(), 0)
+}
+
+/// What localities are to balancing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalityPolicy {
+    /// Each gets its weight's share.
+    Weighted,
+    Zones(ZoneAware),
+}
+
+impl Default for LocalityPolicy {
+    fn default() -> Self {
+        Self::Zones(ZoneAware::default())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -143,8 +157,7 @@ impl Cluster {
         }
         let http = HttpSettings::from_xds(cluster, at);
         let (lb, slow_start) = balancing::policy(cluster, &discovery, at)?;
-        let (panic_threshold, locality_weighted) =
-            common_lb(cluster.common_lb_config.as_ref(), &at.field("common_lb_config"));
+        let (panic_threshold, locality) = common_lb(cluster.common_lb_config.as_ref(), &at.field("common_lb_config"));
         Some(Self {
             name: cluster.name.as_str().into(),
             lb,
@@ -166,7 +179,7 @@ impl Cluster {
                 .map(|outlier| OutlierDetection::from_xds(outlier, &at.field("outlier_detection"))),
             errors: http.errors,
             panic_threshold,
-            locality_weighted,
+            locality,
             transport: UpstreamTransport::from_xds(cluster, at)?,
             bind_source: bind_source(cluster.upstream_bind_config.as_ref(), &at.field("upstream_bind_config")),
             tcp_keepalive: keepalive(cluster.upstream_connection_options.as_ref()),
@@ -245,22 +258,21 @@ fn discovery(cluster: &proto::Cluster, at: &At) -> Option<Discovery> {
     })
 }
 
-/// Panic threshold in percent, and whether localities are weighted.
-fn common_lb(common: Option<&proto::cluster::CommonLbConfig>, at: &At) -> (u32, bool) {
+/// Panic threshold in percent, and what localities are.
+fn common_lb(common: Option<&proto::cluster::CommonLbConfig>, at: &At) -> (u32, LocalityPolicy) {
     use proto::cluster::common_lb_config::LocalityConfigSpecifier;
-    let Some(common) = common else { return (50, false) };
+    let Some(common) = common else { return (50, LocalityPolicy::default()) };
     refuse!(at, common; consistent_hashing_lb_config, override_host_status, close_connections_on_host_set_change);
-    let weighted = match &common.locality_config_specifier {
-        None => false,
-        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => true,
-        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(_)) => {
-            at.refuse_if("zone_aware_lb_config", true);
-            false
+    let locality = match &common.locality_config_specifier {
+        None => LocalityPolicy::default(),
+        Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(_)) => LocalityPolicy::Weighted,
+        Some(LocalityConfigSpecifier::ZoneAwareLbConfig(config)) => {
+            LocalityPolicy::Zones(ZoneAware::from_xds(config, &at.field("zone_aware_lb_config")))
         }
     };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a percentage")]
     let panic = common.healthy_panic_threshold.as_ref().map_or(50, |percent| percent.value.clamp(0.0, 100.0) as u32);
-    (panic, weighted)
+    (panic, locality)
 }
 
 fn bind_source(bind: Option<&core::BindConfig>, at: &At) -> Option<IpAddr> {
