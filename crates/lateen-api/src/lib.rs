@@ -7,6 +7,7 @@
 //! Invariants: no IO, no clock, nothing async; the same text always gives the same objects and the same diagnostics.
 
 pub mod diagnostic;
+pub mod extension_providers;
 pub mod kubernetes;
 pub mod mesh_config;
 pub mod meta;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Severity, code};
+use crate::extension_providers::{self, ExtensionProvider};
 use crate::mistakes::Mistakes;
 use crate::networking::destination_rule::LocalityLbSetting;
 use crate::scalar::Duration;
@@ -30,6 +31,7 @@ pub struct MeshConfig {
     pub access_log_file: String,
     /// Empty: Istio's text format.
     pub access_log_format: String,
+    pub extension_providers: Vec<ExtensionProvider>,
     /// For services about which no DestinationRule and no `trafficDistribution` says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locality_lb_setting: Option<LocalityLbSetting>,
@@ -61,6 +63,7 @@ impl Default for MeshConfig {
             path_normalization: PathNormalization::default(),
             access_log_file: String::new(),
             access_log_format: String::new(),
+            extension_providers: Vec::new(),
             locality_lb_setting: Some(LocalityLbSetting::default()),
             default_service_export_to: everybody(),
             default_virtual_service_export_to: everybody(),
@@ -162,7 +165,6 @@ const IGNORED: &[&str] = &[
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
     "enableTracing",
-    "extensionProviders",
     "h2UpgradePolicy",
     "hboneIdleTimeout",
     "inboundClusterStatName",
@@ -209,17 +211,22 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
     let at = |field: &str| positions.nearest(field).unwrap_or_default();
     let mut out = Vec::new();
     let mut honoured = node.clone();
+    let mut unsupported = |field: &str| {
+        let message = format!("`{field}` is not supported yet and has no effect");
+        let found = diagnostic(file, code::UNSUPPORTED_FIELD, at(field), field, message);
+        out.push(Diagnostic { severity: Severity::Warning, ..found });
+    };
     if let Value::Mapping(entries) = &mut honoured.value {
-        entries.retain(|(key, _)| {
-            let name = key.as_str().unwrap_or_default();
-            let ignored = IGNORED.contains(&name);
-            if ignored {
-                let message = format!("`{name}` is not supported yet and has no effect");
-                let found = diagnostic(file, code::UNSUPPORTED_FIELD, at(name), name, message);
-                out.push(Diagnostic { severity: Severity::Warning, ..found });
+        leave_out(entries, IGNORED, "", &mut unsupported);
+        let providers = entries.iter_mut().find(|(key, _)| key.as_str() == Some("extensionProviders"));
+        if let Some((_, Node { value: Value::Sequence(providers), .. })) = providers {
+            for (index, provider) in providers.iter_mut().enumerate() {
+                if let Value::Mapping(entries) = &mut provider.value {
+                    let within = format!("extensionProviders[{index}].");
+                    leave_out(entries, extension_providers::OTHER_KINDS, &within, &mut unsupported);
+                }
             }
-            !ignored
-        });
+        }
     }
     let mut mistakes = Mistakes::default();
     let config: MeshConfig = mistakes.read(&honoured, "");
@@ -233,6 +240,9 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
     }
     for (field, message) in trust_problems(&config).into_iter().chain(tls_problems(&config)) {
         mistakes.add(code::INVALID, field, message, None);
+    }
+    for (within, message) in extension_providers::check(&config.extension_providers) {
+        mistakes.add(code::INVALID, format!("extensionProviders{within}"), message, None);
     }
     for mistake in mistakes.into_list() {
         let found = diagnostic(file, mistake.code, at(&mistake.field), &mistake.field, mistake.message);
@@ -299,6 +309,18 @@ fn tls_problems(config: &MeshConfig) -> Vec<(String, String)> {
         out.push(("tlsDefaults.minProtocolVersion".to_owned(), message));
     }
     out
+}
+
+/// Takes out what has no effect here, and tells it.
+fn leave_out(entries: &mut Vec<(Node, Node)>, ignored: &[&str], within: &str, tell: &mut impl FnMut(&str)) {
+    entries.retain(|(key, _)| {
+        let name = key.as_str().unwrap_or_default();
+        let ignored = ignored.contains(&name);
+        if ignored {
+            tell(&format!("{within}{name}"));
+        }
+        !ignored
+    });
 }
 
 fn diagnostic(file: &str, code: &str, (line, column): (u32, u32), field: &str, message: String) -> Diagnostic {

@@ -89,6 +89,7 @@ pub fn settings(config: mesh_config::MeshConfig) -> MeshConfig {
         access_log_file: text(config.access_log_file),
         access_log_format: text(config.access_log_format),
         locality_lb: config.locality_lb_setting.filter(|setting| setting.enabled != Some(false)),
+        extension_providers: config.extension_providers,
         default_service_export_to: config.default_service_export_to,
         default_virtual_service_export_to: config.default_virtual_service_export_to,
         default_destination_rule_export_to: config.default_destination_rule_export_to,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lateen_api::extension_providers::ExtensionProvider;
 use lateen_api::mesh_config::TlsConfig;
 use lateen_api::networking::destination_rule::LocalityLbSetting;
 
@@ -51,6 +52,8 @@ pub struct MeshConfig {
     /// For services about which no rule says anything (`localityLbSetting`); by default endpoints that are near come first
     /// wherever outlier detection tells of failures. `None`: without regard to locality.
     pub locality_lb: Option<LocalityLbSetting>,
+    /// Whom policies may have asked (`extensionProviders`).
+    pub extension_providers: Vec<ExtensionProvider>,
     /// `exportTo` of services that name none.
     pub default_service_export_to: Vec<String>,
     /// `exportTo` of virtual services that name none.
@@ -97,6 +100,7 @@ impl Default for MeshConfig {
             access_log_file: None,
             access_log_format: None,
             locality_lb: Some(LocalityLbSetting::default()),
+            extension_providers: Vec::new(),
             default_service_export_to: everywhere(),
             default_virtual_service_export_to: everywhere(),
             default_destination_rule_export_to: everywhere(),

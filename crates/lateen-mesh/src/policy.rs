@@ -54,6 +54,8 @@ pub struct Authorization {
     /// Annotation `istio.io/dry-run`: counted and logged, not enforced.
     pub dry_run: bool,
     pub origin: Origin,
+    /// Of each rule, in the file.
+    pub rule_lines: Vec<u32>,
 }
 
 /// The policies that hold for one workload, oldest first.
@@ -91,6 +93,9 @@ impl Policies {
                 spec: policy.spec.clone(),
                 dry_run,
                 origin: Origin::of(policy),
+                rule_lines: (0..policy.spec.rules.len())
+                    .map(|rule| policy.position_of(&format!("spec.rules[{rule}]")).0)
+                    .collect(),
             };
             policies.authorization.entry(policy.namespace.to_string()).or_default().push(Arc::new(policy));
         }

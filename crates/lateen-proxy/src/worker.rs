@@ -11,7 +11,7 @@ use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
 use lateen_engine::filters::http::jwt_authn::JwtAuthn;
 use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
-use lateen_engine::filters::network::NetworkRbac;
+use lateen_engine::filters::network::{NetworkExtAuthz, NetworkRbac};
 
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
@@ -21,7 +21,7 @@ use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::tcp::ProxyState;
-use crate::telemetry::access_stats::RbacStats;
+use crate::telemetry::access_stats::{ConnectionAuthzStats, RbacStats};
 use crate::telemetry::jwt_stats::JwtStats;
 use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
@@ -87,6 +87,7 @@ pub(crate) struct Worker {
     limits: States<LocalRateLimit, LimitStats>,
     rbacs: States<NetworkRbac, RbacStats>,
     jwts: States<JwtAuthn, JwtStats>,
+    connection_authz: States<NetworkExtAuthz, ConnectionAuthzStats>,
     pub alarms: Alarms,
     pub tunnels: Tunnels,
     random: Cell<u64>,
@@ -111,6 +112,7 @@ impl Worker {
             limits: States::default(),
             rbacs: States::default(),
             jwts: States::default(),
+            connection_authz: States::default(),
             alarms: Alarms::default(),
             tunnels,
             random: Cell::new(seed | 1),
@@ -148,6 +150,7 @@ impl Worker {
         self.limits.prune();
         self.rbacs.prune();
         self.jwts.prune();
+        self.connection_authz.prune();
         self.tunnels.prune();
     }
 
@@ -182,6 +185,11 @@ impl Worker {
     /// The counters of a filter that checks tokens, under the name of its connection manager's.
     pub(crate) fn jwt(&self, jwt: &Arc<JwtAuthn>, manager: &str) -> Rc<JwtStats> {
         self.jwts.of(jwt, || JwtStats::new(&self.shared.stats, manager, &jwt.stat_prefix))
+    }
+
+    /// The counters of a network filter that asks about connections.
+    pub(crate) fn connection_authz(&self, authz: &Arc<NetworkExtAuthz>) -> Rc<ConnectionAuthzStats> {
+        self.connection_authz.of(authz, || ConnectionAuthzStats::new(&self.shared.stats, &authz.stat_prefix))
     }
 
     /// The runtime state of a cluster, made when it is first used.

@@ -4,6 +4,7 @@
 //! proxy are encoded once and shared through the [`Cache`].
 
 mod access_log;
+mod authorization_view;
 mod cache;
 mod changes;
 mod cluster;
@@ -26,6 +27,7 @@ use envoy_types::pb::google::protobuf::Any;
 use lateen_mesh::Mesh;
 use prost::{Message, Name};
 
+pub use authorization_view::{AuthorizationView, EffectivePolicy, EffectiveRule, EncodedListener};
 pub use cache::Cache;
 pub use changes::{Changes, changes};
 pub use secret::mesh_roots;

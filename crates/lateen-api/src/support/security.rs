@@ -1,9 +1,7 @@
 //! Who may talk to whom, and what is told about it, field by field: `PeerAuthentication`, `RequestAuthentication`,
 //! `AuthorizationPolicy`, `Telemetry`.
 
-use serde_json::Value;
-
-use super::{Row, honoured, honoured_by, ignored, ignored_if, is_refused, refused, refused_if};
+use super::{Row, honoured, honoured_by, ignored, refused};
 
 #[rustfmt::skip]
 pub(super) const PEER_AUTHENTICATION: &[Row] = &[
@@ -30,10 +28,7 @@ pub(super) const AUTHORIZATION_POLICY: &[Row] = &[
     honoured("spec.selector.matchLabels.*"),
     refused("spec.targetRef", "the policy would be bound to nothing"),
     refused("spec.targetRefs", "the policy would be bound to nothing"),
-    honoured("spec.action"),
-    refused_if("spec.action", "`CUSTOM`", is_custom, "no external authorizer can be asked"),
-    ignored_if("spec.action", "`AUDIT`", is_audit, "nothing is logged"),
-    is_refused("spec.provider", "only `CUSTOM` takes one, which is not supported"),
+    honoured("spec.{action,provider.name}"),
     honoured("spec.rules[].from[].source.{principals[],notPrincipals[],namespaces[],notNamespaces[]}"),
     honoured("spec.rules[].from[].source.{serviceAccounts[],notServiceAccounts[],trustDomains[],notTrustDomains[]}"),
     honoured("spec.rules[].from[].source.{ipBlocks[],notIpBlocks[],remoteIpBlocks[],notRemoteIpBlocks[]}"),
@@ -46,11 +41,3 @@ pub(super) const AUTHORIZATION_POLICY: &[Row] = &[
 pub(super) const TELEMETRY: &[Row] = &[
     ignored("", "metrics, traces and logs follow the mesh config"),
 ];
-
-fn is_custom(_: &str, action: &Value) -> bool {
-    action == "CUSTOM"
-}
-
-fn is_audit(_: &str, action: &Value) -> bool {
-    action == "AUDIT"
-}

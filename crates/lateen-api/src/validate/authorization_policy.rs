@@ -2,10 +2,12 @@
 
 use super::check::Check;
 use super::{metadata, names};
+use crate::meta::ObjectMeta;
 use crate::security::AuthorizationPolicy;
 use crate::security::authorization_policy::{Action, Condition, Operation, Rule, Source};
 
-pub(super) fn check(check: &mut Check<'_>, spec: &AuthorizationPolicy) {
+pub(super) fn check(check: &mut Check<'_>, metadata: &ObjectMeta, spec: &AuthorizationPolicy) {
+    dry_run(check, metadata, spec.action);
     metadata::targets(check, spec.selector.as_ref(), spec.target_ref.as_ref(), &spec.target_refs);
     if spec.rules.is_empty() && matches!(spec.action, Action::Deny | Action::Custom) {
         let word = word(spec.action);
@@ -24,6 +26,19 @@ pub(super) fn check(check: &mut Check<'_>, spec: &AuthorizationPolicy) {
     }
     for (index, rule) in spec.rules.iter().enumerate() {
         check_rule(check, &format!("spec.rules[{index}]"), rule, spec.action);
+    }
+}
+
+/// What a policy would do can be tried where it would allow or deny.
+const DRY_RUN: &str = "istio.io/dry-run";
+
+fn dry_run(check: &mut Check<'_>, metadata: &ObjectMeta, action: Action) {
+    let Some(value) = metadata.annotations.get(DRY_RUN) else { return };
+    let field = format!("metadata.annotations.{DRY_RUN}");
+    if value != "true" && value != "false" {
+        check.error(field, format!("`{value}` is neither `true` nor `false`"));
+    } else if value == "true" && !matches!(action, Action::Allow | Action::Deny) {
+        check.error(field, format!("the action {} cannot be tried, only ALLOW and DENY", word(action)));
     }
 }
 

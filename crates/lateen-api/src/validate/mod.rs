@@ -12,6 +12,7 @@ mod metadata;
 mod names;
 mod peer_authentication;
 mod pod;
+pub(crate) mod provider;
 mod proxy_annotation;
 mod proxy_config;
 mod rate_limit;
@@ -59,7 +60,7 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
         Object::Deployment(deployment) => pod::check_deployment(&mut check, &deployment.spec),
         Object::PeerAuthentication(policy) => peer_authentication::check(&mut check, &policy.spec),
         Object::RequestAuthentication(policy) => request_authentication::check(&mut check, &policy.spec),
-        Object::AuthorizationPolicy(policy) => authorization_policy::check(&mut check, &policy.spec),
+        Object::AuthorizationPolicy(policy) => authorization_policy::check(&mut check, &policy.metadata, &policy.spec),
         Object::WorkloadEntry(entry) => workload::check_entry(&mut check, "spec", &entry.spec, None),
         Object::WorkloadGroup(group) => workload::check_group(&mut check, &group.spec),
         Object::ServiceEntry(entry) => service_entry::check(&mut check, entry),

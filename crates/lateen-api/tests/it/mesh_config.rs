@@ -96,3 +96,40 @@ tlsDefaults: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA], ecdhCurve
     );
     assert!(found.iter().all(|found| found.severity == Severity::Error));
 }
+
+#[test]
+fn providers_are_read_and_held_to_their_rules() {
+    let text = "extensionProviders:\n- name: a\n  envoyExtAuthzGrpc: {service: b/authz.b.svc.cluster.local, port: 9000, timeout: 1s}\n\
+                - name: logs\n  envoyFileAccessLog: {path: /dev/stdout}\n";
+    let (config, found) = parse("mesh.yaml", text);
+    assert_eq!(config.extension_providers[0].authorizer(), Some(("b/authz.b.svc.cluster.local", 9000)));
+    let said: Vec<_> = found.iter().map(|found| (found.severity, found.line, found.field.as_str())).collect();
+    assert_eq!(said, [(Severity::Warning, 5, "extensionProviders[1].envoyFileAccessLog")]);
+    for (provider, field) in [
+        ("{envoyExtAuthzGrpc: {service: a, port: 1}}", "name"),
+        ("{name: A, envoyExtAuthzGrpc: {service: a, port: 1}}", "name"),
+        ("{name: a, envoyExtAuthzGrpc: {port: 1}}", "envoyExtAuthzGrpc.service"),
+        ("{name: a, envoyExtAuthzGrpc: {service: a}}", "envoyExtAuthzGrpc.port"),
+        (
+            "{name: a, envoyExtAuthzGrpc: {service: a, port: 1, statusOnError: often}}",
+            "envoyExtAuthzGrpc.statusOnError",
+        ),
+        ("{name: a, envoyExtAuthzGrpc: {service: a, port: 1, timeout: 0s}}", "envoyExtAuthzGrpc.timeout"),
+        ("{name: a, envoyExtAuthzGrpc: {service: a, port: 1, pathPrefix: /a}}", "envoyExtAuthzGrpc.pathPrefix"),
+        ("{name: a, envoyExtAuthzHttp: {service: a, port: 1, pathPrefix: a}}", "envoyExtAuthzHttp.pathPrefix"),
+        (
+            "{name: a, envoyExtAuthzHttp: {service: a, port: 1, headersToUpstreamOnAllow: ['*']}}",
+            "envoyExtAuthzHttp.headersToUpstreamOnAllow[0]",
+        ),
+        (
+            "{name: a, envoyExtAuthzHttp: {service: a, port: 1, includeRequestBodyInCheck: {packAsBytes: true}}}",
+            "envoyExtAuthzHttp.includeRequestBodyInCheck.maxRequestBytes",
+        ),
+    ] {
+        let (_, found) = parse("mesh.yaml", &format!("extensionProviders: [{provider}]"));
+        let fields: Vec<_> = found.iter().filter(|found| found.is_error()).map(|found| found.field.clone()).collect();
+        assert_eq!(fields, [format!("extensionProviders[0].{field}")], "{provider}: {found:?}");
+    }
+    let twice = "extensionProviders: [{name: a}, {name: a}]";
+    assert_eq!(parse("mesh.yaml", twice).1[0].message, "there is another provider `a`");
+}

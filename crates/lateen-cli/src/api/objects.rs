@@ -5,6 +5,7 @@ use http::StatusCode;
 use hyper::Method;
 use lateen_api::diagnostic::Subject;
 use lateen_api::{Diagnostic, Kind, ObjectKey};
+use lateen_translate::AuthorizationView;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -143,6 +144,11 @@ impl ControlPlane {
     /// Takes the next step from one root to the next.
     pub(crate) async fn rotate_authority(&self, force: bool) -> anyhow::Result<Value> {
         self.post(&format!("/api/v1/authority/rotate?force={force}"), &Value::Null).await
+    }
+
+    /// Who may ask a pod for what; none, if there is no such pod.
+    pub(crate) async fn authorization(&self, namespace: &str, pod: &str) -> anyhow::Result<Option<AuthorizationView>> {
+        self.get(&format!("/api/v1/authorization?namespace={namespace}&pod={pod}")).await
     }
 
     /// Each connected proxy and how far it has come, as JSON.

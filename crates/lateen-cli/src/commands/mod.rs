@@ -1,6 +1,7 @@
 //! The command line: what there is, and which file does it.
 
 mod apply;
+mod authz;
 mod ca;
 mod columns;
 mod delete;
@@ -81,6 +82,8 @@ enum Command {
     Drain(drain::Arguments),
     /// Make tokens by which others than pods join the mesh.
     Token(token::Arguments),
+    /// Ask who may do what.
+    Authz(authz::Arguments),
     /// Run a command in a container.
     Exec(exec::Arguments),
     /// Show what containers have written.
@@ -132,6 +135,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
+        Command::Authz(arguments) => authz::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Version => {

@@ -79,6 +79,7 @@ fn reading() -> Router<Arc<Api>> {
         .route("/api/v1/wait", get(state::wait))
         .route("/api/v1/proxies", get(state::proxies))
         .route("/api/v1/diagnostics", get(state::diagnostics))
+        .route("/api/v1/authorization", get(workloads::authorization))
 }
 
 /// For the Unix socket.

@@ -1,15 +1,16 @@
-//! For whoever runs pods: injection and tokens.
+//! For whoever runs pods, injection and tokens; for whoever asks about them, who may ask them for what.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use lateen_api::networking::ProxyConfig;
 use lateen_api::{Kind, Object, Resource, parse_json};
 use lateen_identity::SpiffeId;
 use lateen_identity::token::{Bearer, TokenError};
+use lateen_translate::AuthorizationView;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -95,4 +96,19 @@ pub(super) async fn join_token(
     let expires = jiff::Timestamp::try_from(ends).map(|time| time.to_string()).unwrap_or_default();
     tracing::info!(target: "audit", %id, expires, "join token made");
     Ok(Json(json!({"token": token, "expires": expires, "id": id.to_string()})))
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfPod {
+    namespace: String,
+    pod: String,
+}
+
+/// `GET /api/v1/authorization?namespace=N&pod=P`: what holds for a pod; nothing, if there is none of that name.
+pub(super) async fn authorization(
+    State(api): State<Arc<Api>>,
+    Query(wanted): Query<OfPod>,
+) -> Json<Option<AuthorizationView>> {
+    let snapshot = api.pushed.snapshot();
+    Json(AuthorizationView::of(snapshot.mesh(), &wanted.namespace, &wanted.pod))
 }

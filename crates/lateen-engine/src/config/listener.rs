@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as proto;
+use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as network_authz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_rbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
@@ -331,6 +332,10 @@ fn network_filter(any: &Any, at: &At) -> Option<Step> {
     if is::<network_rbac::Rbac>(any) {
         let rbac = open::<network_rbac::Rbac>(any, at)?;
         return NetworkFilter::rbac(&rbac, at).map(Step::Filter);
+    }
+    if is::<network_authz::ExtAuthz>(any) {
+        let authz = open::<network_authz::ExtAuthz>(any, at)?;
+        return NetworkFilter::ext_authz(&authz, at).map(Step::Filter);
     }
     at.error(format!("network filter {} is not supported", type_name(any)));
     None

@@ -2,6 +2,7 @@
 //!
 //! The findings tell the user before the traffic does. What they mean for what is in force is [`crate::InForce`]'s.
 
+mod authorization;
 pub(crate) mod codes;
 mod conflicts;
 mod gateways;
@@ -21,6 +22,7 @@ pub(crate) use references::missing;
 pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -> Vec<Diagnostic> {
     let inputs = crate::inputs::Inputs::new(objects);
     let mut findings = Findings::default();
+    authorization::check(&inputs, mesh, &mut findings);
     references::check(&inputs, mesh, &mut findings);
     conflicts::check(&inputs, mesh, &mut findings);
     gateways::check(&inputs, mesh, &mut findings);

@@ -312,3 +312,39 @@ fn istio_42862_a_rule_for_a_host_outside_that_others_call_is_told() {
     assert!(found.message.contains("changes traffic of namespace elsewhere"), "{}", found.message);
     assert_eq!(short(&(text + &rule(", exportTo: [.]"))), []);
 }
+
+#[test]
+fn an_authorizer_that_cannot_be_asked_is_told_of() {
+    let policy = |name: &str, provider: &str| {
+        let spec = format!("{{action: CUSTOM, provider: {{name: {provider}}}, rules: [{{}}]}}");
+        object("AuthorizationPolicy", "default", name, &spec)
+    };
+    let providers = "[{name: good, envoyExtAuthzGrpc: {service: authz.default.svc.cluster.local, port: 9000}}, \
+        {name: gone, envoyExtAuthzGrpc: {service: gone.default.svc.cluster.local, port: 9000}}, \
+        {name: portless, envoyExtAuthzHttp: {service: authz.default.svc.cluster.local, port: 1}}, \
+        {name: plain, envoyExtAuthzGrpc: {service: authz.default.svc.cluster.local, port: 8000}}, {name: other}]";
+    let node = lateen_api::yaml::documents(providers).pop().expect("there is one").expect("it is YAML");
+    let extension_providers = serde_json::from_value(node.to_json()).expect("they are providers");
+    let config = Arc::new(MeshConfig { extension_providers, ..MeshConfig::default() });
+    let told = |policies: &str| {
+        let text =
+            base() + &service("default", "authz", "[{name: grpc, port: 9000}, {name: http, port: 8000}]") + policies;
+        let objects = objects(&text);
+        let mesh = Mesh::build(&objects, &config, None);
+        analyze(&objects, &mesh).into_iter().map(|found| (found.code, found.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&policy("a", "good")), []);
+    for (provider, code, word) in [
+        ("godo", "IST0101", "no extension provider `godo`"),
+        ("gone", "IST0101", "is unknown"),
+        ("portless", "IST0101", "has no port 1"),
+        ("plain", "LAT0008", "is not declared to speak gRPC"),
+        ("other", "IST0101", "decides about no requests"),
+    ] {
+        let found = told(&policy("a", provider));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].0 == code && found[0].1.contains(word), "{found:?}");
+    }
+    let both = told(&(policy("a", "good") + &policy("b", "portless")));
+    assert_eq!(both.iter().filter(|(_, message)| message.contains("one authorizer")).count(), 2, "{both:?}");
+}

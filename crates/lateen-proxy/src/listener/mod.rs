@@ -3,6 +3,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod drain;
+mod filters;
 mod inspect;
 mod original_dst;
 mod places;
@@ -19,7 +20,6 @@ use bytes::BytesMut;
 use lateen_engine::config::Snapshot;
 use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::listener::{ConnectionFacts, Direction, FilterChain, Listener, Terminal};
-use lateen_engine::filters::network::{self, NetworkFilter};
 use lateen_engine::metadata::DynamicMetadata;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -57,6 +57,8 @@ pub(crate) struct Listeners {
     draining: Rc<std::cell::Cell<bool>>,
     connections: Rc<std::cell::Cell<usize>>,
     ended: Rc<tokio::sync::Notify>,
+    /// Chains have been replaced.
+    replaced: Rc<tokio::sync::Notify>,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,7 @@ impl Listeners {
             draining: Rc::default(),
             connections: Rc::default(),
             ended: Rc::default(),
+            replaced: Rc::default(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Listeners {
     fn drain_chains(&self, snapshot: &Snapshot) {
         let kept: std::collections::HashSet<u64> =
             snapshot.listeners().flat_map(|listener| listener.chains.iter()).map(|chain| chain.fingerprint).collect();
+        let before = self.drains.borrow().len();
         self.drains.borrow_mut().retain(|fingerprint, control| {
             let keep = kept.contains(fingerprint);
             if !keep {
@@ -118,6 +122,9 @@ impl Listeners {
             }
             keep
         });
+        if self.drains.borrow().len() < before {
+            self.replaced.notify_waiters();
+        }
     }
 
     /// Stops accepting, and ends every connection: politely now, for good after the drain time.
@@ -160,6 +167,7 @@ impl Listeners {
             drain_time: self.drain_time,
             connections: Rc::clone(&self.connections),
             ended: Rc::clone(&self.ended),
+            replaced: Rc::clone(&self.replaced),
         })
     }
 }
@@ -182,6 +190,7 @@ struct Accepting {
     drain_time: Duration,
     connections: Rc<std::cell::Cell<usize>>,
     ended: Rc<tokio::sync::Notify>,
+    replaced: Rc<tokio::sync::Notify>,
 }
 
 /// Of one listener's address.
@@ -247,7 +256,7 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
                 tokio::task::spawn_local(async move {
                     // What admission needs is not kept while the connection lives: neither memory nor the snapshot.
                     match Box::pin(admit(stream, remote, &name, &context, &counters)).await {
-                        Some(Admission::Connection(admitted)) => serve(admitted, context).await,
+                        Some(Admission::Connection(admitted)) => serve(*admitted, context).await,
                         // Its streams are the connections.
                         Some(Admission::Tunnel(tunnel)) => Box::pin(tunnel.serve(context, counters, held)).await,
                         None => drop(held),
@@ -326,10 +335,11 @@ struct Admitted {
     info: ConnectionInfo,
     chain: Arc<FilterChain>,
     drain: Drain,
+    origin: Rc<Origin>,
 }
 
 enum Admission {
-    Connection(Admitted),
+    Connection(Box<Admitted>),
     /// It carries others.
     Tunnel(Tunnel),
 }
@@ -384,6 +394,7 @@ async fn admit(
                 Ok(Ok(Inbound { stream, peer, tunnel })) => {
                     let (stream, peer) = (Wire::Tls(Box::new(stream)), Rc::new(peer));
                     if let Some(terms) = tunnel {
+                        let origin = Rc::new(origin);
                         return Some(Admission::Tunnel(Tunnel { wire: stream, origin, peer, terms, drain }));
                     }
                     (stream, BytesMut::new(), Some(peer))
@@ -399,28 +410,22 @@ async fn admit(
     // 5. Network filters.
     let mut info = origin.connection(&chain, tls, worker);
     let stream = Stream::Wire(stream);
-    filter(&chain, &mut info, worker).then_some(Admission::Connection(Admitted { stream, prefix, info, chain, drain }))
-}
-
-/// Whether the chain's filters let the connection through; what they say of it stays with it.
-fn filter(chain: &FilterChain, info: &mut ConnectionInfo, worker: &Worker) -> bool {
-    chain.network.iter().all(|filter| {
-        let NetworkFilter::Rbac(rbac) = filter;
-        let verdicts = rbac.rules.decide(&info.subject());
-        worker.rbac(rbac).count(&verdicts);
-        rbac.rules.tell(&verdicts, network::RBAC, &mut info.metadata);
-        verdicts.allows()
+    let passes = filters::pass(&chain, &mut info, worker).await;
+    passes.then(|| {
+        let origin = Rc::new(origin);
+        Admission::Connection(Box::new(Admitted { stream, prefix, info, chain, drain, origin }))
     })
 }
 
 /// Hands a connection over to what ends its chain.
 async fn serve(admitted: Admitted, context: Rc<Accepting>) {
-    let Admitted { stream, prefix, info, chain, drain } = admitted;
+    let Admitted { stream, prefix, info, chain, drain, origin } = admitted;
     let worker = Rc::clone(&context.worker);
     let info = Rc::new(info);
     // A connection's task has room for what the connection does, and not for all that others do.
     match &chain.terminal {
         Terminal::Http(manager) => {
+            drop(origin);
             let mut cut = drain.clone();
             let serving =
                 Box::pin(crate::http::connection::serve(stream, prefix, info, Arc::clone(manager), worker, drain));
@@ -431,7 +436,17 @@ async fn serve(admitted: Admitted, context: Rc<Accepting>) {
             }
         }
         Terminal::Tcp(proxy) => {
-            Box::pin(crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain)).await;
+            let proxy = Arc::clone(proxy);
+            Box::pin(async {
+                let revoked = filters::revoked(&context, &origin, Rc::clone(&info), chain.fingerprint, drain.clone());
+                let serving = crate::tcp::serve(stream, prefix, info, proxy, worker, drain);
+                tokio::select! {
+                    biased;
+                    () = serving => {}
+                    () = revoked => {}
+                }
+            })
+            .await;
         }
     }
 }

@@ -11,7 +11,7 @@ use lateen_engine::config::listener::FilterChain;
 
 use super::connection::PeerTls;
 use super::drain::{Drain, Phase};
-use super::{Accepting, Admitted, Counted, Counters, Origin, filter, serve};
+use super::{Accepting, Admitted, Counted, Counters, Origin, filters, serve};
 use crate::codec::mux::{Driver, Role, Stream as Tunnelled};
 use crate::stream::{Stream, Wire};
 use crate::telemetry::stats::Held;
@@ -20,7 +20,7 @@ use crate::tls::Terms;
 /// An accepted tunnel.
 pub(super) struct Tunnel {
     pub(super) wire: Wire,
-    pub(super) origin: Origin,
+    pub(super) origin: Rc<Origin>,
     pub(super) peer: Rc<PeerTls>,
     pub(super) terms: Terms,
     /// Of the chain that accepted it.
@@ -29,7 +29,7 @@ pub(super) struct Tunnel {
 
 /// A tunnel without its wire.
 struct Serving {
-    origin: Origin,
+    origin: Rc<Origin>,
     peer: Rc<PeerTls>,
     terms: Terms,
     context: Rc<Accepting>,
@@ -99,16 +99,14 @@ impl Serving {
             self.counters.active.hold()
         });
         let mut info = self.origin.connection(chain, Some(Rc::clone(&self.peer)), &context.worker);
-        if !filter(chain, &mut info, &context.worker) {
-            return;
-        }
         let (counted, drain) = (context.count(), context.drain(chain));
-        let chain = Arc::clone(chain);
-        let admitted = Admitted { stream: Stream::Tunnelled(stream), prefix: BytesMut::new(), info, chain, drain };
-        let context = Rc::clone(context);
+        let (chain, context, origin) = (Arc::clone(chain), Rc::clone(context), Rc::clone(&self.origin));
         tokio::task::spawn_local(async move {
             let _held = (held, counted);
-            serve(admitted, context).await;
+            if filters::pass(&chain, &mut info, &context.worker).await {
+                let stream = Stream::Tunnelled(stream);
+                serve(Admitted { stream, prefix: BytesMut::new(), info, chain, drain, origin }, context).await;
+            }
         });
     }
 }

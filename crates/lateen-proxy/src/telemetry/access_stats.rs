@@ -8,7 +8,7 @@ use std::sync::Arc;
 use lateen_engine::filters::network::NetworkRbac;
 use lateen_engine::filters::rbac::{RuleSets, Verdict, Verdicts};
 
-use super::stats::{Counter, Registry, Scope};
+use super::stats::{Counter, Gauge, Registry, Scope};
 
 /// Of one RBAC filter.
 #[derive(Debug)]
@@ -118,7 +118,39 @@ impl AuthzStats {
     }
 }
 
-/// The same of requests to a cluster, by the name that each filter has for its counters.
+/// What external authorizers said of connections.
+#[derive(Debug)]
+pub(crate) struct ConnectionAuthzStats {
+    pub total: Counter,
+    pub ok: Counter,
+    pub denied: Counter,
+    pub error: Counter,
+    pub disabled: Counter,
+    pub failure_mode_allowed: Counter,
+    pub cx_closed: Counter,
+    /// Questions without an answer yet.
+    pub active: Gauge,
+}
+
+impl ConnectionAuthzStats {
+    pub(crate) fn new(registry: &Registry, prefix: &str) -> Self {
+        let prefix = prefix.strip_suffix('.').unwrap_or(prefix);
+        let scope = Scope::Named(format!("ext_authz.{prefix}").into());
+        let counter = |name| registry.counter(&scope, name);
+        Self {
+            total: counter("total"),
+            ok: counter("ok"),
+            denied: counter("denied"),
+            error: counter("error"),
+            disabled: counter("disabled"),
+            failure_mode_allowed: counter("failure_mode_allowed"),
+            cx_closed: counter("cx_closed"),
+            active: registry.gauge(&scope, "active"),
+        }
+    }
+}
+
+/// What they said of requests to a cluster, by the name that each filter has for its counters.
 #[derive(Debug)]
 pub(crate) struct ClusterAuthzStats {
     registry: Registry,

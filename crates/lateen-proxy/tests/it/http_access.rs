@@ -1,10 +1,12 @@
 //! Who may ask for what, as it is seen from outside: what rules that are only tried say, and requests that an external
-//! authorizer decides about, with clients that do not wait for it.
+//! authorizer decides about, with clients that do not wait for it; and connections, likewise.
 
+use bytes::Bytes;
+use lateen_testing::http2;
 use lateen_testing::peer::Peer;
 use lateen_testing::upstream::Upstream;
 
-use crate::proxy::Setup;
+use crate::proxy::{Proxy, Setup};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const PASS: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
@@ -133,4 +135,79 @@ async fn a_client_that_waits_to_be_told_sends_the_body_that_the_service_is_told(
         server.send(with).await;
     }
     assert_eq!(client.response().await.body, "ok");
+}
+
+/// A listener of bytes whose connections a service decides about.
+async fn bytes(upstream: &Upstream, authorizer: &http2::Upstream, more: &str) -> Proxy {
+    let (up, authz) = (upstream.address.port(), authorizer.address.port());
+    let mut proxy = Proxy::run(|_| {
+        format!(
+            r#"
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
+static_resources:
+  listeners:
+  - name: main
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    filter_chains:
+    - filters:
+      - name: authz
+        typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.network.ext_authz.v3.ExtAuthz, stat_prefix: "tcp.", transport_api_version: V3,
+          grpc_service: {{envoy_grpc: {{cluster_name: authz}}, timeout: 60s}}, {more}}}
+      - name: tcp
+        typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: up}}
+  clusters:
+  - {{name: up, type: STATIC, load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {up}}}}}}}}}]}}]}}}}
+  - {{name: authz, type: STATIC, typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{http2_protocol_options: {{}}}}}}}},
+      load_assignment: {{cluster_name: authz, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {authz}}}}}}}}}]}}]}}}}
+"#
+        )
+    })
+    .await;
+    proxy.address = proxy.listener("main").await.expect("it listens");
+    proxy
+}
+
+/// Answers one question with a `CheckResponse` whose status has this code; a call that fails, where there is none.
+async fn say(authorizer: &mut http2::Upstream, code: Option<u8>) {
+    let mut stream = authorizer.accept().await;
+    assert_eq!(stream.request.uri().path(), "/envoy.service.auth.v3.Authorization/Check");
+    let head = http::Response::builder().header("content-type", "application/grpc");
+    let Some(code) = code else {
+        let head = head.header("grpc-status", "13").body(()).expect("it is a head");
+        stream.respond.send_response(head, true).expect("it is open");
+        return;
+    };
+    let mut body = stream.respond.send_response(head.body(()).expect("it is a head"), false).expect("it is open");
+    // Field 1, a message of one field, `code`.
+    http2::send(&mut body, Bytes::copy_from_slice(&[0, 0, 0, 0, 4, 0x0a, 2, 0x08, code]), false).await;
+    let trailers = [(http::HeaderName::from_static("grpc-status"), http::HeaderValue::from_static("0"))];
+    body.send_trailers(trailers.into_iter().collect()).expect("it is open");
+}
+
+#[tokio::test]
+async fn a_service_decides_about_connections_before_a_byte_is_passed_on() {
+    let (upstream, mut authorizer) = (Upstream::start().await, http2::Upstream::start().await);
+    let proxy = bytes(&upstream, &authorizer, "").await;
+    let mut client = proxy.connect().await;
+    client.send("hello").await;
+    say(&mut authorizer, Some(0)).await;
+    let mut server = upstream.accept().await;
+    assert_eq!(server.take(5).await, "hello");
+    for code in [Some(7), None] {
+        let mut client = proxy.connect().await;
+        client.send("hello").await;
+        say(&mut authorizer, code).await;
+        client.gone().await;
+    }
+    for (name, value) in [("total", 3), ("ok", 1), ("denied", 1), ("error", 1), ("cx_closed", 2)] {
+        assert_eq!(proxy.stat(&format!("ext_authz.tcp.{name}")).await, value, "{name}");
+    }
+    assert_eq!(proxy.stat("cluster.up.upstream_cx_total").await, 1);
+
+    let open = bytes(&upstream, &authorizer, "failure_mode_allow: true").await;
+    let mut client = open.connect().await;
+    say(&mut authorizer, None).await;
+    client.send("again").await;
+    assert_eq!(upstream.accept().await.take(5).await, "again");
+    assert_eq!(open.stat("ext_authz.tcp.failure_mode_allowed").await, 1);
 }

@@ -148,7 +148,7 @@ async fn no_connection_fails_while_certificates_and_policies_change() {
 }
 
 #[tokio::test]
-async fn a_new_policy_holds_for_the_next_connection() {
+async fn a_new_policy_holds_for_connections_that_are_open_and_for_the_next() {
     let (authority, upstream) = (Authority::new("mesh"), Upstream::start().await);
     let own = authority.workload("back.test");
     let server = Server::start(world(Kind::Tcp, upstream.address, &own, &authority, "")).await;
@@ -165,22 +165,26 @@ async fn a_new_policy_holds_for_the_next_connection() {
              {{exact: 'spiffe://cluster.local/ns/default/sa/{name}'}}}}}}]}}}}}}}}}},"
         )
     };
+    // A policy about others: what is open goes on, though its chain is another one now.
+    server.apply(world(Kind::Tcp, upstream.address, &own, &authority, &deny("nobody"))).await;
+    before.send("still").await;
+    first.until("still").await;
     server.apply(world(Kind::Tcp, upstream.address, &own, &authority, &deny("front"))).await;
+    assert_eq!(before.gone().await, "");
+    first.gone().await;
     for _ in 0..3 {
         let mut denied = front.connect().await;
         denied.send("b").await;
         assert_eq!(denied.gone().await, "");
     }
     assert!(!upstream.is_asked().await, "nobody heard of it");
-    assert_eq!(back.stat("deny.rbac.denied").await, 3);
-    // The policy is about others now: by the same tunnel, of which the first connection never knew.
+    assert_eq!(back.stat("deny.rbac.denied").await, 4);
+    // The policy is about others again: by the same tunnel.
     server.apply(world(Kind::Tcp, upstream.address, &own, &authority, &deny("other"))).await;
     let mut allowed = front.connect().await;
     allowed.send("c").await;
     upstream.accept().await.until("c").await;
     assert_eq!(front.stat("server.tunnel.upstream_total").await, 1);
-    first.send("d").await;
-    before.until("d").await;
 }
 
 #[tokio::test]

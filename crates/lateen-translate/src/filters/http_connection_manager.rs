@@ -45,10 +45,7 @@ impl Policies {
     pub(crate) fn of(view: &View<'_>) -> Self {
         let workload = &view.proxy.workload;
         let tokens = jwt_authn::filter(view.mesh, workload, view.proxy.kind == ProxyKind::Gateway);
-        Self {
-            authorization: Authorization::of(view.mesh, workload, tokens),
-            limits: rate_limit::filters(view.mesh, workload),
-        }
+        Self { authorization: Authorization::of(view, tokens), limits: rate_limit::filters(view.mesh, workload) }
     }
 }
 
@@ -120,7 +117,8 @@ pub(crate) fn filter(
 }
 
 fn http_filters(policies: &Policies) -> Vec<hcm::HttpFilter> {
-    let mut filters = policies.authorization.http.clone();
+    let mut filters = policies.authorization.custom.clone();
+    filters.extend_from_slice(&policies.authorization.http);
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(boolean(false))),

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lateen_api::extension_providers::ExtensionProvider;
 use lateen_api::support::{Row, Standing, TABLE};
 use lateen_api::{Diagnostic, Kind, Object};
 use lateen_mesh::MeshConfig;
@@ -25,6 +26,8 @@ struct Suite {
     kind: Kind,
     /// The text of the world's objects.
     world: String,
+    /// Of the mesh config.
+    providers: Vec<ExtensionProvider>,
     cases: Vec<Case>,
 }
 
@@ -62,11 +65,15 @@ impl Suite {
             .map(|(name, place)| (name.clone(), place.as_str().expect("a place is a text").to_owned()))
             .collect();
         let world: Vec<String> = list("world").iter().map(ToString::to_string).collect();
+        let providers = list("extensionProviders")
+            .into_iter()
+            .map(|provider| serde_json::from_value(provider).expect("the suite's providers are some"));
+        let providers = providers.collect();
         let proxy = text(&suite, "proxy").expect("a suite names a proxy");
         let cases = list("cases").iter().flat_map(|case| Case::read(case, &proxy, &places)).collect();
         let kind =
             text(&suite, "kind").expect("a suite names a kind").parse().expect("a suite is about a kind of ours");
-        Self { kind, world: world.join("\n---\n"), cases }
+        Self { kind, world: world.join("\n---\n"), providers, cases }
     }
 
     /// The object with this spec, and everything around it.
@@ -77,7 +84,8 @@ impl Suite {
             "metadata": {"name": "tried", "namespace": "default"},
             "spec": spec,
         });
-        let config = MeshConfig { access_log_file: None, ..MeshConfig::default() };
+        let config =
+            MeshConfig { access_log_file: None, extension_providers: self.providers.clone(), ..MeshConfig::default() };
         let tried = object.to_string();
         let world = World::new(&[("world.yaml", &self.world), ("tried.yaml", &tried)], config);
         let object =

@@ -47,7 +47,13 @@ fn cases() -> Vec<PathBuf> {
 fn render(case: &Path) -> String {
     let text = std::fs::read_to_string(case).expect("the case is readable");
     let file = case.file_name().expect("has a name").to_string_lossy();
-    let config = MeshConfig { access_log_file: None, ..MeshConfig::default() };
+    let provider = |line: &str| {
+        let node =
+            lateen_api::yaml::documents(line).into_iter().next().expect("a provider follows").expect("it is YAML");
+        serde_json::from_value(node.to_json()).expect("it is a provider")
+    };
+    let providers = text.lines().filter_map(|line| line.strip_prefix("# provider ")).map(provider).collect();
+    let config = MeshConfig { access_log_file: None, extension_providers: providers, ..MeshConfig::default() };
     let world = World::new(&[(&*file, &text)], config);
     let mut out = String::new();
     for line in text.lines().filter_map(|line| line.strip_prefix("# show ")) {

@@ -1,5 +1,6 @@
 //! Translation as a whole: YAML in, xDS out.
 
+mod authorization;
 mod bookinfo;
 mod determinism;
 mod engine;

@@ -24,13 +24,6 @@ fn each_gap_names_its_field() {
             "`spec.targetRef` is not supported: the policy would be bound to nothing",
         ),
         (
-            "ap",
-            "{action: CUSTOM, provider: {name: a}, rules: [{}]}",
-            Error,
-            "spec.action",
-            "`spec.action: CUSTOM` is not supported: no external authorizer can be asked",
-        ),
-        (
             "telemetry",
             "{}",
             Warning,

@@ -1,6 +1,7 @@
-//! AuthorizationPolicies as RBAC filters: what is denied first, then what is allowed.
+//! AuthorizationPolicies as RBAC filters: what is logged, then what is denied, then what is allowed; before them, whom to ask.
 
 mod condition;
+mod custom;
 
 use std::collections::HashMap;
 
@@ -10,36 +11,42 @@ use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as http_rbac;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_rbac;
 use lateen_api::security::authorization_policy::{Condition as When, Operation, Rule, Source};
-use lateen_mesh::{Authorization as Policy, Mesh, MeshConfig, Workload};
+use lateen_mesh::{Authorization as Policy, MeshConfig};
 use rbac::permission::Rule as PermissionRule;
 use rbac::principal::Identifier;
 use rbac::rbac::Action;
 use std::sync::Arc;
 
 use crate::proto::{http_filter, network_filter};
+use crate::view::View;
 use condition::{Attribute, Condition, Context, NotCheckable, permission, principal};
 
 const HTTP_NAME: &str = "envoy.filters.http.rbac";
 const NETWORK_NAME: &str = "envoy.filters.network.rbac";
 
+/// Before the names of what is counted of connections.
+const STAT_PREFIX: &str = "tcp.";
+
 /// The filters of a workload, for its HTTP and for its other filter chains.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Authorization {
+    /// An external authorizer comes before tokens are looked at.
+    pub(crate) custom: Vec<HttpFilter>,
     pub(crate) http: Vec<HttpFilter>,
     pub(crate) network: Vec<listener::Filter>,
 }
 
 impl Authorization {
-    /// The filters that enforce a workload's policies. Without any policy there is no filter: everything is allowed. Tokens
-    /// are checked by `tokens`: after external authorizers, which may ask nothing of them, and before everything else.
-    pub(crate) fn of(mesh: &Mesh, workload: &Workload, tokens: Option<HttpFilter>) -> Self {
-        let policies = mesh.authorization(workload);
-        let config = mesh.config();
-        let mut out = Self::default();
-        // External authorizers are not asked yet. What they should decide is denied, as Istio does when it cannot
-        // reach its decision either.
-        out.add(config, Action::Deny, &policies.custom);
-        out.http.extend(tokens);
+    /// The filters that enforce a workload's policies, in Istio's order. Without any policy there is no filter: everything is
+    /// allowed. Tokens are checked by `tokens`: after external authorizers, which may ask nothing of them, and before
+    /// everything else.
+    pub(crate) fn of(view: &View<'_>, tokens: Option<HttpFilter>) -> Self {
+        let policies = view.mesh.authorization(&view.proxy.workload);
+        let config = view.mesh.config();
+        let (custom, network) = custom::filters(view, &policies.custom);
+        let mut out = Self { custom, http: Vec::from_iter(tokens), network };
+        // Who is denied is told of, too.
+        out.add(config, Action::Log, &policies.audit);
         out.add(config, Action::Deny, &policies.deny);
         out.add(config, Action::Allow, &policies.allow);
         out
@@ -63,7 +70,7 @@ impl Authorization {
             rules: enforced,
             shadow_rules: shadow,
             shadow_rules_stat_prefix: shadow_prefix.to_owned(),
-            stat_prefix: "tcp.".to_owned(),
+            stat_prefix: STAT_PREFIX.to_owned(),
             ..network_rbac::Rbac::default()
         };
         self.network.push(network_filter(NETWORK_NAME, &network));
@@ -73,7 +80,8 @@ impl Authorization {
 fn shadow_stat_prefix(action: Action) -> &'static str {
     match action {
         Action::Deny => "istio_dry_run_deny_",
-        Action::Allow | Action::Log => "istio_dry_run_allow_",
+        Action::Allow => "istio_dry_run_allow_",
+        Action::Log => "",
     }
 }
 
