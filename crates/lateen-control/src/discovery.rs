@@ -7,13 +7,16 @@ use std::time::SystemTime;
 use lateen_mesh::{ProxyKind, Workload};
 use lateen_translate::{Cache, Dialect, Named, ProxyView};
 use lateen_xds::node::{NodeInfo, ProxyId};
-use lateen_xds::server::{Changes, Discovery, Peer, Progress, Proxy, Selection, View};
+use lateen_xds::server::{Changes, Discovery, Peer, Progress, Proxy, Selection, Variant, View};
 use lateen_xds::{Body, References, Resource, type_url};
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::authentication::{Authenticator, Caller, ConnectionInfo};
 use crate::push::{About, Connected, Proxies, Pushed, Snapshot};
+
+/// What our proxy calls itself.
+const OUR_PROXY: &str = "lateen-proxy";
 
 /// Serves the newest snapshot.
 pub struct MeshDiscovery {
@@ -70,6 +73,15 @@ impl Discovery for MeshDiscovery {
         let dialect = dialect(&node).map_err(refused)?;
         let kind = if id.kind == "router" { ProxyKind::Gateway } else { ProxyKind::Sidecar };
         let unprivileged = node.text("UNPRIVILEGED_POD") == Some("true");
+        let on_demand = node.text("ON_DEMAND") == Some("true");
+        let on_demand = on_demand && kind == ProxyKind::Sidecar && dialect == Dialect::Envoy;
+        // An Envoy gets ready only when it has virtual hosts, which it asks for only when it is ready.
+        if on_demand && (peer.variant, node.user_agent.starts_with(OUR_PROXY)) != (Variant::Delta, true) {
+            let reason =
+                "virtual hosts are asked for one by one (ON_DEMAND) by lateen-proxy alone, in the delta variant";
+            return Err(refused(Status::failed_precondition(reason)));
+        }
+        let demanded = on_demand.then(Arc::default);
         let about = About {
             id: format!("{}.{}", id.pod, id.namespace),
             kind: id.kind,
@@ -80,7 +92,7 @@ impl Discovery for MeshDiscovery {
         tracing::info!(proxy = about.id, agent = about.user_agent, "proxy connected");
         Ok(MeshProxy {
             proven: caller.is_some(),
-            view: ProxyView { workload, kind, unprivileged, dialect },
+            view: ProxyView { workload, kind, unprivileged, dialect, demanded },
             namespace: id.namespace,
             pod: id.pod,
             connected: self.proxies.connected(about),
@@ -212,6 +224,15 @@ impl View for MeshView {
         };
         roots.extend(named.into_iter().map(resource));
         roots
+    }
+
+    fn demanding(&self, hosts: &[Arc<str>]) -> Option<Arc<dyn View>> {
+        self.proxy.demanded.as_ref()?;
+        let mut hosts = hosts.to_vec();
+        hosts.sort_unstable();
+        let proxy = ProxyView { demanded: Some(hosts.into()), ..self.proxy.clone() };
+        let (snapshot, cache) = (Arc::clone(&self.snapshot), Arc::clone(&self.cache));
+        Some(Arc::new(Self { proven: self.proven, snapshot, proxy, cache }))
     }
 
     fn changes(&self, type_url: &str, before: &dyn View) -> Changes {

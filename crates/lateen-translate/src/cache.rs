@@ -44,6 +44,13 @@ struct Key {
     inputs: Vec<usize>,
 }
 
+impl Key {
+    fn new(kind: &'static str, name: &str, inputs: &[Input]) -> Self {
+        let inputs = inputs.iter().map(|input| Arc::as_ptr(input).cast::<()>().addr()).collect();
+        Self { kind, name: name.to_owned(), inputs }
+    }
+}
+
 struct Entry {
     resources: List,
     inputs: Vec<Weak<dyn Any + Send + Sync>>,
@@ -74,8 +81,7 @@ impl Cache {
     where
         I: IntoIterator<Item = Arc<Named>>,
     {
-        let addresses = inputs.iter().map(|input| Arc::as_ptr(input).cast::<()>().addr()).collect();
-        let key = Key { kind, name: name.to_owned(), inputs: addresses };
+        let key = Key::new(kind, name, inputs);
         if let Some(entry) = self.lock().entries.get(&key) {
             return Arc::clone(&entry.resources);
         }
@@ -90,6 +96,11 @@ impl Cache {
             shelves.clear_out();
         }
         resources
+    }
+
+    /// The same, if they are there.
+    pub(crate) fn find(&self, kind: &'static str, name: &str, inputs: &[Input]) -> Option<List> {
+        self.lock().entries.get(&Key::new(kind, name, inputs)).map(|entry| Arc::clone(&entry.resources))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Shelves> {

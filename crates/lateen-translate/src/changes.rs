@@ -30,11 +30,20 @@ pub fn changes(before: (&Mesh, &ProxyView), now: (&Mesh, &ProxyView), type_url: 
     let (scope, old) = (mesh.scope_of(&proxy.workload, proxy.kind), before.0.scope_of(&proxy.workload, proxy.kind));
     let view = View { mesh, proxy, scope: &scope };
     let case = Case { view: &view, before: before.0, old: &old };
+    let same_demand = proxy.demanded == before.1.demanded;
     match type_url {
         type_url::ENDPOINT => case.endpoints(),
+        // Of virtual hosts that are asked for, what their routes lead to.
+        type_url::CLUSTER if view.asks_for_hosts() => unless(
+            same_demand
+                && case.has_same_routes()
+                && case.sees_same_clusters()
+                && case.has_same_ports()
+                && case.has_same_policies(),
+        ),
         type_url::CLUSTER => unless(case.sees_same_clusters() && case.has_same_ports()),
         type_url::LISTENER => unless(case.sees_same_listeners() && case.has_same_ports() && case.has_same_policies()),
-        type_url::ROUTE => unless(case.has_same_routes()),
+        type_url::ROUTE | type_url::VIRTUAL_HOST => unless(case.has_same_routes()),
         type_url::SECRET => unless(case.has_same_secrets()),
         _ => Changes::Nothing,
     }

@@ -41,12 +41,16 @@ pub mod type_url {
     pub const ENDPOINT: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
     pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
     pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+    pub const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
     pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
     /// Of a message that is a resource.
     pub(crate) fn of<M: prost::Name>() -> &'static str {
         let of_name = |url: &&&str| url.rsplit('/').next() == Some(&M::full_name());
-        [CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET].iter().find(of_name).expect("the messages made here are resources")
+        [CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, SECRET]
+            .iter()
+            .find(of_name)
+            .expect("the messages made here are resources")
     }
 }
 
@@ -123,6 +127,10 @@ pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) 
             let names = listener::route_tables(&view);
             names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect()
         }
+        type_url::VIRTUAL_HOST => {
+            let names = proxy.demanded.iter().flat_map(|names| names.iter());
+            route::on_demand::by_names(&view, cache, names.map(|name| &**name))
+        }
         type_url::SECRET => secret::all(&view),
         _ => Vec::new(),
     };
@@ -130,7 +138,7 @@ pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) 
     resources
 }
 
-/// The endpoints or routes of these names, as far as they exist, in the order asked for.
+/// The endpoints, routes or virtual hosts of these names, as far as they exist, in the order asked for.
 ///
 /// Endpoints or a route table that the proxy asks for and that do not exist (any more) are empty, not absent: a cluster or
 /// listener that waits for them would wait for ever.
@@ -150,6 +158,9 @@ pub fn resources_named(
         type_url::ENDPOINT if names.len() > FEW => endpoint::by_names(&view, cache, names),
         type_url::ENDPOINT => names.iter().filter_map(|name| endpoint::by_name(&view, cache, name)).collect(),
         type_url::ROUTE => names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect(),
+        type_url::VIRTUAL_HOST if view.asks_for_hosts() => {
+            route::on_demand::by_names(&view, cache, names.iter().map(String::as_str))
+        }
         _ => {
             let all = resources(mesh, proxy, type_url, cache);
             names.iter().filter_map(|name| all.iter().find(|named| *named.name == **name).cloned()).collect()

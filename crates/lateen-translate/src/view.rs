@@ -25,6 +25,9 @@ pub struct ProxyView {
     /// May not listen on ports below 1024 (node metadata `UNPRIVILEGED_POD`).
     pub unprivileged: bool,
     pub dialect: Dialect,
+    /// Names of the virtual hosts that a sidecar has asked for, which asks for them one by one (node metadata `ON_DEMAND`) and
+    /// has only what they lead to; none for one that has everything that it sees.
+    pub demanded: Option<Arc<[Arc<str>]>>,
 }
 
 impl ProxyView {
@@ -35,7 +38,13 @@ impl ProxyView {
             ProxyKind::Gateway => ProxyKind::Gateway,
             ProxyKind::None | ProxyKind::Sidecar => ProxyKind::Sidecar,
         };
-        Some(Self { workload: Arc::clone(workload), kind, unprivileged: false, dialect: Dialect::Envoy })
+        Some(Self {
+            workload: Arc::clone(workload),
+            kind,
+            unprivileged: false,
+            dialect: Dialect::Envoy,
+            demanded: None,
+        })
     }
 }
 
@@ -48,6 +57,10 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
+    pub(crate) fn asks_for_hosts(&self) -> bool {
+        self.proxy.demanded.is_some()
+    }
+
     /// The cluster that takes traffic to unknown destinations; none where there may be no such traffic.
     pub(crate) fn cluster_for_unknown(&self) -> Option<String> {
         match (self.scope.outbound_mode(), self.scope.egress_proxy()) {

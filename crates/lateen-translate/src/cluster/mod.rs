@@ -2,6 +2,7 @@
 
 mod fixed;
 mod inbound;
+mod on_demand;
 pub(crate) mod outbound;
 mod policy;
 mod protocol;
@@ -22,7 +23,10 @@ pub(crate) use outbound::Discovery;
 
 /// All clusters of a proxy.
 pub(crate) fn all(view: &View<'_>, cache: &Cache) -> Vec<Arc<Named>> {
-    let mut out = of_services(view, cache).to_vec();
+    let mut out = match &view.proxy.demanded {
+        Some(hosts) => on_demand::of_services(view, cache, hosts),
+        None => of_services(view, cache).to_vec(),
+    };
     let config = view.mesh.config();
     let own =
         |cluster: &envoy_types::pb::envoy::config::cluster::v3::Cluster| Arc::new(Named::new(&cluster.name, cluster));

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3::{
     FilterConfig as GrpcStats, filter_config::PerMethodStatSpecifier,
 };
+use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use hcm::http_connection_manager as http;
@@ -53,6 +54,8 @@ impl Policies {
 pub(crate) enum Routes {
     /// By route discovery, under this name.
     Named(String),
+    /// The same; its virtual hosts are asked for when requests need them.
+    OnDemand(String),
     Inline(Box<RouteConfiguration>),
 }
 
@@ -67,7 +70,7 @@ pub(crate) fn filter(
     let mut manager = hcm::HttpConnectionManager {
         codec_type: http::CodecType::Auto as i32,
         stat_prefix,
-        http_filters: http_filters(policies),
+        http_filters: http_filters(policies, matches!(routes, Routes::OnDemand(_))),
         server_name: "istio-envoy".to_owned(),
         // Off, as Istio has it: a quiet stream is not a dead one.
         stream_idle_timeout: Some(no_timeout()),
@@ -80,7 +83,7 @@ pub(crate) fn filter(
         }],
         path_with_escaped_slashes_action: http::PathWithEscapedSlashesAction::KeepUnchanged as i32,
         route_specifier: Some(match routes {
-            Routes::Named(name) => {
+            Routes::Named(name) | Routes::OnDemand(name) => {
                 http::RouteSpecifier::Rds(hcm::Rds { config_source: Some(ads()), route_config_name: name })
             }
             Routes::Inline(table) => http::RouteSpecifier::RouteConfig(*table),
@@ -116,9 +119,12 @@ pub(crate) fn filter(
     network_filter("envoy.filters.network.http_connection_manager", &manager)
 }
 
-fn http_filters(policies: &Policies) -> Vec<hcm::HttpFilter> {
-    let mut filters = policies.authorization.custom.clone();
-    filters.extend_from_slice(&policies.authorization.http);
+fn http_filters(policies: &Policies, on_demand: bool) -> Vec<hcm::HttpFilter> {
+    // The others ask what the route says to them: it must be there.
+    let asks = on_demand.then(|| http_filter("envoy.filters.http.on_demand", &OnDemand::default()));
+    let authorization = &policies.authorization;
+    let mut filters: Vec<_> = asks.into_iter().chain(authorization.custom.iter().cloned()).collect();
+    filters.extend_from_slice(&authorization.http);
     let grpc_stats = GrpcStats {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(boolean(false))),

@@ -127,10 +127,23 @@ fn descriptor(limit: &LocalLimit) -> common::LocalRateLimitDescriptor {
     }
 }
 
-fn global_filter(mesh: &Mesh, object: &Resource<RateLimit>, limits: &GlobalLimits) -> global::RateLimit {
-    let refusal = object.spec.response.clone().unwrap_or_default();
+/// Names of the clusters of the services that a workload's limits ask.
+pub(crate) fn clusters(mesh: &Mesh, workload: &Workload) -> Vec<String> {
+    let limits = mesh.rate_limits(workload);
+    let asking = limits.iter().filter_map(|object| Some((object, object.spec.global.as_ref()?)));
+    asking.map(|(object, limits)| service_cluster(mesh, object, limits).0).collect()
+}
+
+/// The cluster of the service that is asked, and the service's host.
+fn service_cluster(mesh: &Mesh, object: &Resource<RateLimit>, limits: &GlobalLimits) -> (String, String) {
     let host = mesh.resolve_host(&limits.service.host, object.namespace());
     let port = u16::try_from(limits.service.port).unwrap_or_default();
+    (outbound_cluster(port, "", &host), host)
+}
+
+fn global_filter(mesh: &Mesh, object: &Resource<RateLimit>, limits: &GlobalLimits) -> global::RateLimit {
+    let refusal = object.spec.response.clone().unwrap_or_default();
+    let (cluster_name, host) = service_cluster(mesh, object, limits);
     global::RateLimit {
         domain: limits.domain.clone(),
         stat_prefix: stat_prefix(object),
@@ -139,7 +152,7 @@ fn global_filter(mesh: &Mesh, object: &Resource<RateLimit>, limits: &GlobalLimit
         rate_limit_service: Some(service::RateLimitServiceConfig {
             grpc_service: Some(core::GrpcService {
                 target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(core::grpc_service::EnvoyGrpc {
-                    cluster_name: outbound_cluster(port, "", &host),
+                    cluster_name,
                     authority: host,
                     ..core::grpc_service::EnvoyGrpc::default()
                 })),

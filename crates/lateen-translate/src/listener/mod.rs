@@ -34,7 +34,8 @@ fn outbound(view: &View<'_>, cache: &Cache) -> List {
     if l4::depends_on_proxy(view) {
         inputs.push(Arc::clone(&view.proxy.workload) as Input);
     }
-    cache.get("outbound listeners", "", &inputs, || {
+    let kind = if view.asks_for_hosts() { "outbound listeners on demand" } else { "outbound listeners" };
+    cache.get(kind, "", &inputs, || {
         let listeners = outbound::listeners(view);
         listeners.iter().map(|listener| Arc::new(Named::new(&listener.name, listener))).collect::<Vec<_>>()
     })

@@ -16,6 +16,7 @@ use crate::listener::l4::{self, Layer4};
 use crate::names::{BLACK_HOLE_CLUSTER, VIRTUAL_OUTBOUND};
 use crate::origin;
 use crate::proto::{boolean, cidr, duration, socket_address, uint32};
+use crate::route::outbound::TableName;
 use crate::view::View;
 
 /// Port to which the redirect rules send outbound connections.
@@ -180,19 +181,15 @@ impl Entry {
 fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::FilterChain {
     let stat_prefix = format!("outbound_{listener};");
     let config = view.mesh.config();
+    let of_a_port = matches!(TableName::parse(&routes), Some(TableName::Port(_)));
+    let routes = if view.asks_for_hosts() && of_a_port { Routes::OnDemand(routes) } else { Routes::Named(routes) };
     listener::FilterChain {
         filter_chain_match: Some(listener::FilterChainMatch {
             transport_protocol: "raw_buffer".to_owned(),
             application_protocols: PLAINTEXT_HTTP.iter().map(ToString::to_string).collect(),
             ..listener::FilterChainMatch::default()
         }),
-        filters: vec![http::filter(
-            config,
-            Class::SidecarOutbound,
-            stat_prefix,
-            Routes::Named(routes),
-            &Policies::default(),
-        )],
+        filters: vec![http::filter(config, Class::SidecarOutbound, stat_prefix, routes, &Policies::default())],
         ..listener::FilterChain::default()
     }
 }

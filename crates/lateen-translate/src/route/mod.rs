@@ -4,6 +4,7 @@ pub(crate) mod destination;
 pub(crate) mod gateway;
 pub(crate) mod headers;
 pub(crate) mod inbound;
+pub(crate) mod on_demand;
 pub(crate) mod outbound;
 pub(crate) mod retry;
 pub(crate) mod route_match;
@@ -19,6 +20,7 @@ use lateen_mesh::{Origin, ProxyKind};
 use crate::Named;
 use crate::cache::{Cache, Input};
 use crate::proto::{boolean, duration, no_timeout, uint32};
+use crate::route::outbound::TableName;
 use crate::view::View;
 use crate::{origin, type_url, wire};
 
@@ -31,6 +33,9 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
         let table = gateway::build(view, name);
         let is_gone = table.virtual_hosts.is_empty();
         return Some(Arc::new(if is_gone { Named::standing_in(name, &table) } else { Named::new(name, &table) }));
+    }
+    if view.asks_for_hosts() && matches!(TableName::parse(name), Some(TableName::Port(_))) {
+        return Some(Arc::new(on_demand::empty_table(name)));
     }
     let make = || [Arc::new(outbound::build(view, cache, name))];
     if !outbound::is_of_a_service(view, name) {
@@ -102,9 +107,6 @@ pub(crate) fn table(name: &str, virtual_hosts: Vec<route::VirtualHost>) -> route
     }
 }
 
-/// The type of a virtual host that stands for itself, on its way into a table.
-const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
-
 /// Number of the field `virtual_hosts` of a table.
 const VIRTUAL_HOSTS: u32 = 2;
 
@@ -112,7 +114,7 @@ const VIRTUAL_HOSTS: u32 = 2;
 pub(crate) fn encoded(host: &route::VirtualHost) -> Arc<Named> {
     let mut field = Vec::new();
     wire::put_message(VIRTUAL_HOSTS, &wire::encode(host), &mut field);
-    Arc::new(Named::of_pieces(&host.name, VIRTUAL_HOST, Box::new([field.into()])))
+    Arc::new(Named::of_pieces(&host.name, type_url::VIRTUAL_HOST, Box::new([field.into()])))
 }
 
 /// A table of virtual hosts that are encoded already: the bytes of [`table`], without decoding or copying a host.

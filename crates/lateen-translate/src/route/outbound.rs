@@ -82,17 +82,22 @@ fn own<'a>(drafts: Vec<Draft<'a>>, host: &str) -> Option<Draft<'a>> {
     own.map(|draft| Draft { domains: vec!["*".to_owned()], ..draft })
 }
 
+/// All virtual hosts that the table of a port could have.
+pub(crate) fn drafts<'a>(view: &'a View<'a>, port: u16) -> Vec<Draft<'a>> {
+    Drafts::of(view, TableName::Port(port))
+}
+
 /// A virtual host in the making.
-struct Draft<'a> {
+pub(crate) struct Draft<'a> {
     host: String,
     port: u16,
-    domains: Vec<String>,
+    pub(crate) domains: Vec<String>,
     source: Source<'a>,
 }
 
 /// What a virtual host is for.
 #[derive(Clone, Copy)]
-enum Source<'a> {
+pub(crate) enum Source<'a> {
     Rule(&'a Arc<VirtualService>),
     /// A service that no rule speaks for.
     Service(&'a Arc<Service>),
@@ -125,7 +130,7 @@ impl Draft<'_> {
         Arc::clone(&made[0])
     }
 
-    fn build(&self, view: &View<'_>) -> route::VirtualHost {
+    pub(crate) fn build(&self, view: &View<'_>) -> route::VirtualHost {
         let (routes, origin) = match self.source {
             Source::Rule(rule) => (virtual_service::routes(&site(view, self.port), rule), &rule.origin),
             Source::Service(service) => (vec![route_to(view, service, self.port)], &service.origin),

@@ -4,12 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lateen_api::{Object, ObjectKey};
-use lateen_mesh::{InForce, Mesh, MeshConfig};
+use lateen_mesh::{InForce, Mesh, MeshConfig, ProxyKind};
 use lateen_translate::{Cache, Changes, Named, ProxyView, changes, resources, type_url};
 use proptest::prelude::*;
 
-const ALL_TYPES: [&str; 5] =
-    [type_url::CLUSTER, type_url::ENDPOINT, type_url::LISTENER, type_url::ROUTE, type_url::SECRET];
+const ALL_TYPES: [&str; 6] = [
+    type_url::CLUSTER,
+    type_url::ENDPOINT,
+    type_url::LISTENER,
+    type_url::ROUTE,
+    type_url::VIRTUAL_HOST,
+    type_url::SECRET,
+];
+
+/// What a sidecar that asks for its virtual hosts one by one has asked for.
+const DEMANDED: [&str; 4] = ["80/web", "80/web.b", "80/nobody.example", "8080/web.b.svc.cluster.local"];
 
 /// Names of objects, and what each may be: each place in a list is one object in one of its forms.
 fn forms() -> Vec<Vec<String>> {
@@ -221,11 +230,15 @@ fn translate(mesh: &Mesh, cache: &Cache) -> Proxies {
         let all = ALL_TYPES.map(|url| (url, resources(mesh, &view, url, cache)));
         (view, BTreeMap::from(all))
     };
-    let views = mesh.workloads().filter_map(|workload| {
-        let view = ProxyView::of(mesh, &workload.namespace, &workload.name)?;
+    let views = mesh.workloads().flat_map(|workload| {
+        let Some(view) = ProxyView::of(mesh, &workload.namespace, &workload.name) else { return Vec::new() };
         // The pod of the gateway is one, whatever its template.
-        let kind = if &*workload.name == "edge-0" { lateen_mesh::ProxyKind::Gateway } else { view.kind };
-        Some((format!("{}/{}", workload.namespace, workload.name), of(ProxyView { kind, ..view })))
+        let kind = if &*workload.name == "edge-0" { ProxyKind::Gateway } else { view.kind };
+        let name = format!("{}/{}", workload.namespace, workload.name);
+        let whole = ProxyView { kind, ..view };
+        let asking = ProxyView { demanded: Some(DEMANDED.map(Arc::from).into()), ..whole.clone() };
+        let asking = (kind == ProxyKind::Sidecar).then(|| (format!("{name}, asking"), of(asking)));
+        std::iter::once((name, of(whole))).chain(asking).collect()
     });
     views.collect()
 }

@@ -11,4 +11,5 @@ mod incremental;
 mod mesh_tls;
 mod samples;
 mod traps;
+mod on_demand;
 mod world;

@@ -39,6 +39,12 @@ pub trait Handler: Send {
     /// What is wanted, by type URL, in the order in which to ask; called after every update.
     fn wanted(&self) -> Vec<(&'static str, Interest)>;
 
+    /// Comes back when something else is wanted than before, for another reason than an update. Nothing is lost when this is
+    /// dropped half-way.
+    fn demanded(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// The stream came up or broke.
     fn status(&mut self, status: Status<'_>) {
         let _ = status;
@@ -204,7 +210,17 @@ async fn speak(
     };
     let mut answered = false;
     loop {
-        let response = match wire.receive(&mut responses).await {
+        let received = tokio::select! {
+            received = wire.receive(&mut responses) => received,
+            () = handler.demanded() => {
+                ask(state, handler).await;
+                if !flush(state, &mut wire, &requests) {
+                    return UNREAD.to_owned();
+                }
+                continue;
+            }
+        };
+        let response = match received {
             Ok(Some(response)) => response,
             Ok(None) => return "the server ended the stream".to_owned(),
             Err(status) => return describe(&status),
@@ -224,12 +240,13 @@ async fn speak(
             ask(state, handler).await;
         }
         if !flush(state, &mut wire, &requests) {
-            return "the server does not read requests".to_owned();
+            return UNREAD.to_owned();
         }
     }
 }
 
 const TOO_MUCH: &str = "more to ask for than can be asked at once";
+const UNREAD: &str = "the server does not read requests";
 
 fn request<T>(queue: mpsc::Receiver<T>, authorization: Option<MetadataValue<Ascii>>) -> Request<ReceiverStream<T>> {
     let mut request = Request::new(ReceiverStream::new(queue));

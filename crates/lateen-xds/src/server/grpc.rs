@@ -66,7 +66,7 @@ fn open<D: Discovery, W: Wire>(shared: &Arc<Shared<D>>, request: http::Request<B
     let request = tonic::Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, ());
     let address = request.remote_addr();
     let (metadata, extensions, ()) = request.into_parts();
-    let peer = Peer { address, metadata, extensions };
+    let peer = Peer { address, metadata, extensions, variant: W::VARIANT };
     // At most one response of each type waits, and the end of the stream.
     let (responses, receiver) = mpsc::channel(TYPES + 1);
     let shared = Arc::clone(shared);

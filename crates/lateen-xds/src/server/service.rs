@@ -13,7 +13,7 @@ use super::grpc::{Server, Wire};
 use super::ledger::Shelf;
 use super::requests::Requests;
 use super::session::{Error, Next, Session};
-use super::{Progress, Response, View};
+use super::{Progress, Response, Variant, View};
 use crate::node::NodeInfo;
 
 /// Where the service gets what it serves.
@@ -47,6 +47,8 @@ pub struct Peer {
     pub metadata: MetadataMap,
     /// What the listener knows of the connection, such as TLS certificates.
     pub extensions: Extensions,
+    /// The form of the protocol that it speaks.
+    pub variant: Variant,
 }
 
 /// How much patience and how much work at once.

@@ -34,6 +34,8 @@ pub(super) enum Stage {
     Endpoint,
     Listener,
     Route,
+    /// Asked for one by one, by requests that wait for them; the table that they belong to is there.
+    VirtualHost,
     /// Waits for nothing, and nothing waits for it.
     Free,
 }
@@ -45,6 +47,7 @@ impl Stage {
             type_url::ENDPOINT => Self::Endpoint,
             type_url::LISTENER => Self::Listener,
             type_url::ROUTE => Self::Route,
+            type_url::VIRTUAL_HOST => Self::VirtualHost,
             _ => Self::Free,
         }
     }
@@ -324,9 +327,18 @@ impl Subscription {
         }
     }
 
-    /// A new view is there, after one that everything that was given has been compared with.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        self.names.iter().map(|entry| Arc::clone(&entry.0)).collect()
+    }
+
+    /// A view of another revision is there, after one that everything that was given has been compared with.
     pub(super) fn renew(&mut self, view: &dyn View, before: &dyn View) {
         self.refusals = 0;
+        self.review(view, before);
+    }
+
+    /// Another view is there. What is planned already is part of it, too.
+    pub(super) fn review(&mut self, view: &dyn View, before: &dyn View) {
         if !self.is_subscribed() || self.stale {
             return;
         }

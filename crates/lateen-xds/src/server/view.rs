@@ -14,6 +14,13 @@ pub trait View: Any + Send + Sync {
     /// The selected resources, as far as they exist, each name once. Equal selections give equal resources.
     fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource>;
 
+    /// The same, for a proxy that asks for these virtual hosts one by one (`vhds`) and is to have only what they lead to. None
+    /// where what a proxy should have does not depend on what it asks for.
+    fn demanding(&self, hosts: &[Arc<str>]) -> Option<Arc<dyn View>> {
+        let _ = hosts;
+        None
+    }
+
     /// Which resources of this type may differ from those of `before`, an earlier view of the same proxy. All others are
     /// not looked at.
     fn changes(&self, type_url: &str, before: &dyn View) -> Changes {

@@ -54,6 +54,12 @@ pub(super) fn filters(view: &View<'_>, policies: &[Arc<Policy>]) -> (Vec<HttpFil
     }
 }
 
+/// Names of the clusters of all authorizers that a proxy may be told to ask.
+pub(crate) fn clusters(view: &View<'_>) -> Vec<String> {
+    let providers = view.mesh.config().extension_providers.iter();
+    providers.filter_map(|provider| Some(Authorizer::find(view, &provider.name)?.cluster)).collect()
+}
+
 /// Whom to ask.
 struct Authorizer<'a> {
     provider: &'a ExtensionProvider,

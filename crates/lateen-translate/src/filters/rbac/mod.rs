@@ -1,7 +1,7 @@
 //! AuthorizationPolicies as RBAC filters: what is logged, then what is denied, then what is allowed; before them, whom to ask.
 
 mod condition;
-mod custom;
+pub(crate) mod custom;
 
 use std::collections::HashMap;
 

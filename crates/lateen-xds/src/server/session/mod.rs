@@ -96,7 +96,8 @@ impl Session {
 
     /// What the proxy should have from now on; views between this and the one being sent are skipped.
     pub fn set_view(&mut self, view: Arc<dyn View>) {
-        self.newest = Some(view);
+        let hosts = self.types.iter().find(|of| of.stage == Stage::VirtualHost).map(Subscription::names);
+        self.newest = Some(hosts.and_then(|hosts| view.demanding(&hosts)).unwrap_or(view));
     }
 
     /// Takes a request in.
@@ -111,6 +112,9 @@ impl Session {
         if self.types.iter().map(Subscription::names_bytes).sum::<usize>() > NAMES_BYTES {
             return Err(Error::TooManyNames);
         }
+        if stage == Stage::VirtualHost {
+            self.on_demand(subscription);
+        }
         if let Some(answer) = answer {
             self.on_answer(stage, &answer.names, answer.refused, now);
         }
@@ -119,6 +123,16 @@ impl Session {
             self.awaited.retain(|(_, name), awaited| *asked.type_url != *awaited.type_url || !asked.covers(name));
         }
         Ok(())
+    }
+
+    /// The proxy needs other virtual hosts than before: what they lead to is brought there first, in the wave that is under way.
+    fn on_demand(&mut self, subscription: usize) {
+        let hosts = self.types[subscription].names();
+        if let Some(view) = self.view.demanding(&hosts) {
+            let before = std::mem::replace(&mut self.view, view);
+            self.types.iter_mut().for_each(|of| of.review(&*self.view, &*before));
+        }
+        self.newest = self.newest.take().map(|newest| newest.demanding(&hosts).unwrap_or(newest));
     }
 
     /// The place of a type in `types`, made when it is new.
@@ -197,6 +211,11 @@ impl Session {
     fn may_send(&self, stage: Stage) -> bool {
         match stage {
             Stage::Listener | Stage::Route => self.are_made(Stage::Listener) && !self.awaits_before(Stage::Listener),
+            // One that comes back names first which it has: only when it has asked for the rest, that has been compared.
+            Stage::VirtualHost => {
+                let has_tables = self.types.iter().any(|of| of.stage == Stage::Route && of.is_served());
+                has_tables && self.are_made(stage) && !self.awaits_before(stage)
+            }
             Stage::Cluster | Stage::Endpoint | Stage::Free => true,
         }
     }

@@ -18,6 +18,8 @@ use crate::server::subscription::REFUSALS;
 use crate::server::{Changes, Live, Next, Request, Response, Selection, Variant, View};
 use crate::type_url::{CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET};
 
+mod on_demand;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Version of what stands in for something that does not exist.
