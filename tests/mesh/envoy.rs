@@ -11,7 +11,7 @@ const STATE_OF_THE_WORLD: &str = "GRPC";
 #[test]
 fn the_sample_runs_in_a_mesh_of_envoys() {
     let Some(envoy) = lateen_tests::envoy() else { return };
-    the_sample(Programs::with_envoy(&envoy, DELTA));
+    the_sample(&Mesh::up(Programs::with_envoy(&envoy, DELTA)));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod failures;
 mod gateway_tls;
 mod identity;
 mod load;
+mod on_demand;
 mod programs;
 mod routing;
 mod running;
@@ -28,22 +29,23 @@ use serde_json::json;
 /// One mesh for all steps: each step leaves it as it found it.
 #[test]
 fn the_sample_runs_in_a_mesh_and_is_steered_by_istios_kinds() {
-    the_sample(Programs::ours());
-}
-
-fn the_sample(programs: Programs) {
     let since = Instant::now();
-    let mesh = Mesh::up(programs);
+    let mesh = Mesh::up(Programs::ours());
     the_page_comes_through_the_gateway_and_four_services(&mesh);
     eprintln!("the first page came {:.1} s after `lateen up` was called", since.elapsed().as_secs_f64());
-    weights_split_requests(&mesh);
-    a_header_steers_a_user(&mesh);
-    strict_mtls_refuses_plaintext_and_serves_the_mesh(&mesh);
-    a_policy_admits_one_principal(&mesh);
-    a_limit_counts_each_reader(&mesh);
-    a_token_admits_its_team(&mesh);
-    what_is_wrong_is_refused_with_its_place(&mesh);
-    no_proxy_has_refused_anything(&mesh);
+    the_sample(&mesh);
+}
+
+fn the_sample(mesh: &Mesh) {
+    the_page_comes_through_the_gateway_and_four_services(mesh);
+    weights_split_requests(mesh);
+    a_header_steers_a_user(mesh);
+    strict_mtls_refuses_plaintext_and_serves_the_mesh(mesh);
+    a_policy_admits_one_principal(mesh);
+    a_limit_counts_each_reader(mesh);
+    a_token_admits_its_team(mesh);
+    what_is_wrong_is_refused_with_its_place(mesh);
+    no_proxy_has_refused_anything(mesh);
 }
 
 /// One mesh for all steps, again.

@@ -38,12 +38,18 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// Starts the sample; returns when all pods are ready.
     pub(crate) fn up(programs: Programs) -> Self {
+        Self::up_with(programs, &[])
+    }
+
+    /// The same, with more files of these names and texts.
+    pub(crate) fn up_with(programs: Programs, files: &[(&str, &str)]) -> Self {
         let mut arguments = Vec::new();
         for file in ["bookinfo", "gateway", "destination-rules"] {
             arguments.extend(["-f".to_owned(), format!("samples/bookinfo/{file}.yaml")]);
         }
         arguments.extend(["--images".to_owned(), "samples/bookinfo/images.yaml".to_owned()]);
-        Self::start_by(programs, &[("outsider.yaml", OUTSIDER)], &arguments).0
+        let files: Vec<_> = [("outsider.yaml", OUTSIDER)].iter().chain(files).copied().collect();
+        Self::start_by(programs, &files, &arguments).0
     }
 
     /// Starts the pods of a file in `tests/mesh/input`; `rules.yaml`, empty, is followed, too.
@@ -179,6 +185,18 @@ impl Mesh {
         let running: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
         let address = running["published"][index].as_str().expect("so many ports are published");
         address.trim_start_matches("http://").trim_end_matches('/').to_owned()
+    }
+
+    /// Resources of a type that a proxy (`pod.namespace`, or the start of it) has been given.
+    pub(crate) fn given(&self, proxy: &str, type_url: &str) -> u64 {
+        let answer = self.control_plane("/api/v1/proxies");
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).expect("an answer has a body");
+        let proxies: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let all = proxies.as_array().or_else(|| proxies["proxies"].as_array()).expect("a list");
+        let own = all.iter().find(|it| it["id"].as_str().is_some_and(|id| id.starts_with(proxy)));
+        let types = own.and_then(|own| own["types"].as_array()).unwrap_or_else(|| panic!("no {proxy} in {body}"));
+        let of_type = types.iter().find(|it| it["typeUrl"].as_str().is_some_and(|url| url.ends_with(type_url)));
+        of_type.and_then(|it| it["resources"].as_u64()).unwrap_or_default()
     }
 
     /// `host:port` of the way in.

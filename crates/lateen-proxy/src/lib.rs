@@ -16,6 +16,7 @@ mod http;
 mod identity;
 mod lifecycle;
 mod listener;
+mod on_demand;
 mod stream;
 mod tcp;
 mod telemetry;

@@ -20,6 +20,7 @@ use crate::config::Received;
 use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
+use crate::on_demand::OnDemand;
 use crate::tcp::ProxyState;
 use crate::telemetry::access_stats::{ConnectionAuthzStats, RbacStats};
 use crate::telemetry::jwt_stats::JwtStats;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub tls: TlsStore,
     pub key_sets: KeySets,
     pub lifecycle: Lifecycle,
+    pub on_demand: OnDemand,
     /// Where listeners listen; differs from what they ask for with port 0.
     pub listening: ArcSwap<Addresses>,
     /// What discovery sent, for the admin port.

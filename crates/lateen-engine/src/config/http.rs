@@ -27,6 +27,8 @@ pub struct HttpConnectionManager {
     pub codec: CodecType,
     pub routes: RouteSource,
     pub filters: Vec<HttpFilter>,
+    /// One of the filters asks for virtual hosts that are not there.
+    pub on_demand: bool,
     pub server_name: http::HeaderValue,
     pub server_header: ServerHeader,
     pub use_remote_address: bool,
@@ -159,11 +161,13 @@ impl HttpConnectionManager {
         let at_common = at.field("common_http_protocol_options");
         refuse!(at_common, common; max_stream_duration);
         let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
+        let filters = HttpFilter::chain(&config.http_filters, at);
         Some(Self {
+            on_demand: filters.iter().any(|filter| matches!(filter.kind, Kind::OnDemand)),
             stat_prefix: config.stat_prefix.as_str().into(),
             codec: codec(config, at),
             routes: routes(config, at)?,
-            filters: HttpFilter::chain(&config.http_filters, at),
+            filters,
             server_name: header_value(server_name, &at.field("server_name"))?,
             server_header: match config.server_header_transformation() {
                 ServerHeaderTransformation::Overwrite => ServerHeader::Overwrite,

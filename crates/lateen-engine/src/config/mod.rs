@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod listener;
 pub mod max_age;
 pub mod metadata;
+mod on_demand;
 pub mod resources;
 pub(crate) mod scalar;
 pub mod secret;

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::Bootstrap;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as ProtoCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as ProtoListener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret as ProtoSecret;
 use envoy_types::pb::google::protobuf::Any;
 use foldhash::HashMap;
@@ -18,6 +18,7 @@ use super::cluster::{Cluster, Discovery};
 use super::endpoint::EndpointSet;
 use super::error::{At, ConfigError};
 use super::listener::Listener;
+use super::on_demand::OnDemand;
 use super::secret::Secret;
 use super::snapshot::{LocalCluster, Snapshot};
 use crate::route::RouteTable;
@@ -26,6 +27,7 @@ pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 pub const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 pub const ROUTES: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+pub const VIRTUAL_HOST: &str = "type.googleapis.com/envoy.config.route.v3.VirtualHost";
 pub const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 
 /// A compiled resource that is about to be taken. Whoever knows more of the world than this crate (whether a certificate can
@@ -49,6 +51,8 @@ pub struct Wanted {
 pub struct Resources {
     listeners: HashMap<Arc<str>, Arc<Listener>>,
     routes: HashMap<Arc<str>, Arc<RouteTable>>,
+    /// Of those whose virtual hosts come one by one.
+    on_demand: OnDemand,
     clusters: HashMap<Arc<str>, Arc<Cluster>>,
     endpoints: HashMap<Arc<str>, Arc<EndpointSet>>,
     /// Endpoints that a cluster asks for and the server has not: the cluster does not wait for them any longer.
@@ -139,6 +143,7 @@ impl Resources {
             ENDPOINTS => self.endpoint_set(name, any),
             LISTENER => self.listener(name, any, check),
             ROUTES => self.route_table(name, any),
+            VIRTUAL_HOST => self.virtual_host(name, any),
             SECRET => self.secret(name, any, check),
             other => Err(vec![refusal(name, format!("resources of type {other} are not taken"))]),
         }
@@ -162,7 +167,15 @@ impl Resources {
                 }
             }
             LISTENER => drop(self.listeners.remove(name)),
-            ROUTES => drop(self.routes.remove(name)),
+            ROUTES => {
+                self.on_demand.remove_table(name);
+                self.routes.remove(name);
+            }
+            VIRTUAL_HOST => {
+                if let Some(table) = self.on_demand.remove_host(name) {
+                    self.take_table(table);
+                }
+            }
             SECRET => drop(self.secrets.remove(name)),
             _ => {}
         }
@@ -203,9 +216,19 @@ impl Resources {
     }
 
     fn route_table(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
-        let table = RouteTable::from_xds(&decode::<RouteConfiguration>(name, any)?)?;
-        replace(&mut self.routes, Arc::clone(&table.name), table, |table| table.fingerprint);
+        let table = self.on_demand.table(decode::<RouteConfiguration>(name, any)?)?;
+        self.take_table(table);
         Ok(())
+    }
+
+    fn virtual_host(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
+        let table = self.on_demand.host(name, decode::<VirtualHost>(name, any)?)?;
+        self.take_table(table);
+        Ok(())
+    }
+
+    fn take_table(&mut self, table: RouteTable) {
+        replace(&mut self.routes, Arc::clone(&table.name), table, |table| table.fingerprint);
     }
 
     fn endpoint_set(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {
@@ -312,7 +335,7 @@ impl Resources {
     }
 }
 
-fn refusal(name: &str, reason: impl Into<String>) -> ConfigError {
+pub(super) fn refusal(name: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError { resource: name.to_owned(), field: String::new(), reason: reason.into() }
 }
 

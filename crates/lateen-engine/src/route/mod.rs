@@ -21,7 +21,7 @@ pub use virtual_host::{RouteFacts, VirtualHost};
 use crate::config::ConfigError;
 use crate::config::error::{At, refuse};
 use crate::config::metadata::Origin;
-use crate::config::scalar::u32_or;
+use crate::config::scalar::{discovered, u32_or};
 use crate::filters::http::PerFilter;
 use crate::message::RequestHead;
 use crate::rate_limit::descriptor::{Described, Descriptor, Policy};
@@ -29,12 +29,17 @@ use virtual_host::HostIndex;
 pub(crate) use virtual_host::RouteMatcher;
 pub(crate) use virtual_host::without_port;
 
+/// Bytes of a host that may be asked for: those of a name (RFC 1035, section 2.3.4).
+const MAX_HOST: usize = 255;
+
 /// `RouteConfiguration`.
 #[derive(Debug)]
 pub struct RouteTable {
     pub name: Arc<str>,
     hosts: HostIndex,
     ignore_port: bool,
+    /// Virtual hosts are asked for when requests need them.
+    on_demand: bool,
     pub fingerprint: u64,
 }
 
@@ -119,8 +124,11 @@ impl RouteTable {
 
     pub(crate) fn compile(config: &proto::RouteConfiguration, at: &At) -> Option<Self> {
         refuse!(at, config;
-            vhds, cluster_specifier_plugins, request_mirror_policies, typed_per_filter_config, internal_only_headers,
+            cluster_specifier_plugins, request_mirror_policies, typed_per_filter_config, internal_only_headers,
             ignore_path_parameters_in_path_matching, vhost_header, route_specifiers);
+        if let Some(vhds) = &config.vhds {
+            discovered(vhds.config_source.as_ref(), &at.field("vhds").field("config_source"));
+        }
         let table_request =
             Mutations::of_request(&config.request_headers_to_add, &config.request_headers_to_remove, at);
         let table_response =
@@ -140,8 +148,21 @@ impl RouteTable {
             name: config.name.as_str().into(),
             hosts,
             ignore_port: config.ignore_port_in_host_matching,
+            on_demand: config.vhds.is_some(),
             fingerprint: xxhash_rust::xxh64::xxh64(&config.encode_to_vec(), 0),
         })
+    }
+
+    /// The name of the virtual host to ask for, if none that is there is for this request and others may come.
+    pub fn host_to_ask_for(&self, head: &RequestHead) -> Option<String> {
+        if !self.on_demand || self.virtual_host(head).is_some() {
+            return None;
+        }
+        let host = if self.ignore_port { without_port(head.host()) } else { head.host() };
+        let is_name = !host.is_empty()
+            && host.len() <= MAX_HOST
+            && host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        is_name.then(|| format!("{}/{}", self.name, host.to_ascii_lowercase()))
     }
 
     /// The virtual host for a request: exact name, longest suffix wildcard, longest prefix wildcard, `*`.

@@ -29,6 +29,7 @@ use crate::cluster::dns::Resolving;
 use crate::config::{Applier, Order, Received, Workers, key_files, tell};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Places, Sockets, bind, listen};
+use crate::on_demand::OnDemand;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::{SecretsMay, TlsStore};
@@ -119,6 +120,7 @@ fn shared() -> anyhow::Result<Shared> {
         tls: TlsStore::new(tunnels),
         key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
+        on_demand: OnDemand::default(),
         listening: ArcSwap::default(),
         received: Received::default(),
         socket_mark,

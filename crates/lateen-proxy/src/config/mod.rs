@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_engine::config::resources::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET};
+use lateen_engine::config::resources::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, VIRTUAL_HOST};
 use lateen_engine::config::{Candidate, ConfigError, Resources};
 use lateen_xds::client::{Handler, Interest, Rejection, Status, Update, Upsert};
 use tokio::sync::{mpsc, watch};
@@ -168,6 +168,10 @@ impl Handler for Applier {
         self.clusters_came |= type_url == CLUSTER;
         self.listeners_came |= type_url == LISTENER;
         self.publish().await;
+        if type_url == VIRTUAL_HOST {
+            let upserts = noted.iter().map(|(upsert, _)| upsert.name.as_str());
+            self.shared.on_demand.answer(upserts.chain(removals.iter().map(String::as_str)));
+        }
         let snapshot = self.shared.snapshot.load_full();
         // What is secret is kept where it is needed, and nowhere else.
         if type_url != SECRET {
@@ -176,7 +180,8 @@ impl Handler for Applier {
         if rejections.is_empty() { Ok(()) } else { Err(rejections) }
     }
 
-    /// In the order that makes before it breaks: clusters, their endpoints, listeners, their routes.
+    /// In the order that makes before it breaks: clusters, their endpoints, listeners, their routes. First of all what
+    /// requests have asked for, on which depends which clusters there are.
     fn wanted(&self) -> Vec<(&'static str, Interest)> {
         let wanted = self.resources.wanted();
         let named = |names: BTreeSet<Arc<str>>| Interest::Named(names);
@@ -185,6 +190,7 @@ impl Handler for Applier {
         secrets.retain(|name| **name != *WORKLOAD_CERTIFICATE);
         let Subscriptions { clusters, listeners } = self.subscriptions;
         let all = [
+            (VIRTUAL_HOST, Some(named(self.shared.on_demand.names()))),
             (CLUSTER, clusters.then_some(Interest::All)),
             (ENDPOINTS, Some(named(wanted.endpoints))),
             (LISTENER, listeners.then_some(Interest::All)),
@@ -192,6 +198,10 @@ impl Handler for Applier {
             (SECRET, Some(named(secrets))),
         ];
         all.into_iter().filter_map(|(type_url, interest)| Some((type_url, interest?))).collect()
+    }
+
+    async fn demanded(&mut self) {
+        self.shared.on_demand.changed().await;
     }
 
     fn status(&mut self, status: Status<'_>) {

@@ -8,6 +8,7 @@ use prost::Message as _;
 use super::*;
 use crate::cluster::detection::Detections;
 use crate::lifecycle::Lifecycle;
+use crate::on_demand::OnDemand;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::TlsStore;
@@ -25,6 +26,7 @@ fn shared() -> Arc<Shared> {
         tls: TlsStore::default(),
         key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
+        on_demand: OnDemand::default(),
         listening: arc_swap::ArcSwap::default(),
         received: Received::default(),
         socket_mark: None,

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use lateen_engine::config::http::RouteSource;
 use lateen_engine::filters::http::cors::CorsPolicy;
 use lateen_engine::filters::http::ext_authz::Changes;
 use lateen_engine::filters::http::grpc_stats::GrpcStats;
@@ -33,6 +34,7 @@ use super::respond::{self, Responder, Start};
 use super::state::FilterStats;
 use super::upgrade::Upgraded;
 use crate::alarm::Alarm;
+use crate::on_demand::Unanswered;
 use crate::stream::Stream;
 use crate::telemetry::grpc_stats::MethodStats;
 use crate::telemetry::operators;
@@ -230,6 +232,11 @@ impl<'a> Exchange<'a> {
             return Flow::Reply(Box::new(refusal));
         }
         // 3. The route, so that filters know what it says to them.
+        if manager.on_demand
+            && let Some(refusal) = self.ask_for_host(&manager.routes).await
+        {
+            return Flow::Reply(refusal);
+        }
         let snapshot = Arc::clone(&self.snapshot);
         let table = snapshot.routes(&manager.routes).map(|table| &**table);
         let mut route = match self.find_route(table) {
@@ -310,6 +317,22 @@ impl<'a> Exchange<'a> {
         self.info.method = Some(self.head.method.clone());
         self.info.authority = self.head.authority.clone();
         self.info.path = self.head.path.clone();
+    }
+
+    /// Waits for the virtual host that this request needs, if it is one of those that come when they are asked for.
+    async fn ask_for_host(&mut self, routes: &RouteSource) -> Option<Box<LocalReply>> {
+        let name = self.snapshot.routes(routes)?.host_to_ask_for(&self.head)?;
+        // Few wait, and the others need no room for it.
+        match Box::pin(self.context.worker.shared.on_demand.ask(name)).await {
+            Ok(()) => {
+                self.snapshot = self.context.worker.snapshot();
+                None
+            }
+            Err(Unanswered) => {
+                let answer = reply(StatusCode::SERVICE_UNAVAILABLE, "on_demand_virtual_host_not_answered");
+                Some(Box::new(answer.flag(ResponseFlag::NoRouteFound)))
+            }
+        }
     }
 
     fn normalize(&mut self) -> Option<LocalReply> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::google::protobuf::Any;
 use lateen_testing::eventually::eventually;
@@ -72,6 +72,20 @@ impl World {
         self.with::<RouteConfiguration>(name, &table)
     }
 
+    /// A route table whose virtual hosts come when they are asked for.
+    pub(crate) fn empty_table(self, name: &str) -> Self {
+        self.with::<RouteConfiguration>(
+            name,
+            &format!("{{name: {name}, vhds: {{config_source: {ADS}}}, ignore_port_in_host_matching: true}}"),
+        )
+    }
+
+    /// A virtual host of such a table that sends everything for its domain to one cluster.
+    pub(crate) fn virtual_host(self, name: &str, domain: &str, cluster: &str) -> Self {
+        let route = format!("{{match: {{prefix: /}}, route: {{cluster: {cluster}}}}}");
+        self.with::<VirtualHost>(name, &format!("{{name: {name}, domains: [{domain}], routes: [{route}]}}"))
+    }
+
     pub(crate) fn secret(self, name: &str, secret: &str) -> Self {
         self.with::<Secret>(name, secret)
     }
@@ -88,10 +102,21 @@ impl World {
 
 /// A filter chain with routes by RDS; `fields` are of the connection manager.
 pub(crate) fn http(routes: &str, fields: &str) -> String {
+    filtered("", routes, fields)
+}
+
+/// The same, asking for virtual hosts that are not there.
+pub(crate) fn http_on_demand(routes: &str) -> String {
+    let asks = "{name: on_demand, typed_config: {'@type': type.googleapis.com/\
+                envoy.extensions.filters.http.on_demand.v3.OnDemand}}, ";
+    filtered(asks, routes, "")
+}
+
+fn filtered(filters: &str, routes: &str, fields: &str) -> String {
     format!(
         "{{filters: [{{name: hcm, typed_config: {{'@type': type.googleapis.com/\
          envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: http, \
-         rds: {{route_config_name: {routes}, config_source: {ADS}}}, http_filters: [{{name: router, typed_config: \
+         rds: {{route_config_name: {routes}, config_source: {ADS}}}, http_filters: [{filters}{{name: router, typed_config: \
          {{'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}], {fields}}}}}]}}"
     )
 }
@@ -179,6 +204,15 @@ impl Server {
             Live::Rejected(refused) => refused.iter().map(|it| it.message.as_str()).collect::<Vec<_>>().join("\n"),
             Live::Yes | Live::NotYet => panic!("it was taken"),
         }
+    }
+
+    /// What the proxy has refused of what it asked for, once it has: names and words.
+    pub(crate) async fn refusals(&self) -> String {
+        let refused =
+            || self.progress.borrow().rejections.iter().map(|it| format!("{}: {}", it.resource, it.message)).collect();
+        eventually("something is refused", async || Some(refused()).filter(|refused: &Vec<String>| !refused.is_empty()))
+            .await
+            .join("\n")
     }
 
     /// How many resources have been sent on the streams there were.

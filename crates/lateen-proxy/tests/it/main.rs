@@ -22,6 +22,7 @@ mod identity_svid;
 mod lifetimes;
 mod memory;
 mod mirror;
+mod on_demand;
 #[allow(dead_code, reason = "shared with the suite `hostile`, which uses more of it")]
 mod proxy;
 mod server_names;

@@ -9,7 +9,7 @@ mod fields;
 mod golden;
 mod incremental;
 mod mesh_tls;
+mod on_demand;
 mod samples;
 mod traps;
-mod on_demand;
 mod world;

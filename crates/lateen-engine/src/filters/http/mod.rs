@@ -21,6 +21,7 @@ use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats_proto;
 use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt_proto;
 use envoy_types::pb::envoy::extensions::filters::http::local_ratelimit::v3 as limit_proto;
+use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
 use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3 as service_proto;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3 as rbac_proto;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -63,6 +64,8 @@ pub enum Kind {
     /// The same; a service is asked.
     RateLimit(Arc<RateLimit>),
     ExtAuthz(Arc<ExtAuthz>),
+    /// Where no virtual host is for a request, one is asked for: by who routes, before any filter.
+    OnDemand,
     Router(RouterOptions),
 }
 
@@ -241,6 +244,7 @@ impl HttpFilter {
             | Kind::RateLimit(_)
             | Kind::ExtAuthz(_)
             | Kind::JwtAuthn(_)
+            | Kind::OnDemand
             | Kind::Router(_) => Step::Continue,
         }
     }
@@ -257,6 +261,7 @@ impl Kind {
             || is::<limit_proto::LocalRateLimit>(any)
             || is::<service_proto::RateLimit>(any)
             || is::<authz_proto::ExtAuthz>(any)
+            || is::<OnDemand>(any)
     }
 
     fn from_xds(any: &Any, at: &At) -> Option<Self> {
@@ -297,6 +302,11 @@ impl Kind {
         if is::<authz_proto::ExtAuthz>(any) {
             let config: authz_proto::ExtAuthz = open(any, at)?;
             return ExtAuthz::from_xds(&config, at).map(|authz| Self::ExtAuthz(Arc::new(authz)));
+        }
+        if is::<OnDemand>(any) {
+            let config: OnDemand = open(any, at)?;
+            refuse!(at, config; odcds);
+            return Some(Self::OnDemand);
         }
         at.error(format!("HTTP filter {} is not supported", type_name(any)));
         None

@@ -1,5 +1,6 @@
 //! The messages that make up a dump.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lateen_engine::config::endpoint::{Endpoint, Locality};
-use lateen_engine::config::resources::{CLUSTER, LISTENER, ROUTES, SECRET};
+use lateen_engine::config::resources::{CLUSTER, LISTENER, ROUTES, SECRET, VIRTUAL_HOST};
 use lateen_xds::json::{Error, any_to_json, to_json};
 use serde_json::{Map, Value, json};
 
@@ -74,7 +75,12 @@ pub(super) fn sections(origin: &Origin, endpoints: bool) -> Result<Vec<Section>,
     ));
     sections.push(section("ScopedRoutesConfigDump", []));
     let routes = origin.shared.received.of(ROUTES);
-    let dynamic: Vec<Value> = routes.resources.values().filter_map(dynamic_route_config).collect();
+    let hosts = origin.shared.received.of(VIRTUAL_HOST);
+    let dynamic: Vec<Value> = routes
+        .resources
+        .iter()
+        .filter_map(|(name, table)| dynamic_route_config(name, table, &hosts.resources))
+        .collect();
     sections.push(section(
         "RoutesConfigDump",
         [("static_route_configs", json!(static_routes)), ("dynamic_route_configs", json!(dynamic))],
@@ -99,6 +105,11 @@ fn tagged(type_url: &str, message: &Value) -> Value {
     let mut object = Map::from_iter([("@type".to_owned(), json!(type_url))]);
     object.extend(message.as_object().cloned().unwrap_or_default());
     Value::Object(object)
+}
+
+fn untagged(mut message: Value) -> Value {
+    message.as_object_mut().map(|fields| fields.shift_remove("@type"));
+    message
 }
 
 /// Bytes that are no message (a refused resource may be anything) show no more than what they should have been.
@@ -153,12 +164,20 @@ fn dynamic_listener(name: &str, resource: &Resource) -> Value {
     fields
 }
 
-/// `RoutesConfigDump.DynamicRouteConfig`.
-fn dynamic_route_config(resource: &Resource) -> Option<Value> {
+/// `RoutesConfigDump.DynamicRouteConfig`; among its virtual hosts those that came one by one, as in Envoy.
+fn dynamic_route_config(name: &str, resource: &Resource, hosts: &BTreeMap<String, Resource>) -> Option<Value> {
     let mut fields = match &resource.active {
         Some(version) => version_fields(ROUTES, "route_config", version),
         None => json!({}),
     };
+    let own = hosts.iter().filter(|(host, _)| host.rsplit_once('/').is_some_and(|(table, _)| table == name));
+    let own = own.filter_map(|(_, host)| Some(untagged(resource_fields(VIRTUAL_HOST, &host.active.as_ref()?.body))));
+    let own: Vec<Value> = own.collect();
+    if !own.is_empty() {
+        let listed = fields["route_config"]["virtual_hosts"].take();
+        let listed = listed.as_array().cloned().unwrap_or_default();
+        fields["route_config"]["virtual_hosts"] = listed.into_iter().chain(own).collect();
+    }
     if let Some(failure) = &resource.failed {
         fields["error_state"] = failure_fields(ROUTES, failure);
     }
