@@ -31,8 +31,12 @@ const TABLES: &[&str] = &[
     "jwt",
     "tls",
     "rbac",
+    "tcp",
+    "flags",
+    "tunnels",
 ];
-const MIN_ROWS: usize = 60;
+const MIN_ROWS: usize = 400;
+const MIN_CONFIGS: usize = 60;
 
 fn compare(name: &str) {
     let Some(envoy) = lateen_tests::envoy() else { return };
@@ -127,10 +131,16 @@ async fn check_shares(
     Ok(())
 }
 
+/// What the suite is worth: requests, and the filter chains and virtual hosts that they are sent through.
 #[test]
 fn there_are_enough_rows() {
     let rows: usize = TABLES.iter().map(|name| Table::read(name).requests.len()).sum();
-    assert!(rows >= MIN_ROWS, "{rows} rows");
+    let configs: usize = TABLES.iter().map(|name| Table::configs(name)).sum();
+    eprintln!(
+        "{rows} requests over {configs} filter chains and virtual hosts; {} accepted differences",
+        Accepted::read().len()
+    );
+    assert!(rows >= MIN_ROWS && configs >= MIN_CONFIGS, "{rows} rows, {configs} configurations");
 }
 
 #[test]
@@ -196,4 +206,19 @@ fn limiter() {
 #[test]
 fn tls() {
     compare("tls");
+}
+
+#[test]
+fn tcp() {
+    compare("tcp");
+}
+
+#[test]
+fn flags() {
+    compare("flags");
+}
+
+#[test]
+fn tunnels() {
+    compare("tunnels");
 }

@@ -118,7 +118,7 @@ impl Proxy {
             let whole = log[before..].rsplit_once('\n').map_or("", |(lines, _)| lines);
             let own = |line: &'_ str| -> Option<String> {
                 let (name, text) = line.split_once(' ')?;
-                (name == tag || name == "-").then(|| text.to_owned())
+                (name == tag || name == "-").then(|| in_order(text))
             };
             if let Some(line) = whole.lines().find_map(own) {
                 return line;
@@ -127,6 +127,16 @@ impl Proxy {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// With response flags sorted: in which order several are told says nothing.
+pub(crate) fn in_order(log: &str) -> String {
+    let sorted = |word: &str| {
+        let mut parts: Vec<&str> = word.split(',').collect();
+        parts.sort_unstable();
+        parts.join(",")
+    };
+    log.split(' ').map(sorted).collect::<Vec<_>>().join(" ")
 }
 
 async fn get(admin: SocketAddr, path: &str) -> Option<String> {

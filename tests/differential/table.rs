@@ -64,6 +64,22 @@ impl Table {
         parse(&format!("requests/{name}.yaml"))
     }
 
+    /// The filter chains of its configuration, or, where one has several virtual hosts, those.
+    pub(crate) fn configs(name: &str) -> usize {
+        fn count(value: &serde_json::Value) -> usize {
+            match value {
+                serde_json::Value::Object(fields) => {
+                    let own = fields.get("filters").filter(|filters| filters.is_array()).map_or(0, |_| 1);
+                    let hosts = fields.get("virtual_hosts").and_then(serde_json::Value::as_array);
+                    own + hosts.map_or(0, |hosts| hosts.len() - 1) + fields.values().map(count).sum::<usize>()
+                }
+                serde_json::Value::Array(items) => items.iter().map(count).sum(),
+                _ => 0,
+            }
+        }
+        count(&parse(&format!("configs/{name}.yaml")))
+    }
+
     /// The requests, with the tokens that they carry.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let tokens: Vec<_> = self.tokens.iter().map(|(name, token)| (format!("TOKEN({name})"), token.make())).collect();
@@ -115,6 +131,10 @@ impl Accepted {
             assert!(row.reason.len() > 20, "{} / {} / {}: give the reason", row.table, row.row, row.field);
         }
         Self { rows: file.accepted, used: RefCell::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     pub(crate) fn covers(&self, table: &str, row: &str, field: &str) -> bool {

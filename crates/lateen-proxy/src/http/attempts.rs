@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use lateen_engine::balance::outlier::{Outcome, status_of_grpc};
 use lateen_engine::config::cluster::ServerNames;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
@@ -13,7 +13,7 @@ use lateen_engine::message::{RequestHead, ResponseHead};
 use lateen_engine::route::action::{Forward, HostRewrite};
 use lateen_engine::route::retry_policy::RetryPolicy;
 
-use super::headers::{ATTEMPT_COUNT, number};
+use super::headers::{ATTEMPT_COUNT, OVERLOADED, number};
 use super::interim::Interims;
 use super::request::Exchange;
 use crate::cluster::{ClusterState, Host, Tried};
@@ -87,7 +87,8 @@ impl Attempts<'_, '_, '_> {
                         return Err(Ended::Reply(reply.flag(ResponseFlag::DownstreamProtocolError)));
                     }
                     self.exchange.info.upstream_failure = failure.transport.clone();
-                    return Err(Ended::Reply(failed(&failure, retry).flag(failure.flag())));
+                    let tells = !self.exchange.router.suppress_envoy_headers;
+                    return Err(Ended::Reply(failed(&failure, retry, tells).flag(failure.flag())));
                 }
             }
             retry += 1;
@@ -106,6 +107,7 @@ impl Attempts<'_, '_, '_> {
         let host = self.state.pick(context.worker.random(), self.hash, context.connection.local, tried);
         host.ok_or_else(|| {
             self.state.stats.cx_none_healthy.inc();
+            self.exchange.info.attempts += 1;
             let reply = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "no healthy upstream", "no_healthy_upstream");
             Ended::Reply(reply.flag(ResponseFlag::NoHealthyUpstream))
         })
@@ -220,7 +222,11 @@ fn grpc_status(request: &RequestHead, answer: &ResponseHead) -> Option<u32> {
     answer.headers.get(&HeaderName::from_static("grpc-status"))?.to_str().ok()?.parse().ok()
 }
 
-/// A failure as an answer.
-pub(super) fn failed(failure: &Failure, retries: u32) -> LocalReply {
-    LocalReply::new(failure.status(), failure.body(retries), failure.details())
+/// A failure as an answer; `tells`: with Envoy's own headers.
+pub(super) fn failed(failure: &Failure, retries: u32, tells: bool) -> LocalReply {
+    let mut reply = LocalReply::new(failure.status(), failure.body(retries), failure.details());
+    if tells && failure.kind == FailureKind::Overflow {
+        reply.headers.push((OVERLOADED, HeaderValue::from_static("true")));
+    }
+    reply
 }

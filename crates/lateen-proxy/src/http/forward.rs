@@ -84,7 +84,9 @@ async fn forward_head(
     // 4. Breakers, and attempts.
     if !state.in_flight().may_request(&state.limits(action.high_priority)) {
         state.stats.rq_pending_overflow.inc();
-        let reply = failed(&Failure::new(FailureKind::Overflow), 0).flag(ResponseFlag::UpstreamOverflow);
+        exchange.info.attempts = 1;
+        let tells = !exchange.router.suppress_envoy_headers;
+        let reply = failed(&Failure::new(FailureKind::Overflow), 0, tells).flag(ResponseFlag::UpstreamOverflow);
         return exchange.reply(Box::new(reply), !incoming.body.is_end(), responder).await;
     }
     let _request = state.hold_request();

@@ -34,6 +34,7 @@ names! {
     MAX_RETRIES = "x-envoy-max-retries";
     SERVICE_TIME = "x-envoy-upstream-service-time";
     ATTEMPT_COUNT = "x-envoy-attempt-count";
+    OVERLOADED = "x-envoy-overloaded";
     GRPC_TIMEOUT = "grpc-timeout";
     GRPC_STATUS = "grpc-status";
     GRPC_MESSAGE = "grpc-message";

@@ -138,6 +138,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
         }
     }
     info.flag(ResponseFlag::UpstreamConnectionFailure);
+    info.flag(ResponseFlag::UpstreamRetryLimitExceeded);
     None
 }
 

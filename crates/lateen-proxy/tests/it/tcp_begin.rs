@@ -113,5 +113,5 @@ async fn a_tunnel_that_is_refused_ends_the_connection() {
     server.head().await;
     server.send("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(peer.gone().await, "");
-    assert_eq!(proxy.logged("tcp").await, "UF");
+    assert_eq!(proxy.logged("tcp").await, "UF,URX");
 }

@@ -134,7 +134,8 @@ fn assemble(mut head: RequestHead, special: Special) -> Result<Request, Refusal>
     }
     let options = ConnectionOptions::read(headers);
     let upgrade = match (options.upgrade, headers.get(&header::UPGRADE)) {
-        (true, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase),
+        // Who asks for HTTP/2 so is content with HTTP/1.1 (RFC 9113 does not know it any more); Envoy passes over it, too.
+        (true, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase).filter(|kind| kind != "h2c"),
         _ => None,
     };
     let trailers =
