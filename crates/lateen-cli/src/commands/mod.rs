@@ -22,7 +22,7 @@ mod up;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::runtime::state_dir::StateDir;
 
@@ -90,6 +90,13 @@ enum Command {
     Logs(logs::Arguments),
     /// Show the version of this program.
     Version,
+}
+
+/// For people, or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
 }
 
 /// Where the mesh on this machine keeps its state.

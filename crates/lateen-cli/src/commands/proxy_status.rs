@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 
 use super::apply::running;
 use super::columns::columns;
-use super::{StateOption, WRONG};
+use super::{Output, StateOption, WRONG};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -15,12 +15,6 @@ pub(super) struct Arguments {
     output: Output,
     #[command(flatten)]
     state: StateOption,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

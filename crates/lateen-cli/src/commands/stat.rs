@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::columns::columns;
 use super::pods::{Age, ThePod};
-use super::{StateOption, pods, proxies};
+use super::{Output, StateOption, pods, proxies};
 use crate::runtime::state_dir::StateDir;
 
 #[derive(Debug, Args)]
@@ -25,12 +25,6 @@ pub(super) struct Arguments {
     output: Output,
     #[command(flatten)]
     state: StateOption,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

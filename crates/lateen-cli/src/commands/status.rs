@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lateen_api::Diagnostic;
 use serde_json::{Value, json};
 
 use super::columns::columns;
 use super::pods::{self, ThePod};
-use super::{StateOption, WRONG};
+use super::{Output, StateOption, WRONG};
 use crate::api::ControlPlane;
 use crate::runtime::excerpt::told;
 use crate::runtime::paint::{ERROR, FAINT, GOOD, PLAIN, STRONG};
@@ -20,12 +20,6 @@ pub(super) struct Arguments {
     output: Output,
     #[command(flatten)]
     state: StateOption,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

@@ -9,14 +9,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use lateen_api::Object;
 use lateen_api::similar::did_you_mean;
 use lateen_mesh::{Mesh, assume};
 use lateen_translate::AuthorizationView;
 
 use super::apply::running;
-use super::{StateOption, WRONG};
+use super::{Output, StateOption, WRONG};
 use request::RequestOptions;
 use verdict::Verdict;
 
@@ -55,12 +55,6 @@ struct Check {
     output: Output,
     #[command(flatten)]
     state: StateOption,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
