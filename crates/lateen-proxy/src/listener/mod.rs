@@ -436,17 +436,8 @@ async fn serve(admitted: Admitted, context: Rc<Accepting>) {
             }
         }
         Terminal::Tcp(proxy) => {
-            let proxy = Arc::clone(proxy);
-            Box::pin(async {
-                let revoked = filters::revoked(&context, &origin, Rc::clone(&info), chain.fingerprint, drain.clone());
-                let serving = crate::tcp::serve(stream, prefix, info, proxy, worker, drain);
-                tokio::select! {
-                    biased;
-                    () = serving => {}
-                    () = revoked => {}
-                }
-            })
-            .await;
+            let revoked = filters::revoked(&context, &origin, Rc::clone(&info), chain.fingerprint, drain.clone());
+            Box::pin(crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain, revoked)).await;
         }
     }
 }

@@ -47,7 +47,7 @@ impl ProxyState {
     }
 }
 
-/// Proxies one connection to its end.
+/// Proxies one connection to its end, or until it may not go on: `revoked`.
 pub(crate) async fn serve(
     stream: Stream,
     prefix: BytesMut,
@@ -55,7 +55,9 @@ pub(crate) async fn serve(
     proxy: Arc<TcpProxy>,
     worker: Rc<Worker>,
     mut drain: Drain,
+    revoked: impl Future<Output = ()>,
 ) {
+    let mut revoked = std::pin::pin!(revoked);
     let state = worker.proxy(&proxy);
     state.cx_total.inc();
     let mut info = StreamInfo::new(connection);
@@ -70,12 +72,13 @@ pub(crate) async fn serve(
                 None => copying.await,
             }
         };
-        let (received, sent) = tokio::select! {
+        let ((received, sent), cut) = tokio::select! {
             biased;
-            moved = bounded => moved,
-            () = drain.reached(Phase::Cut) => (0, 0),
+            moved = bounded => (moved, false),
+            () = drain.reached(Phase::Cut) => ((0, 0), true),
+            () = &mut revoked => ((0, 0), true),
         };
-        if let Some(unread) = up.stream.take_refused() {
+        if !cut && let Some(unread) = up.stream.take_refused() {
             down.unread(unread);
             continue;
         }

@@ -231,3 +231,32 @@ async fn the_state_of_the_world_is_followed_alike() {
     server.apply(world(new.address)).await;
     exchange(&mut proxy.connect().await, &new).await;
 }
+
+#[tokio::test]
+async fn a_connection_that_a_new_policy_ends_is_in_the_log() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let log = folder.path().join("log");
+    let with = |rules: &str| {
+        let chain = format!(
+            "{{filters: [{rules} {{name: tcp, typed_config: {{'@type': type.googleapis.com/\
+             envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: tcp, cluster: a, access_log: [{{name: \
+             file, typed_config: {{'@type': type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, \
+             path: {}, log_format: {{text_format_source: {{inline_string: \"%UPSTREAM_CLUSTER% is left\\n\"}}}}}}}}]}}}}]}}",
+            log.display()
+        );
+        World::default().cluster("a", upstream.address, "").listener("main", &[chain])
+    };
+    let server = Server::start(with("")).await;
+    let proxy = live(&server).await;
+    let mut client = proxy.connect().await;
+    client.send("hello").await;
+    let mut peer = upstream.accept().await;
+    peer.until("hello").await;
+    let deny = "{name: rbac, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC, \
+                stat_prefix: deny, rules: {action: DENY, policies: {all: {permissions: [{any: true}], principals: [{any: true}]}}}}},";
+    server.apply(with(deny)).await;
+    assert_eq!(client.gone().await, "");
+    peer.gone().await;
+    eventually("it is told", async || (std::fs::read_to_string(&log).ok()? == "a is left\n").then_some(())).await;
+}
