@@ -96,11 +96,9 @@ impl Proxy {
 
     pub(crate) async fn ask(&self, row: &Row, upstream: &Upstream) -> Observed {
         let to = *self.listeners.get(&row.listener).unwrap_or_else(|| panic!("no listener {}", row.listener));
-        // The row's own name tells its requests from others' at the upstream.
-        let tag = row.name.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
-        let text = row.send.replace("ROW", &tag);
+        let tag = row.tag();
         let logged = self.log().len();
-        let (answer, shown) = client::ask(to, row, &text, &upstream.certificates).await;
+        let (answer, shown) = client::ask(to, row, &row.send, &upstream.certificates).await;
         let log = if row.log.is_some() { Some(self.logged(logged, &tag).await) } else { None };
         Observed { answer, shown, log, seen: upstream.take(&tag) }
     }

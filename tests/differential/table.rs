@@ -80,17 +80,25 @@ impl Table {
         count(&parse(&format!("configs/{name}.yaml")))
     }
 
-    /// The requests, with the tokens that they carry.
+    /// The requests, with their own names and the tokens that they carry, in which any letters may stand.
     pub(crate) fn rows(&self) -> Vec<Row> {
         let tokens: Vec<_> = self.tokens.iter().map(|(name, token)| (format!("TOKEN({name})"), token.make())).collect();
         let mut rows = self.requests.clone();
         for row in &mut rows {
+            row.send = row.send.replace("ROW", &row.tag());
             for (name, token) in &tokens {
                 row.send = row.send.replace(name, token);
             }
             assert!(!row.send.contains("TOKEN("), "{}: there is no such token", row.name);
         }
         rows
+    }
+}
+
+impl Row {
+    /// Tells its requests from others' at the upstream.
+    pub(crate) fn tag(&self) -> String {
+        self.name.replace(|character: char| !character.is_ascii_alphanumeric(), "-")
     }
 }
 
