@@ -6,6 +6,7 @@ pub(crate) mod body;
 mod clock;
 pub(crate) mod connection;
 mod ext_authz;
+mod filters;
 mod forward;
 pub(crate) mod headers;
 pub(crate) mod interim;

@@ -10,13 +10,10 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use lateen_engine::config::http::RouteSource;
+use lateen_engine::filters::http::RouterOptions;
 use lateen_engine::filters::http::cors::CorsPolicy;
 use lateen_engine::filters::http::ext_authz::Changes;
-use lateen_engine::filters::http::grpc_stats::GrpcStats;
 use lateen_engine::filters::http::local_rate_limit::Quota;
-use lateen_engine::filters::http::rbac::{self, NAME as RBAC};
-use lateen_engine::filters::http::{HttpFilter, Kind, Override, RouterOptions, Step};
-use lateen_engine::filters::rbac::{RuleSets, Subject};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::matching::paths::Normalized;
 use lateen_engine::message::{Headers, RequestHead};
@@ -25,13 +22,12 @@ use lateen_engine::route::{Action, Found, Mutations, Route, RouteFacts, RouteTab
 use super::back::gone;
 use super::body::{Body, Reader};
 use super::connection::Context;
-use super::ext_authz::{Authorized, Pending};
+use super::ext_authz::Pending;
+use super::filters::Filtered;
 use super::forward;
 use super::headers::{self, GRPC_STATUS, Origin};
 use super::interim;
-use super::jwt::Checked;
 use super::respond::{self, Responder, Start};
-use super::state::FilterStats;
 use super::upgrade::Upgraded;
 use crate::alarm::Alarm;
 use crate::on_demand::Unanswered;
@@ -74,7 +70,7 @@ pub(super) struct Exchange<'a> {
     pub(super) head: RequestHead,
     pub(super) info: StreamInfo,
     /// What is said of the answer to the client's origin, once the filter was passed.
-    cors: Option<Cors>,
+    pub(super) cors: Option<Cors>,
     pub(super) grpc: bool,
     /// Where a gRPC call is counted that a filter counts.
     pub(super) grpc_stats: Option<Rc<MethodStats>>,
@@ -94,9 +90,9 @@ pub(super) struct Exchange<'a> {
 }
 
 /// A cross-origin request that the filter let pass.
-struct Cors {
-    policy: Arc<CorsPolicy>,
-    origin: HeaderValue,
+pub(super) struct Cors {
+    pub(super) policy: Arc<CorsPolicy>,
+    pub(super) origin: HeaderValue,
 }
 
 /// Serves one request.
@@ -153,14 +149,6 @@ pub(super) async fn answer_unread(context: &Rc<Context>, head: RequestHead, resp
     let mut exchange = Exchange::bare(context, head);
     exchange.reply(Box::new(reply), false, responder).await;
     exchange.record();
-}
-
-/// What became of a request among the filters.
-enum Filtered {
-    Passed,
-    Answered(Box<LocalReply>),
-    /// Nobody waits for the answer any more.
-    Gone,
 }
 
 /// What the phases before forwarding came to.
@@ -287,7 +275,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    fn find_route(&self, table: Option<&RouteTable>) -> Result<Option<Arc<Route>>, Box<LocalReply>> {
+    pub(super) fn find_route(&self, table: Option<&RouteTable>) -> Result<Option<Arc<Route>>, Box<LocalReply>> {
         let facts = RouteFacts {
             random: self.random,
             scheme: self.head.scheme,
@@ -359,151 +347,12 @@ impl<'a> Exchange<'a> {
         answer
     }
 
-    async fn filter(
-        &mut self,
-        filters: &[HttpFilter],
-        table: Option<&RouteTable>,
-        route: &mut Option<Arc<Route>>,
-        pending: &mut Pending<'_>,
-    ) -> Filtered {
-        let mut places = 0..filters.len();
-        // Once for each route: a filter that changes the request may have another one found.
-        'route: loop {
-            let found = route.clone();
-            let route_found = found.as_deref();
-            let forward = route_found.and_then(|route| match &route.action {
-                Action::Forward(action) => Some(action),
-                _ => None,
-            });
-            let per_filter = (forward.and_then(|action| action.per_filter(&self.head, self.random)))
-                .or_else(|| route_found.map(|route| &route.per_filter));
-            for place in &mut places {
-                let filter = &filters[place];
-                let said = per_filter.and_then(|said| said.get(&filter.name));
-                // As in Envoy, rules about other origins are for what goes to a cluster.
-                let said = said.filter(|said| forward.is_some() || !matches!(said, Override::Cors(_)));
-                match &filter.kind {
-                    // Few ask, and the others need no room for it.
-                    Kind::ExtAuthz(authz) => {
-                        let asking = Box::pin(self.authorize(authz, place, said, route_found, pending));
-                        match asking.await {
-                            Authorized::Passed => {}
-                            Authorized::Changed => match self.find_route(table) {
-                                Ok(found) => {
-                                    *route = found;
-                                    continue 'route;
-                                }
-                                Err(answer) => return Filtered::Answered(answer),
-                            },
-                            Authorized::Answered(answer) => return Filtered::Answered(answer),
-                            Authorized::Gone => return Filtered::Gone,
-                        }
-                    }
-                    Kind::JwtAuthn(jwt) => match Box::pin(self.check_tokens(jwt, said)).await {
-                        Checked::Passed { clear_route: false } => {}
-                        Checked::Passed { clear_route: true } => match self.find_route(table) {
-                            Ok(found) => {
-                                *route = found;
-                                continue 'route;
-                            }
-                            Err(answer) => return Filtered::Answered(answer),
-                        },
-                        Checked::Refused(answer) => return Filtered::Answered(answer),
-                    },
-                    Kind::RateLimit(limit) => {
-                        if let Some(answer) = Box::pin(self.ask_limit(limit, said, route_found)).await {
-                            return Filtered::Answered(answer);
-                        }
-                    }
-                    _ => {
-                        if let Some(answer) = self.pass(filter, place, said, route_found) {
-                            return Filtered::Answered(answer);
-                        }
-                    }
-                }
-                match filter.on_request(&self.head, said, self.context.worker.random()) {
-                    Step::Continue if matches!(filter.kind, Kind::Cors) => self.note_cors(said),
-                    Step::Continue => {}
-                    Step::Reply(answer) => return Filtered::Answered(answer),
-                    Step::Delay(time, then) => {
-                        self.info.flag(ResponseFlag::DelayInjected);
-                        tokio::time::sleep(time).await;
-                        if let Some(answer) = then {
-                            return Filtered::Answered(answer);
-                        }
-                    }
-                }
-            }
-            return Filtered::Passed;
-        }
-    }
-
-    /// A filter that needs to wait for nobody; its answer, if it has one.
-    fn pass(
-        &mut self,
-        filter: &HttpFilter,
-        place: usize,
-        said: Option<&Override>,
-        route: Option<&Route>,
-    ) -> Option<Box<LocalReply>> {
-        match &filter.kind {
-            Kind::Router(options) => self.router = *options,
-            Kind::Rbac(_) => return self.check_access(filter.kind.access_rules(said)?, place),
-            Kind::GrpcStats(stats) if self.grpc && !matches!(said, Some(Override::Disabled)) => {
-                self.grpc_stats = route.and_then(|route| self.find_grpc_stats(stats, route));
-            }
-            Kind::LocalRateLimit(limit) => return self.limit_rate(limit, said, route),
-            _ => {}
-        }
-        None
-    }
-
-    fn note_cors(&mut self, said: Option<&Override>) {
-        if let Some(Override::Cors(policy)) = said
-            && let Some(origin) = self.head.headers.get(&http::header::ORIGIN)
-        {
-            self.cors = Some(Cors { policy: Arc::clone(policy), origin: origin.clone() });
-        }
-    }
-
-    /// Where this call is counted, if it goes to a cluster and its path is that of a call.
-    fn find_grpc_stats(&self, filter: &GrpcStats, route: &Route) -> Option<Rc<MethodStats>> {
-        let Action::Forward(action) = &route.action else { return None };
-        let counted = filter.counted(self.head.target())?;
-        let cluster = self.snapshot.cluster(&action.choose(&self.head, self.random)?.cluster)?;
-        Some(self.context.worker.cluster(cluster).grpc.of(&counted))
-    }
-
     /// Counts the status in an answer's head or trailers, if the call is counted and there is one.
     pub(super) fn count_grpc_status(&self, headers: &Headers) {
         if let Some(stats) = &self.grpc_stats
             && let Some(status) = headers.get(&GRPC_STATUS)
         {
             stats.status(status);
-        }
-    }
-
-    /// The answer to a request that the rules deny.
-    fn check_access(&mut self, rules: &RuleSets, place: usize) -> Option<Box<LocalReply>> {
-        let verdicts = rules.decide(&self.subject());
-        if let Some(FilterStats::Rbac(stats)) = self.context.state.filters.get(place) {
-            stats.count(&verdicts);
-        }
-        rules.tell(&verdicts, RBAC, &mut self.info.metadata);
-        let denied = verdicts.enforced.filter(|verdict| !verdict.allowed)?;
-        Some(Box::new(rbac::denial(&denied)))
-    }
-
-    fn subject(&self) -> Subject<'_> {
-        let connection = &self.context.connection;
-        Subject {
-            head: Some(&self.head),
-            destination: connection.local,
-            direct_remote: connection.direct_remote.ip(),
-            remote: self.remote,
-            peer: connection.peer(),
-            sni: connection.sni.as_deref(),
-            metadata: &self.info.metadata,
         }
     }
 
