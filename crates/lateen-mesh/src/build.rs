@@ -21,6 +21,7 @@ use crate::routing::{VirtualService, gateway, virtual_service};
 use crate::scope::{Difference, Scope, Sharing};
 use crate::services::{self, Resolution, Service, Services};
 use crate::sidecar::{self, SidecarObject};
+use crate::telemetries::Telemetries;
 use crate::topology;
 use crate::workloads::{self, Workload};
 
@@ -118,6 +119,9 @@ impl Frame {
             policies: read_policies(&inputs, &config, before),
             rate_limits: unless_changed(&inputs.rate_limits, known!(rate_limits, rate_limits), || {
                 RateLimits::new(&config.root_namespace, &inputs.rate_limits)
+            }),
+            telemetries: unless_changed(&inputs.telemetries, known!(telemetries, telemetries), || {
+                Telemetries::new(&config.root_namespace, &inputs.telemetries)
             }),
             request_authentications: unless_changed(
                 &inputs.request_authentications,

@@ -7,6 +7,7 @@ use lateen_api::kubernetes::{Namespace, Pod, Secret, Service};
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::policy::RateLimit;
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use lateen_api::telemetry::Telemetry;
 use lateen_api::{Kind, KindSpec, Object, ObjectKey, Resource};
 
 use crate::sidecar::SidecarObject;
@@ -32,6 +33,7 @@ pub(crate) struct Inputs {
     pub(crate) request_authentications: Listed<RequestAuthentication>,
     pub(crate) authorization_policies: Listed<AuthorizationPolicy>,
     pub(crate) rate_limits: Listed<RateLimit>,
+    pub(crate) telemetries: Listed<Telemetry>,
 }
 
 impl Inputs {
@@ -62,6 +64,7 @@ impl Inputs {
                 | Kind::RequestAuthentication
                 | Kind::AuthorizationPolicy
                 | Kind::RateLimit
+                | Kind::Telemetry
         )
     }
 
@@ -78,6 +81,7 @@ impl Inputs {
         by_age(&mut self.request_authentications);
         by_age(&mut self.authorization_policies);
         by_age(&mut self.rate_limits);
+        by_age(&mut self.telemetries);
     }
 
     fn add(&mut self, object: &Object) {
@@ -99,6 +103,7 @@ impl Inputs {
             Object::RequestAuthentication(resource) => push(&mut self.request_authentications, resource),
             Object::AuthorizationPolicy(resource) => push(&mut self.authorization_policies, resource),
             Object::RateLimit(resource) => push(&mut self.rate_limits, resource),
+            Object::Telemetry(resource) => push(&mut self.telemetries, resource),
             _ => {}
         }
     }
@@ -125,6 +130,7 @@ impl Inputs {
             Kind::RequestAuthentication => remove(&mut self.request_authentications, key),
             Kind::AuthorizationPolicy => remove(&mut self.authorization_policies, key),
             Kind::RateLimit => remove(&mut self.rate_limits, key),
+            Kind::Telemetry => remove(&mut self.telemetries, key),
             _ => {}
         }
         if let Some(object) = object {
@@ -153,6 +159,7 @@ impl Inputs {
         share(&mut self.request_authentications, &other.request_authentications);
         share(&mut self.authorization_policies, &other.authorization_policies);
         share(&mut self.rate_limits, &other.rate_limits);
+        share(&mut self.telemetries, &other.telemetries);
     }
 
     /// Namespace and labels of everything that a selector can select, whether it runs or not.

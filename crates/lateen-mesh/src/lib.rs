@@ -22,6 +22,7 @@ mod routing;
 mod scope;
 mod services;
 mod sidecar;
+mod telemetries;
 pub mod topology;
 mod visibility;
 mod workloads;

@@ -19,12 +19,14 @@ use crate::routing::{DestinationRule, VirtualService};
 use crate::scope::{Scope, Sharing, World};
 use crate::services::{Service, Services};
 use crate::sidecar::{self, Ingress, SidecarObject};
+use crate::telemetries::Telemetries;
 use crate::workloads::{self, ProxyKind, Workload};
 use lateen_api::Resource;
 use lateen_api::kubernetes::{Pod, Secret};
 use lateen_api::networking::destination_rule::ConnectionPool;
 use lateen_api::policy::RateLimit;
 use lateen_api::security::RequestAuthentication;
+use lateen_api::telemetry::Telemetry;
 
 /// Service (namespace, host) or workload (namespace, name).
 pub(crate) type Id = (Arc<str>, Arc<str>);
@@ -62,6 +64,7 @@ pub(crate) struct Frame {
     pub(crate) entries: Arc<BTreeMap<Id, Arc<Workload>>>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) rate_limits: Arc<RateLimits>,
+    pub(crate) telemetries: Arc<Telemetries>,
     pub(crate) request_authentications: Arc<RequestAuthentications>,
     pub(crate) virtual_services: Arc<Vec<Arc<VirtualService>>>,
     pub(crate) destination_rules: Arc<DestinationRules>,
@@ -186,6 +189,12 @@ impl Mesh {
     /// The RateLimits that a workload's proxy enforces, those of the root namespace first, else oldest first.
     pub fn rate_limits(&self, workload: &Workload) -> Vec<Arc<Resource<RateLimit>>> {
         self.frame.rate_limits.of(workload)
+    }
+
+    /// The Telemetry objects that hold for a workload: the mesh's, its namespace's and its own, as far as there are; later ones
+    /// say more.
+    pub fn telemetries(&self, workload: &Workload) -> Vec<Arc<Resource<Telemetry>>> {
+        self.frame.telemetries.of(workload)
     }
 
     /// A host as a rule of `namespace` writes it, in full.

@@ -119,7 +119,8 @@ impl Case<'_> {
             || (mesh.mtls(workload) == before.mtls(workload)
                 && mesh.authorization(workload) == before.authorization(workload)
                 && same(&mesh.request_authentications(workload), &before.request_authentications(workload))
-                && same(&mesh.rate_limits(workload), &before.rate_limits(workload)))
+                && same(&mesh.rate_limits(workload), &before.rate_limits(workload))
+                && same(&mesh.telemetries(workload), &before.telemetries(workload)))
     }
 
     /// What outbound listeners are made of. Routes of HTTP are not in them.

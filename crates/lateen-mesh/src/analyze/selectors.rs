@@ -28,6 +28,14 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     for resource in inputs.rate_limits.iter() {
         policy(resource, resource.spec.selector.as_ref(), inputs, mesh, findings);
     }
+    for resource in inputs.telemetries.iter() {
+        let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
+        if !labels.is_empty() {
+            let field = "spec.selector";
+            let selector = Selector { labels, field, code: NO_MATCHING_WORKLOADS_FOUND, everywhere: false };
+            check_one(resource, &selector, inputs, findings);
+        }
+    }
     for resource in inputs.peer_authentications.iter() {
         let labels = resource.spec.selector.as_ref().map_or(&none, |selector| &selector.match_labels);
         if !labels.is_empty() {

@@ -126,3 +126,30 @@ fn authorization_of_the_root_namespace_holds_everywhere() {
     assert_eq!(names("web-0"), three("everywhere", "web-everywhere here", "web"));
     assert_eq!(names("other-0"), three("everywhere", "here", ""));
 }
+
+/// Names of the Telemetry objects that hold for `shop/web-0`.
+fn telemetries(objects: &[String]) -> Vec<String> {
+    let mesh = mesh(&(deployment("shop", "web") + &objects.concat()));
+    let found = mesh.telemetries(workload(&mesh, "shop", "web-0"));
+    found.iter().map(|object| format!("{}/{}", object.namespace(), object.name())).collect()
+}
+
+#[test]
+fn telemetry_holds_from_the_mesh_over_the_namespace_to_the_workload() {
+    let telemetry = |namespace, name, spec| object("Telemetry", namespace, name, spec);
+    let select = format!("{{{SELECT}}}");
+    let objects = [
+        telemetry("shop", "own", &select),
+        telemetry("shop", "wide", "{}"),
+        telemetry("istio-system", "mesh", "{}"),
+        // Younger ones of a level say nothing, selectors reach into no other namespace, and bindings are not selectors.
+        telemetry("shop", "younger", "{}"),
+        telemetry("shop", "younger-own", &select),
+        telemetry("istio-system", "selecting", &select),
+        telemetry("shop", "bound", "{targetRefs: [{kind: Service, name: web}]}"),
+        telemetry("other", "other", "{}"),
+    ];
+    assert_eq!(telemetries(&objects), ["istio-system/mesh", "shop/wide", "shop/own"]);
+    assert_eq!(telemetries(&objects[..1]), ["shop/own"]);
+    assert!(telemetries(&objects[5..]).is_empty());
+}

@@ -53,7 +53,11 @@ spec: {{selector: {{app: {name}}}, ports: {ports}}}
 
 /// Any object of an Istio kind.
 pub(crate) fn object(kind: &str, namespace: &str, name: &str, spec: &str) -> String {
-    let group = if kind.ends_with("Policy") || kind.ends_with("Authentication") { "security" } else { "networking" };
+    let group = match kind {
+        "Telemetry" => "telemetry",
+        _ if kind.ends_with("Policy") || kind.ends_with("Authentication") => "security",
+        _ => "networking",
+    };
     format!(
         "---\napiVersion: {group}.istio.io/v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec: {spec}\n"
     )
