@@ -1,6 +1,7 @@
 //! Host after host, while the retry policy says so.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use lateen_engine::balance::outlier::{Outcome, status_of_grpc};
 use lateen_engine::config::cluster::ServerNames;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::{RequestHead, ResponseHead};
+use lateen_engine::route::Route;
 use lateen_engine::route::action::{Forward, HostRewrite};
 use lateen_engine::route::retry_policy::RetryPolicy;
 
@@ -30,6 +32,7 @@ pub(super) enum Ended {
 
 pub(super) struct Attempts<'e, 'x, 'r> {
     pub(super) exchange: &'e mut Exchange<'x>,
+    pub(super) route: &'r Route,
     pub(super) action: &'r Forward,
     pub(super) state: &'r Rc<ClusterState>,
     pub(super) policy: Option<&'r RetryPolicy>,
@@ -61,7 +64,7 @@ impl Attempts<'_, '_, '_> {
         loop {
             let host = self.pick(&tried)?;
             self.host = Some(Rc::clone(&host));
-            let result = self.once(&host).await;
+            let result = self.once(&host).await?;
             self.host = None;
             let again = match (&result, self.policy) {
                 (_, None) => false,
@@ -134,7 +137,8 @@ impl Attempts<'_, '_, '_> {
         true
     }
 
-    async fn once(&mut self, host: &Rc<Host>) -> Result<Answer, Failure> {
+    /// Asks one host, for as long as rules let the request go on.
+    async fn once(&mut self, host: &Rc<Host>) -> Result<Result<Answer, Failure>, Ended> {
         let context = self.exchange.context;
         self.exchange.info.attempts += 1;
         self.exchange.info.upstream_host = Some(Rc::clone(&host.name));
@@ -159,16 +163,24 @@ impl Attempts<'_, '_, '_> {
             spoken: &spoken,
         };
         let began = self.state.clock();
-        let result = match self.policy.and_then(|policy| policy.per_try_timeout) {
-            None => attempt(&context.worker, self.state, host, &outgoing).await,
-            Some(limit) => {
-                let trying = Box::pin(attempt(&context.worker, self.state, host, &outgoing));
-                tokio::time::timeout(limit, trying).await.unwrap_or_else(|_| {
-                    self.state.stats.rq_per_try_timeout.inc();
-                    Err(Failure::new(FailureKind::PerTryTimeout))
-                })
+        let mut trying = pin!(async {
+            match self.policy.and_then(|policy| policy.per_try_timeout) {
+                None => attempt(&context.worker, self.state, host, &outgoing).await,
+                Some(limit) => {
+                    let trying = Box::pin(attempt(&context.worker, self.state, host, &outgoing));
+                    tokio::time::timeout(limit, trying).await.unwrap_or_else(|_| {
+                        self.state.stats.rq_per_try_timeout.inc();
+                        Err(Failure::new(FailureKind::PerTryTimeout))
+                    })
+                }
             }
-        };
+        });
+        let going_up = Some(&self.head.headers);
+        let result = self
+            .exchange
+            .unless_revoked(self.route, going_up, trying.as_mut())
+            .await
+            .map_err(|answer| Ended::Reply(*answer))?;
         self.exchange.info.upstream_protocol = spoken.get();
         let is_theirs = !result.as_ref().is_err_and(Failure::is_downstream);
         if let Some(began) = began.filter(|_| is_theirs) {
@@ -177,7 +189,7 @@ impl Attempts<'_, '_, '_> {
         if let Ok(answer) = &result {
             self.exchange.info.upstream_local = answer.local;
         }
-        result
+        Ok(result)
     }
 
     fn note(&self, host: &Host, result: &Result<Answer, Failure>) {

@@ -3,8 +3,8 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::task::{Context as Task, Poll};
+use std::time::Instant;
 
 use http::{HeaderValue, StatusCode};
 use lateen_engine::flags::ResponseFlag;
@@ -18,8 +18,10 @@ use super::forward::idle_timeout;
 use super::headers::{SERVICE_TIME, number};
 use super::request::{After, Exchange, date};
 use super::respond::{self, Gone, Responder, Sink, Start};
+use super::upgrade::Tunnel;
 use super::watch::{Stopped, Watch};
 use crate::cluster::ClusterState;
+use crate::stream::Stream;
 use crate::telemetry::grpc_stats::{Direction, Messages};
 use crate::telemetry::operators;
 use crate::upstream::attempt::{Answer, Broken};
@@ -54,7 +56,9 @@ impl Back<'_> {
         self.finish_head(exchange, &mut head);
         exchange.info.status = head.status.as_u16();
         if let Some(kind) = answer.upgraded.take() {
-            let after = upgraded(answer, &head, &kind, responder, idle_timeout(exchange, self.action)).await;
+            let up = upgraded(answer, &head, &kind, responder).await;
+            let (idle, route) = (idle_timeout(exchange, self.action), Arc::clone(self.route));
+            let after = up.map_or(After::Close, |up| After::Upgraded(Tunnel { up, idle, route }));
             exchange.info.response_headers = head.headers;
             return after;
         }
@@ -114,7 +118,8 @@ impl Back<'_> {
         writing: impl Future<Output = Result<T, Gone>>,
     ) -> Result<T, After> {
         // Who is gone cannot be written to, and needs no other sign.
-        match self.watch.over(pin!(writing), |_| Poll::Pending).await {
+        let revoked = |cx: &mut Task<'_>| poll_revoked(exchange, self.route, cx);
+        match self.watch.over(pin!(writing), revoked).await {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(Gone)) => Err(gone(exchange)),
             Err(stopped) => Err(self.stopped(exchange, stopped)),
@@ -124,6 +129,10 @@ impl Back<'_> {
     fn stopped(&self, exchange: &mut Exchange<'_>, stopped: Stopped) -> After {
         match stopped {
             Stopped::Gone => gone(exchange),
+            Stopped::Denied(details) => {
+                exchange.info.details = details;
+                After::Close
+            }
             Stopped::Expired(expired) => {
                 if expired == Expired::Response {
                     self.state.stats.rq_timeout.inc();
@@ -149,7 +158,13 @@ impl Back<'_> {
         loop {
             let next = match first.take() {
                 Some(first) => Ok(first),
-                None => self.watch.over(pin!(answer.frame()), |cx| sink.poll_gone(cx)).await,
+                None => {
+                    let stopped = |cx: &mut Task<'_>| match sink.poll_gone(cx) {
+                        Poll::Ready(()) => Poll::Ready(Stopped::Gone),
+                        Poll::Pending => poll_revoked(exchange, self.route, cx),
+                    };
+                    self.watch.over(pin!(answer.frame()), stopped).await
+                }
             };
             let frame = match next {
                 Ok(None) => return Ok(()),
@@ -215,6 +230,11 @@ impl Back<'_> {
     }
 }
 
+/// Ready when the rules in force deny a request whose answer has begun.
+fn poll_revoked(exchange: &mut Exchange<'_>, route: &Route, cx: &mut Task<'_>) -> Poll<Stopped> {
+    exchange.poll_revoked(route, None, cx).map(|answer| Stopped::Denied(answer.details))
+}
+
 pub(super) fn gone(exchange: &mut Exchange<'_>) -> After {
     exchange.info.flag(ResponseFlag::DownstreamConnectionTermination);
     exchange.info.details = "downstream_remote_disconnect".into();
@@ -229,16 +249,15 @@ fn broken(exchange: &mut Exchange<'_>, error: BodyError) {
     exchange.info.details = "upstream_reset_after_response_started".into();
 }
 
-/// Passes a 101 on; the connection is a tunnel then.
+/// Passes a 101 on; the connection to upstream is what the client speaks with then.
 async fn upgraded(
     answer: Answer,
     head: &ResponseHead,
     kind: &str,
     responder: Responder,
-    idle: Option<Duration>,
-) -> After {
-    let Responder::H1(responder) = responder else { return After::Close };
-    let Some(up) = answer.into_upgraded() else { return After::Close };
+) -> Option<(Stream, bytes::BytesMut)> {
+    let Responder::H1(responder) = responder else { return None };
+    let up = answer.into_upgraded()?;
     let mut out = bytes::BytesMut::new();
     crate::codec::h1::encode::response(
         &mut out,
@@ -247,8 +266,6 @@ async fn upgraded(
         crate::codec::h1::encode::Connection::Upgrade(kind),
         0,
     );
-    match responder.stream.write_message(&mut [&mut out]).await {
-        Ok(()) => After::Upgraded(up, idle),
-        Err(_) => After::Close,
-    }
+    responder.stream.write_message(&mut [&mut out]).await.ok()?;
+    Some(up)
 }

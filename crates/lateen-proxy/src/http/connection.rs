@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use lateen_engine::config::http::{CodecType, HttpConnectionManager};
+use lateen_engine::config::listener::Terminal;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
 
@@ -24,35 +25,67 @@ use crate::codec::h1::request::Rules;
 use crate::codec::h1::{Framing, Limits, Refusal, request as parser};
 use crate::codec::h2::{self as codec, PREFACE};
 use crate::listener::connection::ConnectionInfo;
-use crate::listener::drain::Drain;
+use crate::listener::drain::{Drain, Phase};
+use crate::listener::in_force::{InForce, Rejection, Standing};
 use crate::stream::{Shared as SharedStream, Stream};
 use crate::worker::Worker;
 
-/// What all requests of a connection share.
+/// What requests of a connection share that begin under the same configuration.
 pub(super) struct Context {
     pub(super) worker: Rc<Worker>,
     pub(super) manager: Arc<HttpConnectionManager>,
     pub(super) connection: Rc<ConnectionInfo>,
     pub(super) state: Rc<ManagerState>,
+    in_force: InForce,
+    /// Drains when something else is in force.
+    until: Drain,
+    /// Why the connection would not be let in.
+    pub(super) rejection: Option<Rejection>,
+}
+
+impl Context {
+    /// Something else is in force.
+    fn is_over(&self) -> bool {
+        self.until.phase() != Phase::Open
+    }
+
+    pub(super) fn until(&self) -> Drain {
+        self.until.clone()
+    }
+
+    /// What is in force in place of this.
+    pub(super) fn successor(&self) -> Rc<Self> {
+        let Standing { chain, rejection, until } = self.in_force.look();
+        let manager = match chain.as_deref().map(|chain| &chain.terminal) {
+            Some(Terminal::Http(manager)) => Arc::clone(manager),
+            // Nobody would speak HTTP with it any more: what is left of it ends as it began.
+            Some(Terminal::Tcp(_)) | None => Arc::clone(&self.manager),
+        };
+        Rc::new(Self::new(self.in_force.clone(), manager, until, rejection))
+    }
+
+    fn new(in_force: InForce, manager: Arc<HttpConnectionManager>, until: Drain, rejection: Option<Rejection>) -> Self {
+        let (worker, connection) = (Rc::clone(in_force.worker()), Rc::clone(in_force.info()));
+        Self { state: worker.manager(&manager), worker, manager, connection, in_force, until, rejection }
+    }
 }
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     stream: Stream,
     mut prefix: BytesMut,
-    connection: Rc<ConnectionInfo>,
+    in_force: InForce,
     manager: Arc<HttpConnectionManager>,
-    worker: Rc<Worker>,
     drain: Drain,
 ) {
-    let lifetime = Lifetime::new(drain, manager.max_connection_duration, &worker);
-    let state = worker.manager(&manager);
+    let lifetime = Lifetime::new(drain.clone(), manager.max_connection_duration, in_force.worker());
+    let context = Rc::new(Context::new(in_force, manager, drain, None));
+    let state = Rc::clone(&context.state);
     let _open = state.stats.cx_active.hold();
     state.stats.cx_total.inc();
     let shared = SharedStream::new(stream);
     let life = lifetime.clone();
-    let http2 = speaks_http2(&shared, &mut prefix, &manager, &connection, &lifetime).await;
-    let context = Rc::new(Context { worker, manager, connection, state: Rc::clone(&state) });
+    let http2 = speaks_http2(&shared, &mut prefix, &context.manager, &context.connection, &lifetime).await;
     match http2 {
         Some(false) => serve_http1(shared, prefix, context, lifetime).await,
         Some(true) => {
@@ -102,8 +135,9 @@ async fn speaks_http2(
     Some(prefix.starts_with(PREFACE))
 }
 
-async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context>, lifetime: Lifetime) {
-    let manager = &context.manager;
+async fn serve_http1(stream: SharedStream, prefix: BytesMut, mut context: Rc<Context>, lifetime: Lifetime) {
+    // How the connection is spoken on does not change under it; who serves its requests may.
+    let manager = &*Arc::clone(&context.manager);
     let rules = Rules {
         limits: Limits { bytes: manager.max_request_headers_bytes, fields: manager.max_headers_count as usize },
         http_10: manager.http1.accept_http_10,
@@ -133,6 +167,9 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, context: Rc<Context
             }
             Next::End => break,
         };
+        if context.is_over() {
+            context = context.successor();
+        }
         served += 1;
         let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
         keep_alive.set(parsed.keep_alive && !spent);
@@ -320,8 +357,9 @@ async fn linger(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
     let _ = tokio::time::timeout(PATIENCE, drained).await;
 }
 
-async fn serve_http2(stream: Stream, prefix: BytesMut, context: Rc<Context>, mut lifetime: Lifetime) {
-    let manager = &context.manager;
+async fn serve_http2(stream: Stream, prefix: BytesMut, mut context: Rc<Context>, mut lifetime: Lifetime) {
+    let manager = &*Arc::clone(&context.manager);
+    let state = Rc::clone(&context.state);
     let fields = usize::try_from(manager.max_headers_count).unwrap_or(usize::MAX);
     let settings = codec::Settings::new(&manager.http2, manager.max_request_headers_bytes, fields);
     let role = codec::Role::Server(scheme(&context.connection));
@@ -334,6 +372,9 @@ async fn serve_http2(stream: Stream, prefix: BytesMut, context: Rc<Context>, mut
     std::future::poll_fn(|cx| {
         let serve = |accepted| {
             served += 1;
+            if context.is_over() {
+                context = context.successor();
+            }
             serve_stream(&context, accepted);
         };
         if driver.poll(cx, serve).is_ready() {
@@ -365,7 +406,7 @@ async fn serve_http2(stream: Stream, prefix: BytesMut, context: Rc<Context>, mut
     })
     .await;
     if driver.has_failed() {
-        context.state.stats.cx_protocol_error.inc();
+        state.stats.cx_protocol_error.inc();
     }
     driver.finish().await;
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use lateen_engine::filters::http::grpc_stats::GrpcStats;
 use lateen_engine::filters::http::rbac::{self, NAME as RBAC};
-use lateen_engine::filters::http::{HttpFilter, Kind, Override, Step};
+use lateen_engine::filters::http::{HttpFilter, Kind, Override, PerFilter, Step};
 use lateen_engine::filters::rbac::{RuleSets, Subject};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
+use lateen_engine::message::RequestHead;
 use lateen_engine::route::{Action, Route, RouteTable};
 
 use super::ext_authz::{Authorized, Pending};
@@ -37,17 +38,13 @@ impl Exchange<'_> {
         'route: loop {
             let found = route.clone();
             let route_found = found.as_deref();
-            let forward = route_found.and_then(|route| match &route.action {
-                Action::Forward(action) => Some(action),
-                _ => None,
-            });
-            let per_filter = (forward.and_then(|action| action.per_filter(&self.head, self.random)))
-                .or_else(|| route_found.map(|route| &route.per_filter));
+            let forwards = route_found.is_some_and(|route| matches!(route.action, Action::Forward(_)));
+            let per_filter = route_found.map(|route| said_by(route, &self.head, self.random));
             for place in &mut places {
                 let filter = &filters[place];
                 let said = per_filter.and_then(|said| said.get(&filter.name));
                 // As in Envoy, rules about other origins are for what goes to a cluster.
-                let said = said.filter(|said| forward.is_some() || !matches!(said, Override::Cors(_)));
+                let said = said.filter(|said| forwards || !matches!(said, Override::Cors(_)));
                 match &filter.kind {
                     // Few ask, and the others need no room for it.
                     Kind::ExtAuthz(authz) => {
@@ -142,7 +139,7 @@ impl Exchange<'_> {
 
     /// The answer to a request that the rules deny.
     fn check_access(&mut self, rules: &RuleSets, place: usize) -> Option<Box<LocalReply>> {
-        let verdicts = rules.decide(&self.subject());
+        let verdicts = rules.decide(&self.subject(&self.head));
         if let Some(FilterStats::Rbac(stats)) = self.context.state.filters.get(place) {
             stats.count(&verdicts);
         }
@@ -151,10 +148,11 @@ impl Exchange<'_> {
         Some(Box::new(rbac::denial(&denied)))
     }
 
-    fn subject(&self) -> Subject<'_> {
+    /// What rules look at, of the request with this head.
+    pub(super) fn subject<'a>(&'a self, head: &'a RequestHead) -> Subject<'a> {
         let connection = &self.context.connection;
         Subject {
-            head: Some(&self.head),
+            head: Some(head),
             destination: connection.local,
             direct_remote: connection.direct_remote.ip(),
             remote: self.remote,
@@ -163,4 +161,13 @@ impl Exchange<'_> {
             metadata: &self.info.metadata,
         }
     }
+}
+
+/// What a route says to filters: the part of it that the request goes to, or the route itself.
+pub(super) fn said_by<'a>(route: &'a Route, head: &RequestHead, random: u64) -> &'a PerFilter {
+    let of_part = match &route.action {
+        Action::Forward(action) => action.per_filter(head, random),
+        _ => None,
+    };
+    of_part.unwrap_or(&route.per_filter)
 }

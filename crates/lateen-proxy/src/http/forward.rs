@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context as Task;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -107,6 +108,7 @@ async fn forward_head(
     let clock = Clock::new(idle_timeout(exchange, action), timeout, started, incoming.alarm);
     let mut attempts = Attempts {
         exchange,
+        route,
         action,
         state: &state,
         policy: policy.as_deref(),
@@ -121,7 +123,8 @@ async fn forward_head(
         host: None,
     };
     let mut watch = Watch { reader: incoming.reader, body: Rc::clone(&body), clock, answered: 0 };
-    let result = watch.over(pin!(attempts.attempts()), |cx| responder.poll_interims(&interims, cx)).await;
+    let left = |cx: &mut Task<'_>| responder.poll_interims(&interims, cx).map(|()| Stopped::Gone);
+    let result = watch.over(pin!(attempts.attempts()), left).await;
     if matches!(result, Err(Stopped::Expired(Expired::Response))) {
         attempts.note_timeout();
     }
@@ -151,7 +154,7 @@ async fn forward_head(
             let whole = body.has_ended();
             exchange.reply(Box::new(expired.reply(whole)), !whole, responder).await
         }
-        Ok(Err(Ended::Gone)) | Err(Stopped::Gone) => gone(exchange),
+        Ok(Err(Ended::Gone)) | Err(_) => gone(exchange),
     }
 }
 
@@ -212,6 +215,10 @@ fn prepare(
     asks: bool,
 ) {
     let tells = !exchange.router.suppress_envoy_headers;
+    let weighted = chosen.weighted.map(|weighted| &weighted.request_headers);
+    let changes = !route.request_headers.is_empty() || weighted.is_some_and(|mutations| !mutations.is_empty());
+    exchange.passed.authority = head.authority.clone();
+    exchange.passed.headers = (asks || changes).then(|| head.headers.clone());
     if asks {
         head.headers.retain(|name, _| !ASKED_OF_ROUTER.contains(name));
     }
@@ -234,8 +241,7 @@ fn prepare(
         }
         head.authority = host;
     }
-    let weighted = chosen.weighted.map(|weighted| &weighted.request_headers);
-    if !route.request_headers.is_empty() || weighted.is_some_and(|mutations| !mutations.is_empty()) {
+    if changes {
         // Operators read the request as it came.
         let (info, original) = (&exchange.info, head.headers.clone());
         let value = |operator: &_, line: &mut Vec<u8>| request_value(operator, info, &original, line);

@@ -16,6 +16,7 @@ pub(crate) mod mirror;
 mod rate_limit;
 mod request;
 mod respond;
+mod revoked;
 pub(crate) mod state;
 mod upgrade;
 mod watch;

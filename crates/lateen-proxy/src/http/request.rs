@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use lateen_engine::config::http::RouteSource;
@@ -28,10 +28,10 @@ use super::forward;
 use super::headers::{self, GRPC_STATUS, Origin};
 use super::interim;
 use super::respond::{self, Responder, Start};
-use super::upgrade::Upgraded;
+use super::revoked::Passed;
+use super::upgrade::{Tunnel, Upgraded};
 use crate::alarm::Alarm;
 use crate::on_demand::Unanswered;
-use crate::stream::Stream;
 use crate::telemetry::grpc_stats::MethodStats;
 use crate::telemetry::operators;
 use crate::telemetry::stream_info::StreamInfo;
@@ -53,8 +53,8 @@ pub(super) struct Incoming<'a> {
 pub(super) enum After {
     Continue,
     Close,
-    /// It is a tunnel to this now, until nothing has moved for so long.
-    Upgraded((Stream, BytesMut), Option<Duration>),
+    /// It is a tunnel now.
+    Upgraded(Tunnel),
 }
 
 /// The same, with the request's record closed, unless it is a tunnel.
@@ -87,6 +87,7 @@ pub(super) struct Exchange<'a> {
     pub(super) upgrade: bool,
     pub(super) router: RouterOptions,
     pub(super) snapshot: Arc<lateen_engine::config::Snapshot>,
+    pub(super) passed: Passed,
 }
 
 /// A cross-origin request that the filter let pass.
@@ -140,7 +141,7 @@ pub(super) async fn serve<'a>(
             exchange.record();
             Served::Close
         }
-        After::Upgraded(up, idle) => Served::Upgraded(Box::new(Upgraded { up, idle, exchange })),
+        After::Upgraded(tunnel) => Served::Upgraded(Box::new(Upgraded { tunnel, exchange })),
     }
 }
 
@@ -182,6 +183,7 @@ impl<'a> Exchange<'a> {
             upgrade: false,
             router: RouterOptions::default(),
             snapshot: context.worker.snapshot(),
+            passed: Passed::new(context),
             info,
             head,
         }
@@ -214,6 +216,9 @@ impl<'a> Exchange<'a> {
     }
 
     async fn decide(&mut self, upgrade: Option<&str>, pending: &mut Pending<'_>) -> Flow {
+        if let Some(rejection) = &self.context.rejection {
+            return Flow::Reply(Box::new(rejection.reply()));
+        }
         let manager = Arc::clone(&self.context.manager);
         // 2. The path, normalised once for everybody behind.
         if let Some(refusal) = self.normalize() {

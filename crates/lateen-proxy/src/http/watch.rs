@@ -1,5 +1,6 @@
 //! Work on a request while somebody still wants it: until the client leaves, or its time is over.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,10 +14,12 @@ use crate::upstream::replay::Replay;
 const AHEAD: usize = 64 << 10;
 
 /// Why work stopped before it was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stopped {
     /// The client is gone.
     Gone,
+    /// New rules deny the request; what is to be said of it.
+    Denied(Cow<'static, str>),
     Expired(Expired),
 }
 
@@ -30,20 +33,23 @@ pub(super) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Runs `work` to its end, unless something stops it before. `gone` tells of the client where its reader does not.
+    /// Runs `work` to its end, unless something stops it before. `stopped` tells what the reader and the clock do not.
     ///
     /// # Errors
     /// What stopped it.
     pub(super) async fn over<T>(
         &mut self,
         mut work: Pin<&mut impl Future<Output = T>>,
-        mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+        mut stopped: impl FnMut(&mut Context<'_>) -> Poll<Stopped>,
     ) -> Result<T, Stopped> {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Ok(done));
             }
-            if gone(cx).is_ready() || self.poll_reader(cx).is_ready() {
+            if let Poll::Ready(stopped) = stopped(cx) {
+                return Poll::Ready(Err(stopped));
+            }
+            if self.poll_reader(cx).is_ready() {
                 return Poll::Ready(Err(Stopped::Gone));
             }
             let progress =

@@ -7,8 +7,6 @@ use lateen_engine::filters::ext_authz::CHECK;
 use lateen_engine::filters::network::{self, NetworkExtAuthz, NetworkFilter};
 
 use super::connection::ConnectionInfo;
-use super::drain::{Drain, Phase};
-use super::{Accepting, Origin};
 use crate::telemetry::access_stats::ConnectionAuthzStats;
 use crate::upstream::call::call;
 use crate::worker::Worker;
@@ -33,38 +31,6 @@ pub(super) async fn pass(chain: &FilterChain, info: &mut ConnectionInfo, worker:
         }
     }
     true
-}
-
-/// Ready when the policies in force deny a connection that was let through before: those of the chain that would take it
-/// now. Authorizers are asked once. Until its own chain is replaced, this is a look at one number.
-pub(super) async fn revoked(
-    context: &Accepting,
-    origin: &Origin,
-    info: Rc<ConnectionInfo>,
-    fingerprint: u64,
-    mut drain: Drain,
-) {
-    drain.reached(Phase::Draining).await;
-    loop {
-        let snapshot = context.worker.snapshot();
-        let chain = origin.listener(&snapshot).and_then(|listener| origin.chain(&listener));
-        if chain.is_some_and(|chain| chain.fingerprint != fingerprint && denies(&chain, &info, &context.worker)) {
-            return;
-        }
-        drop(snapshot);
-        context.replaced.notified().await;
-    }
-}
-
-fn denies(chain: &FilterChain, info: &ConnectionInfo, worker: &Worker) -> bool {
-    chain.network.iter().any(|filter| {
-        let NetworkFilter::Rbac(rbac) = filter else { return false };
-        let verdicts = rbac.rules.decide(&info.subject());
-        if !verdicts.allows() {
-            worker.rbac(rbac).count(&verdicts);
-        }
-        !verdicts.allows()
-    })
 }
 
 async fn ask(

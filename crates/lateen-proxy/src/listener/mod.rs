@@ -4,11 +4,13 @@
 pub(crate) mod connection;
 pub(crate) mod drain;
 mod filters;
+pub(crate) mod in_force;
 mod inspect;
 mod original_dst;
 mod places;
 mod tunnel;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -31,6 +33,7 @@ use crate::tls::Inbound;
 use crate::worker::Worker;
 use connection::{ConnectionInfo, PeerTls, Written};
 use drain::{Drain, DrainControl, Phase};
+use in_force::InForce;
 use inspect::Seen;
 pub(crate) use inspect::ServerFirst;
 #[cfg(any(test, feature = "fuzz"))]
@@ -50,15 +53,15 @@ pub(crate) struct Listeners {
     places: Arc<Places>,
     open: HashMap<Arc<str>, Open>,
     /// Drains by filter chain: a chain that goes takes its own connections with it and no others.
-    drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
+    drains: Rc<RefCell<HashMap<u64, DrainControl>>>,
     server_first: Arc<ServerFirst>,
     drain_time: Duration,
     /// Nothing new is taken any more.
     draining: Rc<std::cell::Cell<bool>>,
     connections: Rc<std::cell::Cell<usize>>,
     ended: Rc<tokio::sync::Notify>,
-    /// Chains have been replaced.
-    replaced: Rc<tokio::sync::Notify>,
+    /// Drains when listeners change, and is replaced then.
+    changed: Rc<RefCell<DrainControl>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +86,7 @@ impl Listeners {
             draining: Rc::default(),
             connections: Rc::default(),
             ended: Rc::default(),
-            replaced: Rc::default(),
+            changed: Rc::default(),
         }
     }
 
@@ -114,7 +117,6 @@ impl Listeners {
     fn drain_chains(&self, snapshot: &Snapshot) {
         let kept: std::collections::HashSet<u64> =
             snapshot.listeners().flat_map(|listener| listener.chains.iter()).map(|chain| chain.fingerprint).collect();
-        let before = self.drains.borrow().len();
         self.drains.borrow_mut().retain(|fingerprint, control| {
             let keep = kept.contains(fingerprint);
             if !keep {
@@ -122,9 +124,7 @@ impl Listeners {
             }
             keep
         });
-        if self.drains.borrow().len() < before {
-            self.replaced.notify_waiters();
-        }
+        self.changed.take().set(Phase::Draining);
     }
 
     /// Stops accepting, and ends every connection: politely now, for good after the drain time.
@@ -167,7 +167,7 @@ impl Listeners {
             drain_time: self.drain_time,
             connections: Rc::clone(&self.connections),
             ended: Rc::clone(&self.ended),
-            replaced: Rc::clone(&self.replaced),
+            changed: Rc::clone(&self.changed),
         })
     }
 }
@@ -184,13 +184,13 @@ fn end(control: DrainControl, time: Duration) {
 struct Accepting {
     worker: Rc<Worker>,
     places: Arc<Places>,
-    drains: Rc<std::cell::RefCell<HashMap<u64, DrainControl>>>,
+    drains: Rc<RefCell<HashMap<u64, DrainControl>>>,
     server_first: Arc<ServerFirst>,
     draining: Rc<std::cell::Cell<bool>>,
     drain_time: Duration,
     connections: Rc<std::cell::Cell<usize>>,
     ended: Rc<tokio::sync::Notify>,
-    replaced: Rc<tokio::sync::Notify>,
+    changed: Rc<RefCell<DrainControl>>,
 }
 
 /// Of one listener's address.
@@ -299,15 +299,23 @@ impl Origin {
 
     /// The chain that is for it.
     fn chain(&self, listener: &Listener) -> Option<Arc<FilterChain>> {
-        let facts = ConnectionFacts {
+        listener.chains.find(&self.facts()).cloned()
+    }
+
+    /// The chain that would be for it if it spoke TLS.
+    fn chain_by_tls(&self, listener: &Listener) -> Option<Arc<FilterChain>> {
+        listener.chains.find(&ConnectionFacts { tls: true, ..self.facts() }).cloned()
+    }
+
+    fn facts(&self) -> ConnectionFacts<'_> {
+        ConnectionFacts {
             local: self.local,
             remote: self.remote,
             direct_remote: self.direct_remote,
             tls: self.seen_tls,
             sni: self.sni.as_deref(),
             alpn: &self.alpn,
-        };
-        listener.chains.find(&facts).cloned()
+        }
     }
 
     /// One more connection of this kind.
@@ -420,15 +428,13 @@ async fn admit(
 /// Hands a connection over to what ends its chain.
 async fn serve(admitted: Admitted, context: Rc<Accepting>) {
     let Admitted { stream, prefix, info, chain, drain, origin } = admitted;
-    let worker = Rc::clone(&context.worker);
-    let info = Rc::new(info);
+    let in_force = InForce { context, origin, info: Rc::new(info) };
     // A connection's task has room for what the connection does, and not for all that others do.
     match &chain.terminal {
         Terminal::Http(manager) => {
-            drop(origin);
             let mut cut = drain.clone();
             let serving =
-                Box::pin(crate::http::connection::serve(stream, prefix, info, Arc::clone(manager), worker, drain));
+                Box::pin(crate::http::connection::serve(stream, prefix, in_force, Arc::clone(manager), drain));
             tokio::select! {
                 biased;
                 () = cut.reached(Phase::Cut) => {}
@@ -436,7 +442,8 @@ async fn serve(admitted: Admitted, context: Rc<Accepting>) {
             }
         }
         Terminal::Tcp(proxy) => {
-            let revoked = filters::revoked(&context, &origin, Rc::clone(&info), chain.fingerprint, drain.clone());
+            let (worker, info) = (Rc::clone(in_force.worker()), Rc::clone(in_force.info()));
+            let revoked = in_force.revoked(drain.clone());
             Box::pin(crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain, revoked)).await;
         }
     }

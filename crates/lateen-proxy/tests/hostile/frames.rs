@@ -179,7 +179,7 @@ impl Client {
 }
 
 /// The status in a block that begins with it, from an encoder whose table is empty (RFC 7541 appendix A).
-fn status(block: &[u8]) -> u16 {
+pub(crate) fn status(block: &[u8]) -> u16 {
     const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     match block {
         [byte @ 0x88..=0x8e, ..] => INDEXED[usize::from(byte - 0x88)],

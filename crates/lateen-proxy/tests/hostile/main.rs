@@ -6,12 +6,16 @@ mod admin;
 #[path = "../it/authority.rs"]
 #[allow(dead_code, reason = "shared with the suite `it`, which uses more of it")]
 mod authority;
+#[path = "../it/discovery_server.rs"]
+#[allow(dead_code, reason = "shared with the suite `it`, which uses more of it")]
+mod discovery_server;
 mod frames;
 mod framing;
 mod hello;
 mod http2;
 mod matching;
 mod origins;
+mod policies;
 #[path = "../it/proxy.rs"]
 #[allow(dead_code, reason = "shared with the suite `it`, which uses more of it")]
 mod proxy;

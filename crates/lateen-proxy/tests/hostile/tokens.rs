@@ -373,7 +373,7 @@ async fn keys_that_are_over_are_not_used_though_no_others_can_be_had() {
     let signer = Signer::ec("ES256", "k");
     let server = KeyServer::start().await;
     server.answers("200 OK", "", key_set([&signer]).as_bytes());
-    let site = server.site("0.001s").await;
+    let site = server.site("0.5s").await;
     let token = signer.token(&claims());
     assert_eq!(site.bearing(&token).await.status, 200);
     site.reached_once();

@@ -92,8 +92,14 @@ impl World {
 
     /// A listener on a port of the kernel's choice.
     pub(crate) fn listener(self, name: &str, chains: &[String]) -> Self {
+        self.listener_with(name, chains, "")
+    }
+
+    /// The same with fields of its own.
+    pub(crate) fn listener_with(self, name: &str, chains: &[String], fields: &str) -> Self {
         let listener = format!(
-            "{{name: {name}, address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}, filter_chains: [{}]}}",
+            "{{name: {name}, address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}, filter_chains: [{}], \
+             {fields}}}",
             chains.join(", ")
         );
         self.with::<Listener>(name, &listener)
@@ -112,7 +118,8 @@ pub(crate) fn http_on_demand(routes: &str) -> String {
     filtered(asks, routes, "")
 }
 
-fn filtered(filters: &str, routes: &str, fields: &str) -> String {
+/// The same, with HTTP filters before the router, each followed by a comma.
+pub(crate) fn filtered(filters: &str, routes: &str, fields: &str) -> String {
     format!(
         "{{filters: [{{name: hcm, typed_config: {{'@type': type.googleapis.com/\
          envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: http, \
