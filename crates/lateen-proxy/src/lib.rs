@@ -17,6 +17,7 @@ mod identity;
 mod lifecycle;
 mod listener;
 mod on_demand;
+mod overload;
 mod stream;
 mod tcp;
 mod telemetry;

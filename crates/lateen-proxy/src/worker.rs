@@ -21,6 +21,7 @@ use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
 use crate::on_demand::OnDemand;
+use crate::overload::Overload;
 use crate::tcp::ProxyState;
 use crate::telemetry::access_stats::{ConnectionAuthzStats, RbacStats};
 use crate::telemetry::jwt_stats::JwtStats;
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub key_sets: KeySets,
     pub lifecycle: Lifecycle,
     pub on_demand: OnDemand,
+    pub overload: Overload,
     /// Where listeners listen; differs from what they ask for with port 0.
     pub listening: ArcSwap<Addresses>,
     /// What discovery sent, for the admin port.

@@ -46,6 +46,8 @@ pub struct HttpConnectionManager {
     pub generate_request_id: bool,
     pub preserve_external_request_id: bool,
     pub suppress_envoy_headers: bool,
+    /// Who is turned away for overload is told so by a header.
+    pub append_local_overload: bool,
     pub timeouts: HttpTimeouts,
     pub max_request_headers_bytes: usize,
     pub max_headers_count: u32,
@@ -140,8 +142,8 @@ impl HttpConnectionManager {
     }
 
     /// Passed over without a word, as they change nothing here: `delayed_close_timeout`, `stream_flush_timeout`,
-    /// `drain_timeout_jitter` (the moment of a close that comes anyway), `append_local_overload` (there is no overload
-    /// manager), `stream_error_on_invalid_http_message` (a bad message always ends its connection).
+    /// `drain_timeout_jitter` (the moment of a close that comes anyway), `stream_error_on_invalid_http_message` (a bad message
+    /// always ends its connection).
     pub(crate) fn from_xds(config: &proto::HttpConnectionManager, at: &At) -> Option<Self> {
         refuse!(at, config;
             tracing, http3_protocol_options, original_ip_detection_extensions, early_header_mutation_extensions,
@@ -187,6 +189,7 @@ impl HttpConnectionManager {
             generate_request_id: bool_or(config.generate_request_id.as_ref(), true),
             preserve_external_request_id: config.preserve_external_request_id,
             suppress_envoy_headers: false,
+            append_local_overload: config.append_local_overload,
             timeouts: timeouts(config, common, at),
             max_request_headers_bytes: u32_or(config.max_request_headers_kb.as_ref(), 60) as usize * 1024,
             max_headers_count: u32_or(common.max_headers_count.as_ref(), 100),

@@ -4,7 +4,6 @@ mod ads;
 pub mod arguments;
 pub mod env;
 mod mesh;
-mod overload;
 mod pages;
 mod run;
 mod workers;

@@ -20,7 +20,6 @@ use super::ads::Ads;
 use super::arguments::{Arguments, Mode, Role};
 use super::env;
 use super::mesh::Membership;
-use super::overload;
 use super::pages;
 use super::workers::Running;
 use crate::admin::{self, ports};
@@ -30,6 +29,7 @@ use crate::config::{Applier, Order, Received, Workers, key_files, tell};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Places, Sockets, bind, listen};
 use crate::on_demand::OnDemand;
+use crate::overload::{self, Overload, Settings};
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
 use crate::tls::{SecretsMay, TlsStore};
@@ -121,6 +121,7 @@ fn shared() -> anyhow::Result<Shared> {
         key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
         on_demand: OnDemand::default(),
+        overload: Overload::default(),
         listening: ArcSwap::default(),
         received: Received::default(),
         socket_mark,
@@ -131,7 +132,7 @@ fn shared() -> anyhow::Result<Shared> {
 /// Everything that is wrong is told at once.
 fn compile(bootstrap: &Bootstrap, shared: &Shared, path: &str) -> anyhow::Result<(Resources, Option<Ads>)> {
     let mut complaints: Vec<String> = unsupported(bootstrap).into_iter().map(str::to_owned).collect();
-    complaints.extend(overload::told(bootstrap).err().unwrap_or_default());
+    complaints.extend(Settings::from_xds(bootstrap).err().unwrap_or_default());
     let mut resources = Resources::default();
     if let Err(errors) = resources.load_static(bootstrap) {
         complaints.extend(errors.iter().map(ToString::to_string));
@@ -219,8 +220,12 @@ fn serve(
         let address = admin.local_addr()?.to_string();
         std::fs::write(path, address).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    // What is wrong with it was told before.
-    let places = Places::new(overload::most_connections(overload::told(bootstrap).unwrap_or_default()));
+    let settings = match &source {
+        Source::Mesh(_) => Settings::of_mesh(),
+        // What is wrong with it was told before.
+        Source::Bootstrap | Source::Ads(_) => Settings::from_xds(bootstrap).unwrap_or_default(),
+    };
+    let places = Places::new(overload::most_connections(settings.connections));
     let running = Running::start(shared, sockets, places, arguments.drain_time_s)?;
     let (quit, asked) = watch::channel(false);
     let (changed, changes) = watch::channel(0);
@@ -233,6 +238,10 @@ fn serve(
         let applier = Applier::new(Arc::clone(shared), resources, running.orders.clone(), changed.clone());
         source.start(applier).await?;
         tokio::spawn(give_back_pages(Arc::clone(shared), changed.subscribe()));
+        if settings.looks() {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move { overload::follow(settings, &shared.overload, &shared.stats).await });
+        }
         oversee(shared, (asked, changes, &changed), &running.orders, arguments.drain_time_s).await
     };
     let result = control.block_on(overseeing);

@@ -27,6 +27,7 @@ fn shared() -> Arc<Shared> {
         key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
         on_demand: OnDemand::default(),
+        overload: crate::overload::Overload::default(),
         listening: arc_swap::ArcSwap::default(),
         received: Received::default(),
         socket_mark: None,

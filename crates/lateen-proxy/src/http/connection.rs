@@ -27,6 +27,7 @@ use crate::codec::h2::{self as codec, PREFACE};
 use crate::listener::connection::ConnectionInfo;
 use crate::listener::drain::{Drain, Phase};
 use crate::listener::in_force::{InForce, Rejection, Standing};
+use crate::overload::Overload;
 use crate::stream::{Shared as SharedStream, Stream};
 use crate::worker::Worker;
 
@@ -47,6 +48,15 @@ impl Context {
     /// Something else is in force.
     fn is_over(&self) -> bool {
         self.until.phase() != Phase::Open
+    }
+
+    /// Whether the connection is to end with what is on it, since there is too little memory.
+    fn is_shed(&self) -> bool {
+        let is_shed = self.worker.shared.overload.ends_connection(|| self.worker.random());
+        if is_shed {
+            self.state.stats.cx_overload_disable_keepalive.inc();
+        }
+        is_shed
     }
 
     pub(super) fn until(&self) -> Drain {
@@ -149,7 +159,8 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, mut context: Rc<Con
     let mut served = 0u32;
     let keep_alive = Rc::new(Cell::new(true));
     let shared_lifetime = Rc::new(lifetime.clone());
-    let mut waiting = Waiting { lifetime, alarm: context.worker.alarms.alarm() };
+    let shared = Arc::clone(&context.worker.shared);
+    let mut waiting = Waiting { lifetime, alarm: context.worker.alarms.alarm(), overload: &shared.overload };
     // What is rare or large lies in memory of its own: this is what a connection holds while it idles.
     loop {
         // 1. A head, while the connection may stay open.
@@ -165,6 +176,10 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, mut context: Rc<Con
                 Box::pin(answer_alone(&context, &stream, &shared_lifetime, reply)).await;
                 break;
             }
+            Next::Shed => {
+                Box::pin(answer_alone(&context, &stream, &shared_lifetime, request::shed(&context))).await;
+                break;
+            }
             Next::End => break,
         };
         if context.is_over() {
@@ -172,7 +187,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, mut context: Rc<Con
         }
         served += 1;
         let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
-        keep_alive.set(parsed.keep_alive && !spent);
+        keep_alive.set(parsed.keep_alive && !spent && !context.is_shed());
         // 2. The request, with its body still on the wire.
         let length = match parsed.framing {
             Framing::Length(length) => Some(length),
@@ -223,16 +238,19 @@ enum Next {
     Request(parser::Request),
     Refused(Refusal),
     TimedOut,
+    /// There is too little memory to wait for the rest of its head.
+    Shed,
     End,
 }
 
 /// What ends a connection on which no request is.
-struct Waiting {
+struct Waiting<'a> {
     lifetime: Lifetime,
     alarm: Alarm,
+    overload: &'a Overload,
 }
 
-impl Waiting {
+impl Waiting<'_> {
     async fn next_head(&mut self, reader: &RefCell<Reader>, rules: &Rules, manager: &HttpConnectionManager) -> Next {
         let mut since = Instant::now();
         // What it is when this is first polled, which is at once.
@@ -248,6 +266,9 @@ impl Waiting {
                 }
                 if !began && !reader.buffer.is_empty() {
                     (began, since) = (true, Instant::now());
+                }
+                if began && self.overload.sheds_all() {
+                    return Poll::Ready(Next::Shed);
                 }
                 match reader.poll_more(cx) {
                     Poll::Ready(Ok(true)) => {}
@@ -368,10 +389,11 @@ async fn serve_http2(stream: Stream, prefix: BytesMut, mut context: Rc<Context>,
     let (mut alarm, mut age) = (context.worker.alarms.alarm(), context.worker.alarms.alarm());
     // When it was told to end; whoever does not answer is not waited for.
     let mut warned: Option<Instant> = None;
-    let mut served = 0u32;
+    let (mut served, mut shed) = (0u32, false);
     std::future::poll_fn(|cx| {
         let serve = |accepted| {
             served += 1;
+            shed |= context.is_shed();
             if context.is_over() {
                 context = context.successor();
             }
@@ -383,6 +405,7 @@ async fn serve_http2(stream: Stream, prefix: BytesMut, mut context: Rc<Context>,
         if warned.is_none() {
             let spent = manager.max_requests_per_connection.is_some_and(|max| served >= max);
             let over = spent
+                || shed
                 || match lifetime.poll(cx) {
                     Life::Drains | Life::Old(_) => true,
                     Life::Goes(ends) => ends.is_some_and(|ends| age.poll(Instant::now(), ends, cx).is_ready()),

@@ -35,6 +35,7 @@ names! {
     SERVICE_TIME = "x-envoy-upstream-service-time";
     ATTEMPT_COUNT = "x-envoy-attempt-count";
     OVERLOADED = "x-envoy-overloaded";
+    LOCAL_OVERLOADED = "x-envoy-local-overloaded";
     GRPC_TIMEOUT = "grpc-timeout";
     GRPC_STATUS = "grpc-status";
     GRPC_MESSAGE = "grpc-message";

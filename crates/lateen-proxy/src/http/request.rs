@@ -105,7 +105,9 @@ pub(super) async fn serve<'a>(
     context.state.stats.rq_total.inc();
     let _active = context.state.stats.rq_active.hold();
     let Incoming { mut head, mut body, length, upgrade, reader, alarm } = incoming;
-    if !context.manager.proxy_100_continue
+    let shed = context.worker.shared.overload.sheds_request(|| context.worker.random());
+    if !shed
+        && !context.manager.proxy_100_continue
         && let Some(interim) = interim::go_on(&mut head)
     {
         context.state.stats.classes[0].inc();
@@ -121,7 +123,11 @@ pub(super) async fn serve<'a>(
         responder: &mut responder,
         is_upgrade: upgrade.is_some(),
     };
-    let flow = exchange.decide(upgrade.as_deref(), &mut pending).await;
+    let flow = if shed {
+        Flow::Reply(Box::new(self::shed(context)))
+    } else {
+        exchange.decide(upgrade.as_deref(), &mut pending).await
+    };
     let after = match flow {
         Flow::Gone => gone(&mut exchange),
         Flow::Reply(reply) => exchange.reply(reply, !body.is_received(), responder).await,
@@ -143,6 +149,16 @@ pub(super) async fn serve<'a>(
         }
         After::Upgraded(tunnel) => Served::Upgraded(Box::new(Upgraded { tunnel, exchange })),
     }
+}
+
+/// The answer to a request that is turned away without a look, since there is too little memory.
+pub(super) fn shed(context: &Context) -> LocalReply {
+    context.state.stats.rq_overload_close.inc();
+    let mut answer = LocalReply::new(StatusCode::SERVICE_UNAVAILABLE, "envoy overloaded", "overload");
+    if context.manager.append_local_overload {
+        answer.headers.push((headers::LOCAL_OVERLOADED, HeaderValue::from_static("true")));
+    }
+    answer.flag(ResponseFlag::OverloadManager)
 }
 
 /// Answers a message that is no request.

@@ -198,6 +198,8 @@ struct Counters {
     total: Counter,
     /// Closed at once: there were too many of all listeners.
     overflow: Counter,
+    /// Closed at once: there was too little memory.
+    shed: Counter,
     active: Gauge,
     no_chain: Counter,
 }
@@ -240,11 +242,15 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
     let counters = Rc::new(Counters {
         total: stats.counter(&scope, "downstream_cx_total"),
         overflow: stats.counter(&scope, "downstream_global_cx_overflow"),
+        shed: stats.counter(&scope, "downstream_cx_overload_reject"),
         active: stats.gauge(&scope, "downstream_cx_active"),
         no_chain: stats.counter(&scope, "no_filter_chain_match"),
     });
+    let (overload, random) = (&context.worker.shared.overload, || context.worker.random());
     loop {
+        overload.may_accept().await;
         match socket.accept().await {
+            Ok(_) if overload.rejects_connection(random) => counters.shed.inc(),
             Ok((stream, remote)) => {
                 let Some(place) = context.places.take() else {
                     counters.overflow.inc();

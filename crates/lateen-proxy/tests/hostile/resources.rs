@@ -245,3 +245,62 @@ async fn requests_write_one_line_each() {
         assert_eq!((line["path"].as_str(), line["agent"].as_str()), (Some("/\"}{\\n"), Some(agent.trim())));
     }
 }
+
+/// Uploads that never end are taken until there is too little memory, and no further; then who asks is told so, and
+/// is served again when they are gone.
+#[tokio::test]
+async fn memory_is_bounded_by_the_overload_manager() {
+    const MOST_KIB: u64 = 64 << 10;
+    const OVERLOAD: &str = "overload_manager: {refresh_interval: 0.02s, resource_monitors: [{name: heap, typed_config: {'@type': \
+         type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes: \
+         67108864}}], actions: [{name: envoy.overload_actions.disable_http_keepalive, triggers: [{name: heap, threshold: \
+         {value: 0.92}}]}, {name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: heap, threshold: \
+         {value: 0.95}}]}]}";
+    let recorder = Recorder::start().await;
+    let setup = Setup {
+        manager: "max_request_headers_kb: 8192, append_local_overload: true",
+        bootstrap: OVERLOAD,
+        ..Setup::default()
+    };
+    let proxy = setup.start(&[recorder.address]).await;
+    let ask = async |path: &str| {
+        let mut client = proxy.connect().await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+        client.response().await
+    };
+    assert_eq!(ask("/first").await.status, 200);
+
+    let piece = format!("x: {}\r\n", "x".repeat((64 << 10) - 5)).repeat(16);
+    let (mut flood, mut most) = (Vec::new(), 0);
+    let (path, response) = loop {
+        let mut client = proxy.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n").await;
+        // It may be turned away before it has said all.
+        let _ = client.try_send(&piece).await;
+        flood.push(client);
+        // The proxy is not slower to look than we are to send.
+        eventually("it is seen", async || {
+            let held = proxy.anonymous_kib();
+            most = most.max(held);
+            (proxy.stat("overload.heap.pressure").await + 5 >= held * 100 / MOST_KIB).then_some(())
+        })
+        .await;
+        let path = format!("/{}", flood.len());
+        let response = ask(&path).await;
+        if response.status != 200 {
+            break (path, response);
+        }
+        assert!(flood.len() < 200, "{most} KiB are held, and nobody minds");
+    };
+    assert!(most < MOST_KIB + (16 << 10), "{most} KiB");
+    let told = response.header("x-envoy-local-overloaded");
+    assert_eq!((response.status, response.body.as_str(), told), (503, "envoy overloaded", Some("true")));
+    assert_eq!(response.header("connection"), Some("close"));
+    assert!(proxy.logged(&path).await.starts_with("503 OM overload "));
+    assert!(proxy.stat("http.main.downstream_rq_overload_close").await > 0);
+    assert!(proxy.stat("http.main.downstream_cx_overload_disable_keepalive").await > 0);
+    drop(flood);
+    let active = "overload.envoy.overload_actions.stop_accepting_requests.active";
+    proxy.until_stat(active, 0).await;
+    assert_eq!(ask("/last").await.status, 200);
+}
