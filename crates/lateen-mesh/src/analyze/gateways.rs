@@ -13,13 +13,13 @@ use crate::host;
 use crate::inputs::Inputs;
 use crate::mesh::Mesh;
 use crate::routing::gateway_name;
-use crate::workloads::{Workload, selects};
+use crate::workloads::{Labels, Workload, selects};
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     for resource in inputs.gateways.iter() {
         selector(resource, inputs, findings);
         conflicts(resource, inputs, mesh, findings);
-        shared_certificates(resource, inputs, mesh, findings);
+        shared_certificates(resource, inputs, findings);
         credentials(resource, mesh, findings);
     }
     for resource in inputs.virtual_services.iter() {
@@ -75,27 +75,31 @@ fn credentials(resource: &Resource<Gateway>, mesh: &Mesh, findings: &mut Finding
     }
 }
 
-/// Whether two Gateways are for the same pods.
-fn meet(one: &Gateway, other: &Gateway, pods: &[&Workload]) -> bool {
-    other.selector == one.selector || pods.iter().any(|pod| selects(&other.selector, &pod.labels))
+/// Whether two Gateways are for the same pods, of which these are those of the first.
+fn meet(one: &Gateway, other: &Gateway, pods: &[&Labels]) -> bool {
+    other.selector == one.selector || pods.iter().any(|labels| selects(&other.selector, labels))
 }
 
-/// Certificates that other Gateways of the same pods show, too. A browser that has a connection for one host of a
+/// The labels of all that a Gateway selects, whether it runs or not.
+fn labels_of<'a>(gateway: &Gateway, inputs: &'a Inputs) -> Vec<&'a Labels> {
+    inputs.selectable().map(|(_, labels)| labels).filter(|labels| selects(&gateway.selector, labels)).collect()
+}
+
+/// Certificates that Gateways of the same pods, or some of them, show, too: it is told of the one with the wider selector. A browser that has a connection for one host of a
 /// certificate uses it for the others (RFC 9113 section 9.1.1), where it finds none of their routes.
-fn shared_certificates(resource: &Resource<Gateway>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
+fn shared_certificates(resource: &Resource<Gateway>, inputs: &Inputs, findings: &mut Findings) {
     fn certificates(server: &Server) -> impl Iterator<Item = &str> {
         let tls = server.tls.as_ref();
         tls.into_iter()
             .flat_map(|tls| tls.credentials().chain([tls.server_certificate.as_str()]))
             .filter(|name| !name.is_empty())
     }
-    let pods = selected(&resource.spec, mesh);
     for (at, server) in resource.spec.servers.iter().enumerate() {
         let shows_same = |theirs: &Server| certificates(theirs).any(|name| certificates(server).any(|own| own == name));
         let others: Vec<String> = inputs
             .gateways
             .iter()
-            .filter(|other| other.key() != resource.key() && meet(&resource.spec, &other.spec, &pods))
+            .filter(|other| other.key() != resource.key() && selects(&resource.spec.selector, &other.spec.selector))
             .filter(|other| other.spec.servers.iter().any(shows_same))
             .map(|other| format!("{}/{}", other.namespace(), other.name()))
             .collect();
@@ -112,7 +116,7 @@ fn shared_certificates(resource: &Resource<Gateway>, inputs: &Inputs, mesh: &Mes
 
 /// Servers of two Gateways for the same pods, port, bind address and host.
 fn conflicts(resource: &Resource<Gateway>, inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
-    let pods = selected(&resource.spec, mesh);
+    let pods = labels_of(&resource.spec, inputs);
     for (at, server) in resource.spec.servers.iter().enumerate() {
         let mut others: Vec<String> = Vec::new();
         for other in inputs.gateways.iter().filter(|other| other.key() != resource.key()) {
@@ -136,7 +140,7 @@ fn conflicts(resource: &Resource<Gateway>, inputs: &Inputs, mesh: &Mesh, finding
             findings.add(resource, CONFLICTING_GATEWAYS, &format!("spec.servers[{at}]"), message, None);
         }
     }
-    rejected(resource, &pods, mesh, findings);
+    rejected(resource, &selected(&resource.spec, mesh), mesh, findings);
 }
 
 /// Servers that lose their port to another one.

@@ -66,7 +66,8 @@ pub(super) fn destinations(resource: &Resource<VirtualService>) -> Vec<(&Destina
     let spec = &resource.spec;
     let mut out = Vec::new();
     for (rule, http) in spec.http.iter().enumerate() {
-        let only = http.route.len() == 1;
+        // Weights that are all zero are a mistake, which validation tells of.
+        let only = http.route.iter().all(|route| route.weight == 0) || http.route.len() == 1;
         for (at, route) in http.route.iter().enumerate() {
             // Several destinations: one of weight 0 gets nothing, whatever it names.
             if only || route.weight > 0 {
