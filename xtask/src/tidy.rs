@@ -9,6 +9,7 @@ use crate::root;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("lateen-api", &[]),
     ("lateen-mesh", &["lateen-api"]),
+    ("lateen-analyze", &["lateen-api", "lateen-mesh"]),
     ("lateen-translate", &["lateen-api", "lateen-mesh"]),
     ("lateen-xds", &[]),
     ("lateen-identity", &[]),
@@ -21,6 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "lateen-api",
             "lateen-mesh",
+            "lateen-analyze",
             "lateen-translate",
             "lateen-xds",
             "lateen-identity",

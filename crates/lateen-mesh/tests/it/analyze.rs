@@ -1,9 +1,8 @@
-//! Checks across objects: our own cases, and the cases that Istio's analyzers are tested with.
+//! Checks across objects. Istio's own cases are in `lateen-analyze`, which puts these and others together.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use lateen_api::{Diagnostic, Object, Severity};
+use lateen_api::{Diagnostic, Severity};
 use lateen_mesh::{Mesh, MeshConfig, analyze};
 
 use crate::world::{deployment, object, objects, service};
@@ -155,83 +154,6 @@ fn a_certificate_of_several_gateways_is_told() {
     assert!(found[0].starts_with("Gateway default/first spec.servers[0].tls") && found[0].contains("default/second"));
     assert_eq!(told(&(first.clone() + &gateway("second", "app: edge", "own"))), [""; 0]);
     assert_eq!(told(&(first + &gateway("second", "app: other", "wild"))), [""; 0]);
-}
-
-/// Analyzers of Istio whose findings we have; the codes of ours to compare, and which field they are about.
-const ANALYZERS: [(&str, &[&str], &str); 8] = [
-    ("virtualservice.DestinationRuleAnalyzer", &["IST0101"], ".subset"),
-    ("virtualservice.GatewayAnalyzer", &["IST0132"], ""),
-    ("virtualservice.ConflictingMeshGatewayHostsAnalyzer", &["IST0109"], ""),
-    ("gateway.ConflictingGatewayAnalyzer", &["IST0145"], ""),
-    ("gateway.IngressGatewayPortAnalyzer", &["IST0101"], "spec.selector"),
-    ("sidecar.SelectorAnalyzer", &["IST0101", "IST0110", "IST0111"], ""),
-    ("destinationrule.PodNotSelectedAnalyzer", &["IST0173"], ""),
-    ("authz.AuthorizationPoliciesAnalyzer", &["IST0127"], ""),
-];
-
-/// What differs, and why.
-const DIFFERENT: [(&str, &str); 3] = [
-    // `*.productpage.d` and `*.d` are no conflict: the more specific one counts where both are seen.
-    ("virtualServiceConflictingMeshGatewayHostsWithExportTo", "productpage-d"),
-    // It counts on the ingress gateway that an installation brings.
-    ("gatewayCorrectPort", "httpbin-gateway"),
-    // Its gateways are of the Kubernetes Gateway API, which is not read here.
-    ("virtualServiceKubernetesGateways", "my-vs-host-mismatch"),
-];
-
-#[test]
-fn findings_are_those_of_istio_on_its_own_cases() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/istio-samples/analyze");
-    if !folder.is_dir() {
-        assert!(std::env::var_os("CI").is_none(), "{} is absent", folder.display());
-        eprintln!("skipped: {} is absent", folder.display());
-        return;
-    }
-    let cases = std::fs::read_to_string(folder.join("cases.json")).expect("is readable");
-    let cases: serde_json::Value = serde_json::from_str(&cases).expect("is JSON");
-    let (mut compared, mut wrong) = (0, Vec::new());
-    for case in cases.as_array().expect("is a list") {
-        let text = |key: &str| case[key].as_str().unwrap_or_default();
-        let Some((_, codes, part)) = ANALYZERS.iter().find(|(name, ..)| *name == text("analyzer")) else { continue };
-        let mut objects: Vec<Object> = Vec::new();
-        for file in case["files"].as_array().expect("is a list") {
-            let file = file.as_str().expect("is a name");
-            let content = std::fs::read_to_string(folder.join(file)).expect("is readable");
-            objects.extend(lateen_api::parse_documents(file, &content, "").objects);
-        }
-        let objects: Vec<Object> = objects.into_iter().zip(1..).map(|(object, age)| object.with_age(age)).collect();
-        let mesh = Mesh::build(&objects, &Arc::new(MeshConfig::default()), None);
-        let mut got: Vec<String> = analyze(&objects, &mesh)
-            .iter()
-            .filter(|found| codes.contains(&found.code.as_str()) && found.field.contains(part))
-            .map(|found| format!("{} {}", found.code, found.object.as_ref().expect("is about an object")))
-            .filter(|one| !is_different(text("name"), one))
-            .collect();
-        let mut want: Vec<String> = case["expected"]
-            .as_array()
-            .expect("is a list")
-            .iter()
-            .map(|one| {
-                format!("{} {}", one["code"].as_str().unwrap_or_default(), one["object"].as_str().unwrap_or_default())
-            })
-            .filter(|one| codes.iter().any(|code| one.starts_with(code)))
-            .filter(|one| !is_different(text("name"), one))
-            .collect();
-        for list in [&mut got, &mut want] {
-            list.sort();
-            list.dedup();
-        }
-        compared += 1;
-        if got != want {
-            wrong.push(format!("{}:\n  want {want:#?}\n  got  {got:#?}", text("name")));
-        }
-    }
-    assert!(compared >= 10, "only {compared} cases");
-    assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
-}
-
-fn is_different(case: &str, finding: &str) -> bool {
-    DIFFERENT.iter().any(|(name, object)| *name == case && finding.ends_with(object))
 }
 
 #[test]
