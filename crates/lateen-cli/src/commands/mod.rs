@@ -1,5 +1,6 @@
 //! The command line: what there is, and which file does it.
 
+mod analyze;
 mod apply;
 mod authz;
 mod ca;
@@ -8,6 +9,7 @@ mod delete;
 mod down;
 mod drain;
 mod exec;
+mod explain;
 mod get;
 mod logs;
 mod pods;
@@ -18,6 +20,7 @@ mod stat;
 mod status;
 mod token;
 mod up;
+mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +74,12 @@ enum Command {
     Delete(delete::Arguments),
     /// Show objects of the running mesh.
     Get(get::Arguments),
+    /// Say what is wrong, or surprising, in files or in the running mesh.
+    Analyze(analyze::Arguments),
+    /// Say whether objects keep the rules of their kinds.
+    Validate(validate::Arguments),
+    /// Say what a message code means.
+    Explain(explain::Arguments),
     /// Show which proxies run what they should.
     #[command(alias = "ps")]
     ProxyStatus(proxy_status::Arguments),
@@ -137,6 +146,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Apply(arguments) => apply::run(&arguments),
         Command::Delete(arguments) => delete::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
+        Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Validate(arguments) => validate::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
