@@ -1,27 +1,17 @@
 //! Certificates by somebody else's authority, through Istio's own service: callers are checked here, their requests are passed
 //! on, and what comes back is believed only if it is what was asked for.
 
-use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use lateen_identity::ca::{Issued, SigningRequest};
 use lateen_identity::tls::{Roots, web_client};
 use lateen_identity::{Identity, SpiffeId, TrustBundle, csr};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use lateen_xds::client::channel;
 use tonic::client::Grpc;
-use tonic::codegen::Service;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
@@ -119,8 +109,6 @@ impl ExternalCa {
     }
 
     async fn connect(&self) -> anyhow::Result<Channel> {
-        let (host, _) = self.address.rsplit_once(':').ok_or_else(|| anyhow!("{} has no port", self.address))?;
-        let host = host.trim_matches(['[', ']']).to_owned();
         let own = match &self.certificate {
             Some((chain, key)) => {
                 let [chain, key] = [tokio::fs::read(chain).await, tokio::fs::read(key).await];
@@ -128,12 +116,8 @@ impl ExternalCa {
             }
             None => None,
         };
-        let dial = Dial {
-            tls: TlsConnector::from(Arc::new(web_client(Roots::Given(&self.trusted()?), own.as_ref(), &[b"h2"])?)),
-            name: ServerName::try_from(host)?,
-            address: self.address.clone(),
-        };
-        Ok(Endpoint::try_from(format!("https://{}", self.address))?.connect_with_connector(dial).await?)
+        let tls = web_client(Roots::Given(&self.trusted()?), own.as_ref(), &[b"h2"])?;
+        Ok(channel::secured(&self.address, tls, |endpoint| endpoint).await?)
     }
 }
 
@@ -146,31 +130,4 @@ fn internal(error: &anyhow::Error) -> Status {
 enum Failure {
     Connect(anyhow::Error),
     Status(Status),
-}
-
-/// Makes the connection below HTTP/2.
-#[derive(Clone)]
-struct Dial {
-    tls: TlsConnector,
-    name: ServerName<'static>,
-    address: String,
-}
-
-impl Service<Uri> for Dial {
-    type Response = TokioIo<TlsStream<TcpStream>>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { tls, name, address } = self.clone();
-        Box::pin(async move {
-            let tcp = TcpStream::connect(address).await?;
-            tcp.set_nodelay(true)?;
-            tls.connect(name, tcp).await.map(TokioIo::new)
-        })
-    }
 }

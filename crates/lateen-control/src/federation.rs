@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use lateen_identity::TrustBundle;
 use lateen_identity::bundle::Published;
@@ -17,9 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::https::Server;
 use crate::mesh_settings::{Anchor, Roots};
 use crate::trust::Bundles;
+use crate::web::{Client, anywhere, https};
 
 /// How long an endpoint may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -96,7 +97,7 @@ fn bail_late() -> anyhow::Result<Published> {
 }
 
 async fn fetch(url: &str, ca: Option<&PathBuf>) -> anyhow::Result<Published> {
-    let server = Server::of(url)?;
+    let uri = https(url)?;
     let config = match ca {
         None => web_client(Trusted::Public, None, &[b"http/1.1"])?,
         Some(file) => {
@@ -105,11 +106,12 @@ async fn fetch(url: &str, ca: Option<&PathBuf>) -> anyhow::Result<Published> {
             web_client(Trusted::Given(&roots), None, &[b"http/1.1"])?
         }
     };
-    let request =
-        Request::get(server.path()).header(header::ACCEPT, "application/json").body(Full::new(Bytes::new()))?;
-    let (status, body) = server.ask(config, request, LONGEST).await?;
-    if status != StatusCode::OK {
-        bail!("it answers {status}");
+    let mut request = Request::new(Full::new(Bytes::new()));
+    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let client = Client { tls: Arc::new(config), is_permitted: &anywhere, longest: LONGEST };
+    let answer = client.ask(&uri, request).await?;
+    if answer.status() != StatusCode::OK {
+        bail!("it answers {}", answer.status());
     }
-    Ok(Published::from_json(&body)?)
+    Ok(Published::from_json(answer.body())?)
 }

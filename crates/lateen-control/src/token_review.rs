@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use lateen_identity::TrustBundle;
 use lateen_identity::tls::{Roots, web_client};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::https::Server;
+use crate::web::{Client, anywhere, https};
 
 /// How long the API server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,7 +44,8 @@ pub struct Reviewer {
 }
 
 struct Shared {
-    server: Server,
+    /// Of reviews.
+    uri: Uri,
     files: ApiServer,
     places: Semaphore,
 }
@@ -96,7 +97,8 @@ impl Reviewer {
     /// # Errors
     /// A URL that is none, or not https.
     pub fn new(server: ApiServer) -> anyhow::Result<Self> {
-        let shared = Shared { server: Server::of(&server.url)?, files: server, places: Semaphore::new(AT_ONCE) };
+        let uri = https(&format!("{}{PATH}", server.url.trim_end_matches('/')))?;
+        let shared = Shared { uri, files: server, places: Semaphore::new(AT_ONCE) };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -131,16 +133,16 @@ impl Shared {
         });
         let request = Request::builder()
             .method(Method::POST)
-            .uri(PATH)
             .header(header::AUTHORIZATION, format!("Bearer {}", own.trim()))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
             .body(Full::new(Bytes::from(review.to_string())))?;
-        let (status, body) = self.server.ask(config, request, MAX_ANSWER).await?;
-        if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
-            bail!("it answers {status}");
+        let client = Client { tls: Arc::new(config), is_permitted: &anywhere, longest: MAX_ANSWER };
+        let answer = client.ask(&self.uri, request).await?;
+        if !matches!(answer.status(), StatusCode::OK | StatusCode::CREATED) {
+            bail!("it answers {}", answer.status());
         }
-        serde_json::from_slice(&body).context("the answer is no TokenReview")
+        serde_json::from_slice(answer.body()).context("the answer is no TokenReview")
     }
 }
 

@@ -1,28 +1,24 @@
-//! One key set from one server: by HTTP/1.1, with or without TLS, within bounds.
+//! One key set from one server, wherever it sends us, within bounds.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, LOCATION};
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use ipnet::IpNet;
 use lateen_api::security::key_set;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::Place;
 use super::permitted::is_permitted;
 use crate::metrics::Metrics;
+use crate::web::{AskError, Client, is_https};
 
 /// What is longer is no key set.
 const LONGEST: usize = 1 << 20;
@@ -49,30 +45,17 @@ impl Default for Options {
     }
 }
 
-/// Why there are no keys. What the server said instead is told nobody: it could be anything that the control plane can
-/// reach.
+/// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     #[error("`{0}` is not an http or https URL")]
     Url(String),
-    #[error("the name {0} cannot be resolved: {1}")]
-    Name(String, std::io::Error),
-    #[error("{0} may not be asked for keys (see --jwks-allow)")]
-    NotPermitted(IpAddr),
-    #[error("the name {0} has no address")]
-    NoAddress(String),
-    #[error("{0} cannot be connected to: {1}")]
-    Connect(SocketAddr, std::io::Error),
-    #[error("TLS: {0}")]
-    Tls(std::io::Error),
-    #[error("the connection broke: {0}")]
-    Broken(String),
+    #[error(transparent)]
+    Ask(#[from] AskError),
     #[error("the server answered {0}")]
     Status(StatusCode),
     #[error("the server sends us elsewhere too often, or from https to http")]
     Redirects,
-    #[error("the answer has more than a megabyte")]
-    TooLong,
     #[error("the answer is no discovery document with a `jwks_uri`")]
     Discovery,
     #[error("{0}")]
@@ -82,21 +65,21 @@ pub(super) enum FetchError {
 }
 
 /// Asks servers for keys.
-pub(super) struct Fetcher {
+pub(crate) struct Fetcher {
     allowed: Vec<IpNet>,
-    pub(super) refresh: Duration,
-    tls: TlsConnector,
+    pub(crate) refresh: Duration,
+    tls: Arc<ClientConfig>,
     metrics: Metrics,
 }
 
-/// An answer, or where else to ask.
-enum Answer {
-    Body(Bytes),
-    Elsewhere(Uri),
+/// What an issuer says of itself (OpenID Connect Discovery 1.0, section 3).
+pub(crate) struct Announced {
+    pub(crate) issuer: String,
+    pub(crate) jwks_uri: String,
 }
 
 impl Fetcher {
-    pub(super) fn new(options: &Options, metrics: Metrics) -> anyhow::Result<Self> {
+    pub(crate) fn new(options: &Options, metrics: Metrics) -> anyhow::Result<Self> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(file) = &options.trusted {
             let certificates = CertificateDer::pem_file_iter(file).with_context(|| file.display().to_string())?;
@@ -109,118 +92,67 @@ impl Fetcher {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self {
-            allowed: options.allowed.clone(),
-            refresh: options.refresh,
-            tls: TlsConnector::from(Arc::new(config)),
-            metrics,
-        })
+        Ok(Self { allowed: options.allowed.clone(), refresh: options.refresh, tls: Arc::new(config), metrics })
     }
 
     /// The keys of a place, in the form in which proxies get them.
     pub(super) async fn keys(&self, place: &Place, timeout: Duration) -> Result<String, FetchError> {
         let fetching = tokio::time::timeout(timeout, self.key_set(place));
         let fetched = fetching.await.unwrap_or(Err(FetchError::Timeout(timeout)));
+        self.count(&fetched);
+        fetched
+    }
+
+    /// Counts an attempt to get keys.
+    pub(crate) fn count<T, E>(&self, fetched: &Result<T, E>) {
         match fetched {
             Ok(_) => self.metrics.keys_fetched.inc(),
             Err(_) => self.metrics.keys_not_fetched.inc(),
         };
-        fetched
     }
 
     async fn key_set(&self, place: &Place) -> Result<String, FetchError> {
         let body = match place {
             Place::Uri(uri) => self.get(uri).await?,
-            Place::Issuer(issuer) => {
-                let document = self.get(&format!("{}/{DISCOVERY}", issuer.trim_end_matches('/'))).await?;
-                let document: serde_json::Value =
-                    serde_json::from_slice(&document).map_err(|_| FetchError::Discovery)?;
-                self.get(document["jwks_uri"].as_str().ok_or(FetchError::Discovery)?).await?
-            }
+            Place::Issuer(issuer) => self.get(&self.announced(issuer).await?.jwks_uri).await?,
         };
         let text = std::str::from_utf8(&body).map_err(|_| FetchError::NoKeys("the answer is not text".to_owned()))?;
         key_set::distilled(text).map_err(FetchError::NoKeys)
     }
 
-    async fn get(&self, url: &str) -> Result<Bytes, FetchError> {
+    /// Asks an issuer what it says of itself.
+    pub(crate) async fn announced(&self, issuer: &str) -> Result<Announced, FetchError> {
+        let document = self.get(&format!("{}/{DISCOVERY}", issuer.trim_end_matches('/'))).await?;
+        let document: serde_json::Value = serde_json::from_slice(&document).map_err(|_| FetchError::Discovery)?;
+        let text = |name: &str| document[name].as_str().map(str::to_owned);
+        let jwks_uri = text("jwks_uri").ok_or(FetchError::Discovery)?;
+        Ok(Announced { issuer: text("issuer").unwrap_or_default(), jwks_uri })
+    }
+
+    /// What is to be had at a URL, or where that sends us.
+    pub(crate) async fn get(&self, url: &str) -> Result<Bytes, FetchError> {
         let mut uri: Uri = url.parse().map_err(|_| FetchError::Url(url.to_owned()))?;
+        let may_ask = |ip| is_permitted(ip, &self.allowed);
+        let client = Client { tls: Arc::clone(&self.tls), is_permitted: &may_ask, longest: LONGEST };
         for _ in 0..=REDIRECTS {
-            match self.ask(&uri).await? {
-                Answer::Body(body) => return Ok(body),
-                Answer::Elsewhere(next) if is_https(&uri) && !is_https(&next) => return Err(FetchError::Redirects),
-                Answer::Elsewhere(next) => uri = next,
+            let mut request = Request::new(Full::new(Bytes::new()));
+            request.headers_mut().insert(ACCEPT, http::HeaderValue::from_static("application/json"));
+            let answer = client.ask(&uri, request).await?;
+            if answer.status().is_success() {
+                return Ok(answer.into_body());
             }
+            if !answer.status().is_redirection() {
+                return Err(FetchError::Status(answer.status()));
+            }
+            let next = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let next = next.and_then(|next| resolved(&uri, next)).ok_or(FetchError::Redirects)?;
+            if is_https(&uri) && !is_https(&next) {
+                return Err(FetchError::Redirects);
+            }
+            uri = next;
         }
         Err(FetchError::Redirects)
     }
-
-    async fn ask(&self, uri: &Uri) -> Result<Answer, FetchError> {
-        let no_url = || FetchError::Url(uri.to_string());
-        let host = uri.host().ok_or_else(no_url)?.trim_matches(['[', ']']).to_owned();
-        let port = match (uri.port_u16(), uri.scheme_str()) {
-            (port, Some("https")) => port.unwrap_or(443),
-            (port, Some("http")) => port.unwrap_or(80),
-            _ => return Err(no_url()),
-        };
-        let stream = self.connect(&host, port).await?;
-        if !is_https(uri) {
-            return exchange(uri, stream).await;
-        }
-        let name = ServerName::try_from(host).map_err(|_| no_url())?;
-        exchange(uri, self.tls.connect(name, stream).await.map_err(FetchError::Tls)?).await
-    }
-
-    /// To the first address that answers, of those that may be asked.
-    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
-        let addresses =
-            tokio::net::lookup_host((host, port)).await.map_err(|error| FetchError::Name(host.to_owned(), error))?;
-        let mut last = FetchError::NoAddress(host.to_owned());
-        for address in addresses {
-            if !is_permitted(address.ip(), &self.allowed) {
-                last = FetchError::NotPermitted(address.ip());
-                continue;
-            }
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = FetchError::Connect(address, error),
-            }
-        }
-        Err(last)
-    }
-}
-
-fn is_https(uri: &Uri) -> bool {
-    uri.scheme_str() == Some("https")
-}
-
-async fn exchange(
-    uri: &Uri,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<Answer, FetchError> {
-    let broken = |error: hyper::Error| FetchError::Broken(error.to_string());
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let connection = AbortOnDrop(tokio::spawn(connection));
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    let request = Request::get(target)
-        .header(HOST, uri.authority().map(ToString::to_string).unwrap_or_default())
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("lateend/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|_| FetchError::Url(uri.to_string()))?;
-    let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-    if head.status.is_redirection() {
-        let next = head.headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        return next.and_then(|next| resolved(uri, next)).map(Answer::Elsewhere).ok_or(FetchError::Redirects);
-    }
-    if !head.status.is_success() {
-        return Err(FetchError::Status(head.status));
-    }
-    let body = Limited::new(body, LONGEST).collect().await.map_err(|error| match error.is::<LengthLimitError>() {
-        true => FetchError::TooLong,
-        false => FetchError::Broken(error.to_string()),
-    })?;
-    drop(connection);
-    Ok(Answer::Body(body.to_bytes()))
 }
 
 /// Where `next` leads from `uri`: an address of its own, or a path on the same server.
@@ -236,13 +168,4 @@ fn resolved(uri: &Uri, next: &str) -> Option<Uri> {
         .path_and_query(path.as_str())
         .build()
         .ok()
-}
-
-/// A connection is not left behind, however its exchange ends.
-struct AbortOnDrop(tokio::task::JoinHandle<Result<(), hyper::Error>>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::store::{Contents, Store};
-use fetch::Fetcher;
+pub(crate) use fetch::Fetcher;
 pub use fetch::Options;
 
 /// How long a server may take where the object does not say (Istio).

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hyper_util::rt::TokioIo;
 use lateen_control::ca_service::{CertificateRequest, CertificateResponse, METHOD};
 use lateen_identity::csr;
 use lateen_identity::tls::{Roots, web_client};
 use lateen_identity::{Identity, SpiffeId, TrustBundle};
+use lateen_xds::client::channel;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
@@ -37,46 +37,15 @@ pub(crate) async fn try_channel(
 ) -> Result<Channel, tonic::transport::Error> {
     let config = web_client(Roots::Given(&roots(world).await), identity, &[b"h2"]).unwrap();
     let (connector, address) = (TlsConnector::from(Arc::new(config)), world.running.grpc);
-    let connect = tower_service_fn(move || {
+    let dial = move || {
         let connector = connector.clone();
         async move {
             let stream = TcpStream::connect(address).await?;
             let name = rustls::pki_types::ServerName::try_from("lateend.istio-system.svc").expect("it is a name");
-            std::io::Result::Ok(TokioIo::new(connector.connect(name, stream).await?))
+            connector.connect(name, stream).await
         }
-    });
-    Endpoint::from_static("http://lateend.istio-system.svc").connect_with_connector(connect).await
-}
-
-/// A connector from a function.
-pub(crate) fn tower_service_fn<F, S>(
-    connect: impl Fn() -> F + Clone + Send + 'static,
-) -> Connector<impl Fn() -> F + Clone + Send + 'static>
-where
-    F: Future<Output = std::io::Result<S>> + Send + 'static,
-{
-    Connector(connect)
-}
-
-#[derive(Clone)]
-pub(crate) struct Connector<C>(C);
-
-impl<C, F, S> tonic::codegen::Service<Uri> for Connector<C>
-where
-    C: Fn() -> F + Clone + Send + 'static,
-    F: Future<Output = std::io::Result<S>> + Send + 'static,
-{
-    type Response = S;
-    type Error = std::io::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = std::io::Result<S>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), std::io::Error>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        Box::pin((self.0)())
-    }
+    };
+    channel::over(Endpoint::from_static("http://lateend.istio-system.svc"), dial).await
 }
 
 pub(crate) async fn create(channel: Channel, token: Option<&str>, csr: &str) -> Result<Vec<String>, Status> {

@@ -1,21 +1,17 @@
 //! Connections to the discovery server that a bootstrap names: a cluster as any other, of which one host after the other is
 //! tried.
 
-use std::future::Future;
+use std::future::ready;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use hyper_util::rt::TokioIo;
 use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::endpoint::{Endpoint, Health, HostAddress};
 use lateen_engine::message::Headers;
-use lateen_xds::client::{Connect, ConnectError, Connection};
+use lateen_xds::client::{Connect, ConnectError, Connection, channel};
 use lateen_xds::server::Variant;
 use tonic::transport;
 
-use crate::stream::Wire;
 use crate::telemetry::failure::Failure;
 use crate::tls::Offer;
 use crate::upstream::connect::{Payload, dial};
@@ -68,30 +64,17 @@ impl Connect for Dial {
             endpoint = endpoint.http2_keep_alive_interval(interval).keep_alive_timeout(timeout);
             endpoint = endpoint.keep_alive_while_idle(true);
         }
-        let channel = endpoint.connect_with_connector(Given(Arc::new(Mutex::new(Some(dialled.wire))))).await?;
+        // A second connection is not to be had here: the client comes back for it.
+        let wire = Mutex::new(Some(dialled.wire));
+        let given = move || {
+            let wire = wire.lock().unwrap_or_else(PoisonError::into_inner).take();
+            ready(wire.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+        };
+        let channel = channel::over(endpoint, given).await?;
         Ok(Connection { channel, authorization: None })
     }
 }
 
 fn told(failure: &Failure) -> String {
     failure.transport.clone().unwrap_or_else(|| format!("{:?}", failure.kind))
-}
-
-/// A connection that is there already. A second one is not to be had here: the client comes back for it.
-#[derive(Clone)]
-struct Given(Arc<Mutex<Option<Wire>>>);
-
-impl tower_service::Service<http::Uri> for Given {
-    type Response = TokioIo<Wire>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Uri) -> Self::Future {
-        let given = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Box::pin(async move { given.map(TokioIo::new).ok_or_else(|| io::ErrorKind::NotConnected.into()) })
-    }
 }

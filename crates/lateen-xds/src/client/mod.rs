@@ -3,6 +3,7 @@
 //! [`State`] is the protocol without input, output or clock; [`run`] drives it over a channel that the caller connects.
 
 mod backoff;
+pub mod channel;
 mod run;
 mod sotw;
 mod state;
