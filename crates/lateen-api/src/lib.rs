@@ -6,6 +6,7 @@
 //!
 //! Invariants: no IO, no clock, nothing async; the same text always gives the same objects and the same diagnostics.
 
+pub mod caller_issuers;
 pub mod diagnostic;
 pub mod extension_providers;
 pub mod kubernetes;

@@ -1,17 +1,19 @@
-//! Who calls: by a pod's token, ours or Kubernetes', by a join token, or by the certificate that the caller's TLS connection has
-//! shown.
+//! Who calls: by a pod's token, ours or Kubernetes', by the token of an issuer, by a join token, or by the certificate that the
+//! caller's TLS connection has shown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use lateen_identity::token::join::{self, JoinTokens, Taken};
+use lateen_identity::token::oidc::Vouched;
 use lateen_identity::token::{self, Bearer, PodTokens, TokenError};
 use lateen_identity::{PeerIdentity, SpiffeId};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::token_review::{ReviewError, Reviewed, Reviewer};
+use crate::issuers::{Issuers, NotVouched};
+use crate::token_review::{ReviewError, Reviewer};
 
 /// What a listener knows of a connection; put into the extensions of its requests.
 #[derive(Debug, Clone)]
@@ -36,7 +38,9 @@ pub struct Caller {
 pub struct Authenticator {
     tokens: Arc<PodTokens>,
     joining: Arc<JoinTokens>,
-    /// For tokens that are not ours.
+    /// For tokens of theirs.
+    issuers: Issuers,
+    /// For other tokens that are not ours.
     kubernetes: Option<Reviewer>,
     trust_domain: String,
 }
@@ -45,10 +49,11 @@ impl Authenticator {
     pub fn new(
         tokens: Arc<PodTokens>,
         joining: Arc<JoinTokens>,
+        issuers: Issuers,
         kubernetes: Option<Reviewer>,
         trust_domain: &str,
     ) -> Self {
-        Self { tokens, joining, kubernetes, trust_domain: trust_domain.to_owned() }
+        Self { tokens, joining, issuers, kubernetes, trust_domain: trust_domain.to_owned() }
     }
 
     /// The caller of a request. A token counts before a certificate, and a bad token is not made good by a certificate. A join
@@ -73,6 +78,13 @@ impl Authenticator {
         if token.starts_with(join::PREFIX) {
             return Err(refuse("a join token is good for a first certificate only"));
         }
+        if let Some(vouched) = self.issuers.verify(token) {
+            let vouched = vouched.map_err(|error| match error {
+                NotVouched::Refused(..) => refuse(&error.to_string()),
+                NotVouched::NoKeys(_) => Status::unavailable(error.to_string()),
+            })?;
+            return self.vouched(vouched);
+        }
         if let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| !token::claims_to_be_ours(token)) {
             let reviewed = kubernetes.review(token).await.map_err(|error| match error {
                 ReviewError::Refused(_) => refuse(&error.to_string()),
@@ -81,13 +93,17 @@ impl Authenticator {
                     Status::unavailable("the token cannot be checked at present")
                 }
             })?;
-            let Reviewed { namespace, service_account, pod } = reviewed;
-            let id = self.id(&namespace, &service_account)?;
-            let pod = pod.map(|(pod, uid)| Bearer { namespace, service_account, pod, uid });
-            return Ok(Caller { id, pod });
+            return self.vouched(reviewed);
         }
         let bearer = self.tokens.verify(token, SystemTime::now()).map_err(|error| refuse(&error.to_string()))?;
         Ok(Caller { id: self.id(&bearer.namespace, &bearer.service_account)?, pod: Some(bearer) })
+    }
+
+    fn vouched(&self, vouched: Vouched) -> Result<Caller, Status> {
+        let Vouched { namespace, service_account, pod } = vouched;
+        let id = self.id(&namespace, &service_account)?;
+        let pod = pod.map(|(pod, uid)| Bearer { namespace, service_account, pod, uid });
+        Ok(Caller { id, pod })
     }
 
     /// Takes the join token of a request, if it has one; it is to be given back if nothing comes of it.

@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod external_ca;
 mod federation;
 pub mod inject;
+pub mod issuers;
 pub mod keys;
 pub mod listen;
 pub mod mesh_settings;

@@ -68,6 +68,9 @@ struct Arguments {
     /// Our own token for the API server.
     #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/kubernetes.io/serviceaccount/token")]
     kubernetes_token: PathBuf,
+    /// A file that names OpenID Connect issuers whose tokens callers may show (docs/identity.md).
+    #[arg(long, value_name = "FILE")]
+    caller_issuers: Option<PathBuf>,
     /// A file with Istio's MeshConfig.
     #[arg(long, value_name = "FILE")]
     mesh_config: Option<PathBuf>,
@@ -131,6 +134,7 @@ impl From<Arguments> for Options {
                 ca: arguments.kubernetes_ca,
                 token: arguments.kubernetes_token,
             }),
+            caller_issuers: arguments.caller_issuers,
             mesh_config: arguments.mesh_config,
             address: arguments.listen,
             xds_port: arguments.xds_port,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use lateen_api::caller_issuers::CallerIssuer;
 use lateen_identity::token::PodTokens;
 use lateen_identity::token::join::JoinTokens;
 use lateen_mesh::MeshConfig;
@@ -35,7 +36,7 @@ use crate::serving_tls::ServingTls;
 use crate::source::dir::{self, Source};
 use crate::token_review::{ApiServer, Reviewer};
 use crate::trust::Telling;
-use crate::{keys, store};
+use crate::{issuers, keys, store};
 
 /// How long answers that are being given may take when it is time to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -55,6 +56,8 @@ pub struct Options {
     pub bundle_ca: Option<PathBuf>,
     /// Who knows of tokens that are not ours.
     pub kubernetes: Option<ApiServer>,
+    /// Which OpenID Connect issuers callers may have tokens of.
+    pub caller_issuers: Option<PathBuf>,
     /// Istio's `MeshConfig`.
     pub mesh_config: Option<PathBuf>,
     /// For TLS, metrics and console; plaintext discovery is on loopback whatever this says.
@@ -116,7 +119,7 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         let options = options.clone();
         move || prepare(options)
     });
-    let Prepared { config, anchors, authority, source, store, metrics, api_parts } = prepared.await??;
+    let Prepared { config, anchors, caller_issuers, authority, source, store, metrics, api_parts } = prepared.await??;
     let listeners = Listeners::open(&options).await?;
     let (source, config) = (Arc::new(source), Arc::new(config));
     let (federation, bundles) = Federation::new(&anchors, options.bundle_ca.clone());
@@ -128,7 +131,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let proxies = Proxies::new(metrics.clone());
     let kubernetes = options.kubernetes.clone().map(Reviewer::new).transpose()?;
     let (tokens, joining) = (Arc::clone(&api_parts.tokens), Arc::clone(&api_parts.joining));
-    let authenticator = Authenticator::new(tokens, joining, kubernetes, &config.trust_domain);
+    let issuers = issuers::start(caller_issuers, options.keys.refresh, &metrics).context("the callers' issuers")?;
+    let authenticator = Authenticator::new(tokens, joining, issuers, kubernetes, &config.trust_domain);
     let certificates = CertificateService::new(
         authority.clone(),
         options.external_ca.clone(),
@@ -186,6 +190,7 @@ async fn follow_source(store: store::Store, stop: CancellationToken) -> anyhow::
 struct Prepared {
     config: MeshConfig,
     anchors: Vec<Anchor>,
+    caller_issuers: Vec<CallerIssuer>,
     authority: Authority,
     source: Source,
     store: store::Store,
@@ -207,6 +212,7 @@ fn prepare(options: Options) -> anyhow::Result<Prepared> {
         let roots = Roots::Given(external.trusted().context("the external certificate authority")?);
         anchors.push(Anchor { trust_domains: Vec::new(), roots });
     }
+    let caller_issuers = options.caller_issuers.as_deref().map(issuers::load).transpose()?.unwrap_or_default();
     let folder = state.join("ca");
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let tokens = PodTokens::load_or_create(&folder).context("the key that signs tokens")?;
@@ -228,7 +234,7 @@ fn prepare(options: Options) -> anyhow::Result<Prepared> {
     let authority =
         Authority::open(place, &config.trust_domain, metrics.clone()).context("the certificate authority")?;
     let api_parts = ApiParts { tokens: Arc::new(tokens), joining: Arc::new(joining), diagnostics };
-    Ok(Prepared { config, anchors, authority, source, store, metrics, api_parts })
+    Ok(Prepared { config, anchors, caller_issuers, authority, source, store, metrics, api_parts })
 }
 
 /// The ports, all open before anything is said to be ready.

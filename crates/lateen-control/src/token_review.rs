@@ -11,6 +11,7 @@ use http_body_util::Full;
 use lateen_identity::TrustBundle;
 use lateen_identity::tls::{Roots, web_client};
 use lateen_identity::token::AUDIENCE;
+use lateen_identity::token::oidc::Vouched;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -48,15 +49,6 @@ struct Shared {
     uri: Uri,
     files: ApiServer,
     places: Semaphore,
-}
-
-/// Whom a token is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reviewed {
-    pub namespace: String,
-    pub service_account: String,
-    /// Name and uid of the pod that the token is bound to, if it is to one.
-    pub pod: Option<(String, String)>,
 }
 
 /// Why a token is nobody's.
@@ -106,7 +98,7 @@ impl Reviewer {
     ///
     /// # Errors
     /// It does not hold, is for somebody else or of nobody's service account; or the API server does not say.
-    pub async fn review(&self, token: &str) -> Result<Reviewed, ReviewError> {
+    pub async fn review(&self, token: &str) -> Result<Vouched, ReviewError> {
         if token.len() > MAX_TOKEN {
             return Err(ReviewError::Refused("it is too long".to_owned()));
         }
@@ -147,7 +139,7 @@ impl Shared {
 }
 
 /// What follows from an answer. An API server that knows nothing of audiences names none: its word is about somebody else then.
-fn believed(status: Status) -> Result<Reviewed, String> {
+fn believed(status: Status) -> Result<Vouched, String> {
     let Status { authenticated, user, audiences, error } = status;
     if !authenticated {
         return Err(if error.is_empty() { "it does not hold".to_owned() } else { error });
@@ -165,7 +157,7 @@ fn believed(status: Status) -> Result<Reviewed, String> {
         values.first().filter(|_| values.len() == 1).cloned()
     };
     let pod = extra("pod-name").map(|name| (name, extra("pod-uid").unwrap_or_default()));
-    Ok(Reviewed { namespace: namespace.to_owned(), service_account: service_account.to_owned(), pod })
+    Ok(Vouched { namespace: namespace.to_owned(), service_account: service_account.to_owned(), pod })
 }
 
 #[cfg(test)]

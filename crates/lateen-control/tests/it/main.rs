@@ -13,5 +13,6 @@ mod federation;
 mod grpc;
 mod hostile_callers;
 mod https_server;
+mod issuers;
 mod keys;
 mod world;

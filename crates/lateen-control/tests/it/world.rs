@@ -204,6 +204,7 @@ async fn start_with(folder: &Path, keys: keys::Options) -> anyhow::Result<Runnin
             ca: folder.join("kubernetes-ca"),
             token: folder.join("kubernetes-token"),
         }),
+        caller_issuers: Some(folder.join("issuers.yaml")).filter(|file| file.exists()),
         mesh_config: Some(folder.join("mesh.yaml")).filter(|file| file.exists()),
         external_ca: std::fs::read_to_string(folder.join("external-ca")).ok().map(|address| ExternalCa {
             address,

@@ -2,6 +2,7 @@
 //! with the claims of Kubernetes' projected service account tokens.
 
 pub mod join;
+pub mod oidc;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
