@@ -81,8 +81,12 @@ impl Default for MeshConfig {
 pub struct CaCertificate {
     /// Root certificates.
     pub pem: String,
-    /// Where the root certificates are to be had: a SPIFFE bundle endpoint (profile `https_web`).
+    /// Where the root certificates are to be had: a SPIFFE bundle endpoint (profile `https_web`, or `https_spiffe` with
+    /// [`Self::spiffe_endpoint_id`]).
     pub spiffe_bundle_url: String,
+    /// An extension of Istio's: the SPIFFE id of the bundle endpoint, which is of the trust domain itself; `pem` has its first
+    /// roots then.
+    pub spiffe_endpoint_id: String,
     /// Signers of Kubernetes' signing requests; refused, for there are none here.
     pub cert_signers: Vec<String>,
     /// The trust domains that the roots vouch for; empty: the mesh's own and its aliases.
@@ -262,10 +266,20 @@ fn trust_problems(config: &MeshConfig) -> Vec<(String, String)> {
     }
     for (index, entry) in config.ca_certificates.iter().enumerate() {
         let field = format!("caCertificates[{index}]");
+        if !entry.spiffe_endpoint_id.is_empty() {
+            out.extend(
+                endpoint_problem(entry).map(|(within, message)| (format!("{field}.{within}"), message.to_owned())),
+            );
+            continue;
+        }
         match (entry.pem.is_empty(), entry.spiffe_bundle_url.is_empty()) {
             (true, true) => out.push((field.clone(), "one of `pem` and `spiffeBundleUrl` is expected".to_owned())),
             (false, false) => {
-                out.push((field.clone(), "only one of `pem` and `spiffeBundleUrl` may be set".to_owned()));
+                out.push((
+                    field.clone(),
+                    "only one of `pem` and `spiffeBundleUrl` may be set, unless there is a `spiffeEndpointId`"
+                        .to_owned(),
+                ));
             }
             (true, false) if !entry.spiffe_bundle_url.starts_with("https://") => {
                 let message = "roots are fetched by https only".to_owned();
@@ -283,6 +297,21 @@ fn trust_problems(config: &MeshConfig) -> Vec<(String, String)> {
         }
     }
     out
+}
+
+/// What is wrong with an endpoint that shows a certificate of its own trust domain (SPIFFE Federation, section 5.2.2).
+fn endpoint_problem(entry: &CaCertificate) -> Option<(&'static str, &'static str)> {
+    let [domain] = entry.trust_domains.as_slice() else {
+        return Some(("trustDomains", "a bundle is of one trust domain, which must be named"));
+    };
+    let of_domain = entry.spiffe_endpoint_id.strip_prefix("spiffe://").and_then(|id| id.strip_prefix(domain.as_str()));
+    if !of_domain.is_some_and(|path| path.starts_with('/') && path.len() > 1) {
+        return Some(("spiffeEndpointId", "a SPIFFE id of the trust domain itself is expected"));
+    }
+    if !entry.spiffe_bundle_url.starts_with("https://") {
+        return Some(("spiffeBundleUrl", "roots are fetched by https only"));
+    }
+    entry.pem.is_empty().then_some(("pem", "the first roots are expected, by which the endpoint is known"))
 }
 
 /// What is wrong with the settings of TLS.

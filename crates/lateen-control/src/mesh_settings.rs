@@ -29,8 +29,23 @@ pub struct Anchor {
 #[derive(Debug, Clone)]
 pub enum Roots {
     Given(TrustBundle),
-    /// A SPIFFE bundle endpoint's URL.
-    Fetched(String),
+    Fetched(Endpoint),
+}
+
+/// A SPIFFE bundle endpoint.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub url: String,
+    /// By which its server is known (profile `https_spiffe`); left out: by its name on the web (`https_web`).
+    pub known_by: Option<KnownBy>,
+}
+
+/// How a server is known that has a certificate of the trust domain whose bundle it serves.
+#[derive(Debug, Clone)]
+pub struct KnownBy {
+    pub id: String,
+    /// The roots of the trust domain until it has been asked for newer ones.
+    pub first: TrustBundle,
 }
 
 /// Reads a mesh config file; without one, Istio's defaults.
@@ -57,10 +72,12 @@ fn anchor(entry: &CaCertificate) -> anyhow::Result<Anchor> {
     if let Some(other) = entry.trust_domains.iter().find(|domain| !is_trust_domain(domain)) {
         anyhow::bail!("trustDomains: `{other}` is not a trust domain (lower-case letters, digits, `.`, `-`, `_`)");
     }
-    let roots = if entry.pem.is_empty() {
-        Roots::Fetched(entry.spiffe_bundle_url.clone())
-    } else {
-        Roots::Given(TrustBundle::from_pem(entry.pem.as_bytes()).map_err(|error| anyhow::anyhow!("pem: {error}"))?)
+    let pem = || TrustBundle::from_pem(entry.pem.as_bytes()).map_err(|error| anyhow::anyhow!("pem: {error}"));
+    let url = entry.spiffe_bundle_url.clone();
+    let roots = match (entry.pem.is_empty(), entry.spiffe_endpoint_id.clone()) {
+        (true, _) => Roots::Fetched(Endpoint { url, known_by: None }),
+        (false, id) if id.is_empty() => Roots::Given(pem()?),
+        (false, id) => Roots::Fetched(Endpoint { url, known_by: Some(KnownBy { id, first: pem()? }) }),
     };
     Ok(Anchor { trust_domains: entry.trust_domains.clone(), roots })
 }

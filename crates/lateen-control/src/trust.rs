@@ -79,10 +79,13 @@ fn domains(
     for anchor in anchors {
         let roots = match &anchor.roots {
             Roots::Given(roots) => roots,
-            Roots::Fetched(url) => match bundles.get(url) {
-                Some(roots) => roots,
-                None => continue,
-            },
+            Roots::Fetched(endpoint) => {
+                let first = endpoint.known_by.as_ref().map(|known| &known.first);
+                match bundles.get(&endpoint.url).or(first) {
+                    Some(roots) => roots,
+                    None => continue,
+                }
+            }
         };
         let named: Vec<&str> = if anchor.trust_domains.is_empty() {
             mesh.iter().copied().filter(|domain| is_ours(domain)).collect()
@@ -105,6 +108,7 @@ mod tests {
     use lateen_identity::CertificateAuthority;
 
     use super::*;
+    use crate::mesh_settings::Endpoint;
 
     fn root(domain: &str) -> TrustBundle {
         CertificateAuthority::self_signed(domain, std::time::SystemTime::now()).expect("it can be made").roots().clone()
@@ -129,7 +133,7 @@ mod tests {
             given(&theirs, &["theirs.test"]),
             Anchor {
                 trust_domains: vec!["far.test".to_owned()],
-                roots: Roots::Fetched("https://far.test/".to_owned()),
+                roots: Roots::Fetched(Endpoint { url: "https://far.test/".to_owned(), known_by: None }),
             },
         ];
         let both = own.merge(&more).expect("they are few");

@@ -110,6 +110,8 @@ pub struct Published {
     pub roots: TrustBundle,
     /// How often it should be asked for.
     pub refresh: Option<Duration>,
+    /// Grows with each change.
+    pub sequence: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +119,8 @@ struct Document {
     keys: Vec<Key>,
     #[serde(default)]
     spiffe_refresh_hint: Option<u64>,
+    #[serde(default)]
+    spiffe_sequence: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -145,7 +149,13 @@ impl Published {
             roots.push(CertificateDer::from(der));
         }
         let refresh = document.spiffe_refresh_hint.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        Ok(Self { roots: TrustBundle::new(roots)?, refresh })
+        Ok(Self { roots: TrustBundle::new(roots)?, refresh, sequence: document.spiffe_sequence })
+    }
+
+    /// Whether this is an earlier bundle than that one: whoever shows it has been left behind, or brings back roots that are
+    /// trusted no more.
+    pub fn is_before(&self, other: &Self) -> bool {
+        matches!((self.sequence, other.sequence), (Some(own), Some(other)) if own < other)
     }
 }
 
@@ -191,7 +201,14 @@ mod tests {
             format!(r#"{{"use": "x509-svid", "kty": "EC", "crv": "P-256", "x": "", "y": "", "x5c": ["{root}"]}}"#);
         let others = r#"{"use": "jwt-svid", "kid": "a", "kty": "EC"}, {"kty": "EC"}"#;
         let read = Published::from_json(document(&format!("{key}, {others}")).as_bytes()).unwrap();
-        assert_eq!(read, Published { roots: ca.roots().clone(), refresh: Some(Duration::from_secs(60)) });
+        assert_eq!(
+            read,
+            Published { roots: ca.roots().clone(), refresh: Some(Duration::from_secs(60)), sequence: Some(7) }
+        );
+        let (later, unnumbered) =
+            (Published { sequence: Some(8), ..read.clone() }, Published { sequence: None, ..read.clone() });
+        assert!(read.is_before(&later) && !later.is_before(&read) && !read.is_before(&read));
+        assert!(!unnumbered.is_before(&later) && !later.is_before(&unnumbered));
         let two = format!(r#"{{"use": "x509-svid", "x5c": ["{root}", "{root}"]}}"#);
         for wrong in [
             "",

@@ -61,6 +61,7 @@ trustDomainAliases: [old.local]
 caCertificates:
 - {pem: x, trustDomains: [a.test]}
 - {spiffeBundleUrl: https://b.test/bundle, trustDomains: [b.test]}
+- {pem: x, spiffeBundleUrl: https://c.test, spiffeEndpointId: spiffe://c.test/bundle, trustDomains: [c.test]}
 meshMTLS: {minProtocolVersion: TLSV1_3, ecdhCurves: [X25519MLKEM768, P-256]}
 tlsDefaults: {cipherSuites: [ECDHE-ECDSA-AES128-GCM-SHA256]}
 ";
@@ -75,6 +76,8 @@ caCertificates:
 - spiffeBundleUrl: http://b.test
 - {pem: x, certSigners: [a]}
 - {spiffeBundleUrl: https://b.test}
+- {pem: x, spiffeBundleUrl: https://c.test, spiffeEndpointId: spiffe://d.test/bundle, trustDomains: [c.test]}
+- {spiffeBundleUrl: https://c.test, spiffeEndpointId: spiffe://c.test/bundle, trustDomains: [c.test]}
 meshMTLS: {ecdhCurves: [P-512]}
 tlsDefaults: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA], ecdhCurves: [P-521]}
 ";
@@ -88,10 +91,12 @@ tlsDefaults: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA], ecdhCurve
             (4, "caCertificates[2].spiffeBundleUrl"),
             (5, "caCertificates[3].certSigners"),
             (6, "caCertificates[4].trustDomains"),
-            (7, "meshMTLS.ecdhCurves[0]"),
-            (8, "tlsDefaults.minProtocolVersion"),
-            (8, "tlsDefaults.cipherSuites"),
-            (8, "tlsDefaults.ecdhCurves"),
+            (7, "caCertificates[5].spiffeEndpointId"),
+            (8, "caCertificates[6].pem"),
+            (9, "meshMTLS.ecdhCurves[0]"),
+            (10, "tlsDefaults.minProtocolVersion"),
+            (10, "tlsDefaults.cipherSuites"),
+            (10, "tlsDefaults.ecdhCurves"),
         ]
     );
     assert!(found.iter().all(|found| found.severity == Severity::Error));

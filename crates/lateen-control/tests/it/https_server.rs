@@ -26,15 +26,23 @@ pub(crate) async fn start(
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
         .unwrap();
+    (start_with(move || config.clone(), answer).await, root.pem())
+}
+
+/// The same with TLS of the test's own, which is asked for with each connection.
+pub(crate) async fn start_with(
+    config: impl Fn() -> rustls::ServerConfig + Send + 'static,
+    answer: impl Fn(&str, &str) -> (u16, String) + Send + Sync + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (acceptor, answer) = (TlsAcceptor::from(Arc::new(config)), Arc::new(answer));
+    let answer = Arc::new(answer);
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            tokio::spawn(serve(acceptor.clone(), tcp, Arc::clone(&answer)));
+            tokio::spawn(serve(TlsAcceptor::from(Arc::new(config())), tcp, Arc::clone(&answer)));
         }
     });
-    (address, root.pem())
+    address
 }
 
 async fn serve(acceptor: TlsAcceptor, tcp: TcpStream, answer: Arc<impl Fn(&str, &str) -> (u16, String)>) {

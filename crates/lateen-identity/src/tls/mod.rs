@@ -6,9 +6,9 @@ pub mod verify;
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 
 use crate::{Identity, TrustBundle};
 use verify::{Anchors, Authorities, Clients, Servers};
@@ -52,12 +52,12 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Connects to workloads of the mesh. The SNI is whatever the caller connects with; it plays no part in the check.
+/// Connects to workloads, as one or as nobody. The SNI is whatever the caller connects with; it plays no part in the check.
 ///
 /// # Errors
 /// An identity whose key cannot be used.
 pub fn mesh_client(
-    identity: &Identity,
+    identity: Option<&Identity>,
     trust: &TrustBundle,
     expected: ExpectedPeer,
     alpn: &[&[u8]],
@@ -65,12 +65,11 @@ pub fn mesh_client(
     let provider = provider();
     let authorities = Authorities::Workloads(Anchors::new(trust.store()));
     let verifier = Servers::new(Some(authorities), expected, Arc::clone(&provider));
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(identity.chain().to_vec(), identity.key().clone_key())?;
-    Ok(finish(config, alpn))
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(finish(authenticated(builder, identity)?, alpn))
 }
 
 /// Serves workloads of the mesh.
@@ -107,11 +106,17 @@ pub fn web_client(roots: Roots<'_>, identity: Option<&Identity>, alpn: &[&[u8]])
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_root_certificates(store);
-    let config = match identity {
+    Ok(finish(authenticated(builder, identity)?, alpn))
+}
+
+fn authenticated(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    identity: Option<&Identity>,
+) -> Result<ClientConfig, TlsError> {
+    Ok(match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => builder.with_client_auth_cert(identity.chain().to_vec(), identity.key().clone_key())?,
-    };
-    Ok(finish(config, alpn))
+    })
 }
 
 fn finish(mut config: ClientConfig, alpn: &[&[u8]]) -> ClientConfig {

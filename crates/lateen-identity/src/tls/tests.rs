@@ -83,7 +83,7 @@ fn domains(domain: &str) -> ExpectedPeer {
 #[test]
 fn workloads_know_each_other_after_the_handshake() {
     let World { ca, client, server } = world();
-    let client = mesh_client(&client, ca.roots(), sans("server"), &[b"istio-h2", b"istio"]).unwrap();
+    let client = mesh_client(Some(&client), ca.roots(), sans("server"), &[b"istio-h2", b"istio"]).unwrap();
     let server = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[b"istio"]).unwrap();
     let (client, server) = handshake(client, server, "outbound_.80_._.server.default.svc.cluster.local").unwrap();
     assert_eq!(PeerIdentity::of_connection(&server).unwrap().spiffe_id(), Some(id("client")));
@@ -97,7 +97,7 @@ fn workloads_know_each_other_after_the_handshake() {
 fn a_server_with_another_name_is_refused() {
     let World { ca, client, server } = world();
     for expected in [sans("other"), ExpectedPeer::Sans(Vec::new()), domains("other.domain")] {
-        let client = mesh_client(&client, ca.roots(), expected, &[]).unwrap();
+        let client = mesh_client(Some(&client), ca.roots(), expected, &[]).unwrap();
         let server = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
         assert!(handshake(client, server, "x").is_err());
     }
@@ -107,10 +107,10 @@ fn a_server_with_another_name_is_refused() {
 fn a_client_of_another_trust_domain_or_root_is_refused() {
     let World { ca, client, server } = world();
     let strict = || mesh_server(&server, by(&ca), domains("other.domain"), ClientAuth::Required, &[]).unwrap();
-    assert!(handshake(mesh_client(&client, ca.roots(), sans("server"), &[]).unwrap(), strict(), "x").is_err());
+    assert!(handshake(mesh_client(Some(&client), ca.roots(), sans("server"), &[]).unwrap(), strict(), "x").is_err());
     // The very same names, from an authority that nobody here knows.
     let stranger = issue(&world().ca, &id("client"), SystemTime::now());
-    let client = mesh_client(&stranger, ca.roots(), sans("server"), &[]).unwrap();
+    let client = mesh_client(Some(&stranger), ca.roots(), sans("server"), &[]).unwrap();
     let server = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
     assert!(handshake(client, server, "x").is_err());
 }
@@ -120,9 +120,9 @@ fn expired_certificates_are_refused_on_both_sides() {
     let World { ca, client, server } = world();
     let old = issue(&ca, &id("server"), SystemTime::now() - Duration::from_secs(7200));
     let late = mesh_server(&old, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
-    assert!(handshake(mesh_client(&client, ca.roots(), sans("server"), &[]).unwrap(), late, "x").is_err());
+    assert!(handshake(mesh_client(Some(&client), ca.roots(), sans("server"), &[]).unwrap(), late, "x").is_err());
     let good = mesh_server(&server, by(&ca), domains("cluster.local"), ClientAuth::Required, &[]).unwrap();
-    assert!(handshake(mesh_client(&old, ca.roots(), sans("server"), &[]).unwrap(), good, "x").is_err());
+    assert!(handshake(mesh_client(Some(&old), ca.roots(), sans("server"), &[]).unwrap(), good, "x").is_err());
 }
 
 #[test]
