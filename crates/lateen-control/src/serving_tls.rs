@@ -51,7 +51,7 @@ impl ServingTls {
     pub(crate) async fn keep(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut schedule = Schedule::default();
         let mut changes = self.authority.watch();
-        let mut due = schedule.issued(self.identity.not_before(), self.identity.not_after(), rand::random());
+        let mut due = schedule.issued(SystemTime::now(), self.identity.not_after(), rand::random());
         loop {
             let wait = due.duration_since(SystemTime::now()).unwrap_or_default();
             tokio::select! {
@@ -63,7 +63,7 @@ impl ServingTls {
                 Ok((identity, config)) => {
                     self.config.store(Arc::new(config));
                     self.identity = identity;
-                    schedule.issued(self.identity.not_before(), self.identity.not_after(), rand::random())
+                    schedule.issued(SystemTime::now(), self.identity.not_after(), rand::random())
                 }
                 Err(error) => {
                     tracing::error!(%error, "the certificate of the control plane cannot be renewed");

@@ -18,11 +18,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A certificate with these bounds has come; `random` is in `0.0..1.0`. Gives the time to renew it at.
-    pub fn issued(&mut self, not_before: SystemTime, not_after: SystemTime, random: f64) -> SystemTime {
+    /// A certificate that is valid until `not_after` has come at `now`; `random` is in `0.0..1.0`. Gives the time to renew it at.
+    /// Its life is counted from when it came: it is dated back, for the sake of clocks that differ, by more than a short life.
+    pub fn issued(&mut self, now: SystemTime, not_after: SystemTime, random: f64) -> SystemTime {
         self.failures = 0;
-        let lifetime = not_after.duration_since(not_before).unwrap_or_default();
-        not_before + lifetime.mul_f64(RENEW_AT + JITTER * (2.0 * random.clamp(0.0, 1.0) - 1.0))
+        let left = not_after.duration_since(now).unwrap_or_default();
+        let wait = left.mul_f64(RENEW_AT + JITTER * (2.0 * random.clamp(0.0, 1.0) - 1.0));
+        now + wait.max(FIRST_PAUSE / 2)
     }
 
     /// An attempt has failed at `now`; gives the time of the next. A certificate that ends soon is not waited out: the pause
@@ -49,6 +51,15 @@ mod tests {
         assert_eq!(at(0.5), DAY / 2);
         assert_eq!(at(0.0), DAY.mul_f64(0.49));
         assert_eq!(at(1.0), DAY.mul_f64(0.51));
+    }
+
+    #[test]
+    fn what_ends_soon_is_not_renewed_without_a_pause() {
+        let now = SystemTime::UNIX_EPOCH + DAY;
+        let wait = |end| Schedule::default().issued(now, end, 0.5).duration_since(now).unwrap();
+        assert_eq!(wait(now + Duration::from_secs(10)), Duration::from_secs(5));
+        assert_eq!(wait(now + Duration::from_millis(1)), FIRST_PAUSE / 2);
+        assert_eq!(wait(now - DAY), FIRST_PAUSE / 2);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub const TRUST_DOMAIN: &str = "TRUST_DOMAIN";
 pub const DISCOVERY: &str = "PILOT_DISCOVERY";
 /// `host:port` of the certificate authority; discovery's unless given.
 pub const CA_ADDRESS: &str = "CA_ADDR";
+/// How long certificates are asked for, such as `24h0m0s`.
+pub const SECRET_TTL: &str = "SECRET_TTL";
 /// The pod's labels, as a JSON object.
 pub const LABELS: &str = "LATEEN_LABELS";
 /// Variables that start so are the node's metadata, under the rest of their names.

@@ -20,7 +20,7 @@ use super::env;
 use crate::admin::health::{self, Health};
 use crate::admin::ports;
 use crate::config::Applier;
-use crate::identity::ControlPlane;
+use crate::identity::{self, ControlPlane};
 
 /// A proxy's place in the mesh.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(super) struct Membership {
     /// Discovery, and the certificate authority.
     pub discovery: ControlPlane,
     pub authority: ControlPlane,
+    /// How long certificates are asked for.
+    pub validity: Duration,
 }
 
 impl Membership {
@@ -56,6 +58,7 @@ impl Membership {
             id,
             discovery: control_plane(discovery),
             authority: control_plane(authority),
+            validity: env::variable(env::SECRET_TTL).map_or(Ok(identity::VALIDITY), |text| validity(&text))?,
         })
     }
 }
@@ -78,7 +81,7 @@ impl Membership {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             tokio::spawn(health::serve(listener, Arc::clone(&health)));
         }
-        tokio::spawn(crate::identity::keep(self.id, self.authority, Arc::clone(shared), certified));
+        tokio::spawn(identity::keep(self.id, self.validity, self.authority, Arc::clone(shared), certified));
         let (node, discovery) = (self.node, self.discovery);
         tokio::spawn(async move {
             // Listeners need the certificate: without it they could only refuse.
@@ -89,6 +92,14 @@ impl Membership {
         });
         Ok(())
     }
+}
+
+/// A time as Go writes it; at least a second.
+fn validity(text: &str) -> anyhow::Result<Duration> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed
+        .filter(|time| time.as_secs() > 0)
+        .ok_or_else(|| anyhow!("{}={text} is no time of a second or more, such as 24h", env::SECRET_TTL))
 }
 
 fn required(name: &str) -> anyhow::Result<String> {
@@ -145,4 +156,19 @@ fn value(kind: Kind) -> Value {
 
 fn text(text: &str) -> Value {
     value(Kind::StringValue(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_go_writes_them() {
+        for (text, seconds) in [("24h0m0s", 24 * 3600), ("90s", 90), ("1h30m", 5400), ("1m", 60)] {
+            assert_eq!(validity(text).expect(text).as_secs(), seconds, "{text}");
+        }
+        for text in ["", "24", "-1h", "0s", "10ms", "soon"] {
+            assert!(validity(text).is_err(), "{text}");
+        }
+    }
 }

@@ -39,8 +39,8 @@ struct CertificateResponse {
     cert_chain: Vec<String>,
 }
 
-/// How long a certificate is asked for (Istio: `SECRET_TTL`).
-const VALIDITY_SECONDS: i64 = 24 * 3600;
+/// How long a certificate is asked for, unless the environment says otherwise (Istio).
+pub(crate) const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
 /// An authority that has not answered by then is asked again.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// last one serves for as long as it is valid.
 pub(crate) async fn keep(
     id: SpiffeId,
+    validity: Duration,
     control_plane: ControlPlane,
     shared: Arc<Shared>,
     ready: watch::Sender<bool>,
@@ -56,15 +57,15 @@ pub(crate) async fn keep(
     let mut schedule = Schedule::default();
     let mut ends = None;
     loop {
-        let obtained = tokio::time::timeout(PATIENCE, obtain(&id, &control_plane)).await;
+        let obtained = tokio::time::timeout(PATIENCE, obtain(&id, validity, &control_plane)).await;
         let obtained = obtained.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())));
         let due = match obtained {
             Ok((identity, trust)) => {
-                let (from, to) = (identity.not_before(), identity.not_after());
+                let to = identity.not_after();
                 shared.tls.set_workload(identity, trust);
                 ready.send_replace(true);
                 ends = Some(to);
-                schedule.issued(from, to, rand::random())
+                schedule.issued(SystemTime::now(), to, rand::random())
             }
             Err(error) => {
                 tracing::warn!(%id, "no certificate: {error:#}");
@@ -75,11 +76,15 @@ pub(crate) async fn keep(
     }
 }
 
-async fn obtain(id: &SpiffeId, control_plane: &ControlPlane) -> anyhow::Result<(Identity, TrustBundle)> {
+async fn obtain(
+    id: &SpiffeId,
+    validity: Duration,
+    control_plane: &ControlPlane,
+) -> anyhow::Result<(Identity, TrustBundle)> {
     let request = Request::new(id)?;
     let channel = control_plane.connect().await?;
-    let mut message =
-        tonic::Request::new(CertificateRequest { csr: request.pem().to_owned(), validity_duration: VALIDITY_SECONDS });
+    let validity_duration = i64::try_from(validity.as_secs()).unwrap_or(i64::MAX);
+    let mut message = tonic::Request::new(CertificateRequest { csr: request.pem().to_owned(), validity_duration });
     if let Some(authorization) = control_plane.authorization()? {
         message.metadata_mut().insert("authorization", authorization);
     }
