@@ -14,6 +14,9 @@ use super::{
 };
 
 const PROXY_USER: u32 = 1337;
+/// A volume of the pod's own (Istio's name): in it is the socket of whoever gives the workload's identity, such as a SPIRE agent;
+/// or, where nobody does, our proxy gives it there, to the containers that have the volume, too.
+const SOCKET_VOLUME: &str = "workload-socket";
 /// An image by which a pod says that the template's is meant.
 const AUTO: &str = "auto";
 const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
@@ -64,6 +67,12 @@ pub(super) fn proxy(
     if let Some(threads) = running.concurrency {
         args.extend(["--concurrency".to_owned(), threads.to_string()]);
     }
+    let mut volume_mounts =
+        vec![mount(TOKEN_VOLUME, "/var/run/secrets/tokens"), mount(ROOT_VOLUME, "/var/run/secrets/istio")];
+    if pod.spec.spec.volumes.iter().any(|volume| volume.name == SOCKET_VOLUME) {
+        let folder = mount(SOCKET_VOLUME, "/var/run/secrets/workload-spiffe-uds");
+        volume_mounts.push(VolumeMount { read_only: false, ..folder });
+    }
     let image = pod.metadata.annotation(PROXY_IMAGE).unwrap_or(&settings.proxy_image);
     let container = Container {
         name: PROXY_CONTAINER.to_owned(),
@@ -76,10 +85,7 @@ pub(super) fn proxy(
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }],
-        volume_mounts: vec![
-            mount(TOKEN_VOLUME, "/var/run/secrets/tokens"),
-            mount(ROOT_VOLUME, "/var/run/secrets/istio"),
-        ],
+        volume_mounts,
         security_context: Some(Box::new(SecurityContext {
             run_as_user: Some(PROXY_USER),
             run_as_group: Some(PROXY_USER),

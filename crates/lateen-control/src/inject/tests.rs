@@ -86,6 +86,21 @@ fn a_pod_that_is_left_alone_is_as_it_was() {
 }
 
 #[test]
+fn the_folder_of_the_identity_socket_is_the_proxys_too() {
+    let folder = "/var/run/secrets/workload-spiffe-uds";
+    let mount = |pod: &Resource<Pod>| {
+        let mounts = container(pod, PROXY_CONTAINER).volume_mounts.clone();
+        mounts.into_iter().find(|mount| mount.mount_path == folder)
+    };
+    assert_eq!(mount(&injected("", APP)), None);
+    for volume in ["emptyDir: {}", "hostPath: {path: /run/spire/sockets}"] {
+        let pod = injected("", &format!("{APP}, volumes: [{{name: workload-socket, {volume}}}]"));
+        let mount = mount(&pod).expect("the volume is mounted");
+        assert_eq!((mount.name.as_str(), mount.read_only), ("workload-socket", false), "{volume}");
+    }
+}
+
+#[test]
 fn a_sidecar_comes_with_redirection_identity_and_labels() {
     let pod = injected("labels: {app: web, version: v2}", APP);
     let proxy = container(&pod, PROXY_CONTAINER);

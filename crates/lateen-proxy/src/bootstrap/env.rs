@@ -4,6 +4,14 @@
 pub const SOCKET_MARK: &str = "LATEEN_SOCKET_MARK";
 /// `off`: connections between proxies of this kind are not put into tunnels, as they are unless told so (`on`).
 pub const TUNNELS: &str = "LATEEN_TUNNELS";
+/// A Unix socket at which somebody else gives the workload's identity by SDS: its path, or, as in Istio, its name in
+/// `/var/run/secrets/workload-spiffe-uds`. Without it that folder's `socket` is taken if somebody listens there.
+pub const IDENTITY_SOCKET: &str = "WORKLOAD_IDENTITY_SOCKET_FILE";
+/// The path of a Unix socket at which the workload's identity is given to others by SDS; without it, `socket` in that folder,
+/// where there is the folder.
+pub const SECRETS_SOCKET: &str = "LATEEN_SECRETS_SOCKET";
+/// Whom it is given to besides the proxy's own user and root: numbers of users, with commas between them.
+pub const SECRETS_PEERS: &str = "LATEEN_SECRETS_PEERS";
 /// The machine's or pod's name, for `%HOSTNAME%`.
 pub const HOSTNAME: &str = "HOSTNAME";
 

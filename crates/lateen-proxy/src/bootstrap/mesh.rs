@@ -20,7 +20,7 @@ use super::env;
 use crate::admin::health::{self, Health};
 use crate::admin::ports;
 use crate::config::Applier;
-use crate::identity::{self, ControlPlane};
+use crate::identity::{self, ControlPlane, Sockets};
 
 /// A proxy's place in the mesh.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(super) struct Membership {
     pub authority: ControlPlane,
     /// How long certificates are asked for.
     pub validity: Duration,
+    pub sockets: Sockets,
 }
 
 impl Membership {
@@ -59,6 +60,7 @@ impl Membership {
             discovery: control_plane(discovery),
             authority: control_plane(authority),
             validity: env::variable(env::SECRET_TTL).map_or(Ok(identity::VALIDITY), |text| validity(&text))?,
+            sockets: Sockets::of_member()?,
         })
     }
 }
@@ -81,7 +83,19 @@ impl Membership {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             tokio::spawn(health::serve(listener, Arc::clone(&health)));
         }
-        tokio::spawn(identity::keep(self.id, self.validity, self.authority, Arc::clone(shared), certified));
+        if let Some(place) = self.sockets.give {
+            identity::give(place, shared)?;
+        }
+        match self.sockets.take {
+            Some(path) => {
+                let taking = identity::take(path, self.node.clone(), Some(self.id), Arc::clone(shared), certified);
+                tokio::spawn(taking);
+            }
+            None => {
+                let kept = identity::keep(self.id, self.validity, self.authority, Arc::clone(shared), certified);
+                tokio::spawn(kept);
+            }
+        }
         let (node, discovery) = (self.node, self.discovery);
         tokio::spawn(async move {
             // Listeners need the certificate: without it they could only refuse.

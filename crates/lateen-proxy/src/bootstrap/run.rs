@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use envoy_types::pb::envoy::config::core::v3::address::Address as ProtoAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
-use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
+use envoy_types::pb::envoy::config::core::v3::{Address, Node, SocketAddress};
 use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::config::{Candidate, Resources, Snapshot};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,6 +26,7 @@ use crate::admin::{self, ports};
 use crate::cluster::detection::Detections;
 use crate::cluster::dns::Resolving;
 use crate::config::{Applier, Order, Received, Workers, key_files, tell};
+use crate::identity::{self, Sockets as IdentitySockets};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Places, Sockets, bind, listen};
 use crate::on_demand::OnDemand;
@@ -58,14 +59,15 @@ fn run_bootstrap(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
         node.user_agent_name = super::USER_AGENT.to_owned();
         node.user_agent_version_type = Some(super::user_agent_version());
     }
-    let shared = Arc::new(shared()?);
+    let sockets = IdentitySockets::from_environment()?;
+    let shared = Arc::new(shared(sockets.take.is_some())?);
     let (resources, ads) = compile(&bootstrap, &shared, &shown)?;
     if arguments.mode == Mode::Validate {
         println_ok(&shown);
         return Ok(());
     }
     shared.snapshot.store(Arc::new(resources.link(&Snapshot::default())));
-    serve(arguments, &bootstrap, &shared, resources, ads.map_or(Source::Bootstrap, Source::Ads))
+    serve(arguments, &bootstrap, &shared, resources, Source::Bootstrap(ads, sockets))
 }
 
 /// A proxy of a mesh: nothing of its own but an admin port; all else comes from the control plane.
@@ -82,7 +84,7 @@ fn join_mesh(arguments: &Arguments, role: &Role) -> anyhow::Result<()> {
         }),
         ..Bootstrap::default()
     };
-    serve(arguments, &bootstrap, &Arc::new(shared()?), Resources::default(), Source::Mesh(membership))
+    serve(arguments, &bootstrap, &Arc::new(shared(true)?), Resources::default(), Source::Mesh(membership))
 }
 
 fn proto_address(address: SocketAddr) -> Address {
@@ -99,7 +101,8 @@ fn println_ok(path: &str) {
     println!("configuration '{path}' OK");
 }
 
-fn shared() -> anyhow::Result<Shared> {
+/// `is_member`: the proxy gets an identity of its own.
+fn shared(is_member: bool) -> anyhow::Result<Shared> {
     let stats = Registry::default();
     let dropped = stats.counter(&Scope::Server, "access_log_dropped_lines");
     let socket_mark = match env::variable(env::SOCKET_MARK) {
@@ -117,7 +120,7 @@ fn shared() -> anyhow::Result<Shared> {
         log_files: LogFiles::start(dropped).context("cannot start the access log's thread")?,
         stats,
         detections: Detections::default(),
-        tls: TlsStore::new(tunnels),
+        tls: TlsStore::new(tunnels, is_member),
         key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
         on_demand: OnDemand::default(),
@@ -176,19 +179,28 @@ fn unsupported(bootstrap: &Bootstrap) -> Vec<&'static str> {
 /// Where the configuration comes from.
 #[expect(clippy::large_enum_variant, reason = "there is one of it, for a moment")]
 enum Source {
-    /// All of it is in the bootstrap.
-    Bootstrap,
-    /// From the server that the bootstrap names, beside what is in the bootstrap.
-    Ads(Ads),
+    /// The bootstrap, and the server that it names, if it does.
+    Bootstrap(Option<Ads>, IdentitySockets),
     Mesh(Membership),
 }
 
 impl Source {
     /// Gets under way whatever keeps the configuration up to date.
-    async fn start(self, applier: Applier) -> anyhow::Result<()> {
+    async fn start(self, applier: Applier, node: Node) -> anyhow::Result<()> {
         match self {
-            Self::Bootstrap => applier.shared().lifecycle.reach(State::Live),
-            Self::Ads(ads) => ads.start(applier),
+            Self::Bootstrap(ads, sockets) => {
+                let shared = applier.shared();
+                if let Some(place) = sockets.give {
+                    identity::give(place, shared)?;
+                }
+                if let Some(path) = sockets.take {
+                    tokio::spawn(identity::take(path, node, None, Arc::clone(shared), watch::Sender::new(false)));
+                }
+                match ads {
+                    None => shared.lifecycle.reach(State::Live),
+                    Some(ads) => ads.start(applier),
+                }
+            }
             Self::Mesh(membership) => membership.start(applier).await?,
         }
         Ok(())
@@ -223,7 +235,7 @@ fn serve(
     let settings = match &source {
         Source::Mesh(_) => Settings::of_mesh(),
         // What is wrong with it was told before.
-        Source::Bootstrap | Source::Ads(_) => Settings::from_xds(bootstrap).unwrap_or_default(),
+        Source::Bootstrap(..) => Settings::from_xds(bootstrap).unwrap_or_default(),
     };
     let places = Places::new(overload::most_connections(settings.connections));
     let running = Running::start(shared, sockets, places, arguments.drain_time_s)?;
@@ -236,7 +248,7 @@ fn serve(
             tokio::spawn(admin::serve(listener, Arc::new(admin)));
         }
         let applier = Applier::new(Arc::clone(shared), resources, running.orders.clone(), changed.clone());
-        source.start(applier).await?;
+        source.start(applier, bootstrap.node.clone().unwrap_or_default()).await?;
         tokio::spawn(give_back_pages(Arc::clone(shared), changed.subscribe()));
         if settings.looks() {
             let shared = Arc::clone(shared);

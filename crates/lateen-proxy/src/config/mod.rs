@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::State;
 use crate::listener::Sockets;
-use crate::tls::{SecretsMay, WORKLOAD_CERTIFICATE};
+use crate::tls::{MESH_ROOTS, SecretsMay, WORKLOAD_CERTIFICATE};
 use crate::worker::Shared;
 pub(crate) use dial::Dial;
 use ports::Ports;
@@ -185,9 +185,11 @@ impl Handler for Applier {
     fn wanted(&self) -> Vec<(&'static str, Interest)> {
         let wanted = self.resources.wanted();
         let named = |names: BTreeSet<Arc<str>>| Interest::Named(names);
-        // The workload's own does not come this way. Whom the mesh trusts came with it, and is told here as it changes.
+        // The workload's own does not come this way. Whom the mesh trusts came with it, and is told here as it changes,
+        // unless whoever gave it tells that, too.
         let mut secrets = wanted.secrets;
-        secrets.retain(|name| **name != *WORKLOAD_CERTIFICATE);
+        let given = self.shared.tls.is_given();
+        secrets.retain(|name| **name != *WORKLOAD_CERTIFICATE && !(given && **name == *MESH_ROOTS));
         let Subscriptions { clusters, listeners } = self.subscriptions;
         let all = [
             (VIRTUAL_HOST, Some(named(self.shared.on_demand.names()))),

@@ -32,7 +32,7 @@ impl ControlPlane {
         let mut pem =
             tokio::fs::read(&self.roots).await.with_context(|| format!("cannot read {}", self.roots.display()))?;
         // A pod may outlive the root it began with.
-        if let Some((shared, trust_domain)) = &self.learned {
+        if let Some((shared, trust_domain)) = self.learned.as_ref().filter(|(shared, _)| !shared.tls.is_given()) {
             let roots = shared.tls.mesh_roots();
             for (_, more) in roots.iter().filter(|(domain, _)| domain.is_empty() || domain == trust_domain) {
                 pem.push(b'\n');

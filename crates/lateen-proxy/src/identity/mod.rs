@@ -1,7 +1,8 @@
-//! Who this proxy is: its certificate, asked for at the start and renewed in time, and the way to the control plane, on which
-//! it proves itself by its pod's token. Keys stay in memory.
+//! Who this proxy is: its certificate, asked for at the start and renewed in time, or given by somebody else at a socket; and the
+//! way to the control plane, on which it proves itself by its pod's token. Keys stay in memory.
 
 mod channel;
+mod socket;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,10 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic_prost::ProstCodec;
 
 pub(crate) use channel::ControlPlane;
+pub(crate) use socket::{Sockets, give, take};
 
+use crate::telemetry::stats::Scope;
+use crate::tls::Trust;
 use crate::worker::Shared;
 
 /// `istio.v1.auth.IstioCertificateService/CreateCertificate`.
@@ -62,7 +66,7 @@ pub(crate) async fn keep(
         let due = match obtained {
             Ok((identity, trust)) => {
                 let to = identity.not_after();
-                shared.tls.set_workload(identity, trust);
+                put_in_force(&shared, identity, Trust::Issued(trust));
                 ready.send_replace(true);
                 ends = Some(to);
                 schedule.issued(SystemTime::now(), to, rand::random())
@@ -74,6 +78,14 @@ pub(crate) async fn keep(
         };
         tokio::time::sleep(due.duration_since(SystemTime::now()).unwrap_or_default()).await;
     }
+}
+
+/// Has new connections use a certificate, and tells when it ends, so that somebody can be called before it does.
+fn put_in_force(shared: &Shared, identity: Identity, trust: Trust) {
+    let end = identity.not_after().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let gauge = shared.stats.gauge(&Scope::Server, "workload_certificate.expiration_unix_time_seconds");
+    gauge.set(end.as_secs());
+    shared.tls.set_workload(identity, trust);
 }
 
 async fn obtain(

@@ -100,7 +100,7 @@ fn roots(source: &Source) -> Result<RootCertStore, TlsError> {
 }
 
 /// Who vouches for peers, and which of their certificates are valid no more.
-pub(super) fn authorities(trusted: &Trusted, crl: Option<&Crl>) -> Result<Authorities, TlsError> {
+pub(crate) fn authorities(trusted: &Trusted, crl: Option<&Crl>) -> Result<Authorities, TlsError> {
     let revoked = crl.map(|crl| Ok((revocation(&crl.lists)?, crl.leaf_only))).transpose()?;
     let anchors = |source: &Source| Ok(Anchors::new(Arc::new(roots(source)?)));
     match trusted {

@@ -28,7 +28,8 @@ use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::server::UnbufferedServerConnection;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{ClientConfig, CommonState, HandshakeKind, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, CommonState, HandshakeKind, ServerConfig};
+use tokio::sync::watch;
 
 use crate::codec::mux;
 use crate::listener::connection::PeerTls;
@@ -68,8 +69,12 @@ pub(crate) struct TlsStore {
     clients: Mutex<HashMap<u64, Client>>,
     servers: Mutex<HashMap<u64, Arc<Server>>>,
     workload: ArcSwapOption<Workload>,
+    /// The workload's own certificate may still come.
+    awaits_workload: bool,
     /// By name, as discovery sent them.
     secrets: ArcSwap<HashMap<Arc<str>, Arc<Secret>>>,
+    /// How often any of these has changed.
+    changes: watch::Sender<u64>,
 }
 
 /// Whether secrets that are not there may still come, and contexts that name them wait.
@@ -82,10 +87,17 @@ pub(crate) enum SecretsMay {
 /// What a mesh's contexts name by `default` and `ROOTCA`: the workload's own certificate, and whom the mesh trusts.
 pub(crate) struct Workload {
     pub identity: lateen_identity::Identity,
-    pub trust: TrustBundle,
+    pub trust: Trust,
     /// When it came.
     pub since: SystemTime,
-    roots: Arc<RootCertStore>,
+}
+
+/// Who says whom the mesh trusts.
+pub(crate) enum Trust {
+    /// The authority did, with the certificate. Discovery's word comes sooner, and says of whose workloads it is.
+    Issued(TrustBundle),
+    /// Whoever gave the certificate does, and nobody else: roots, as a secret.
+    Given(Arc<Secret>),
 }
 
 impl fmt::Debug for Workload {
@@ -190,15 +202,20 @@ struct Server {
 }
 
 impl TlsStore {
-    pub(crate) fn new(tunnels: bool) -> Self {
-        Self { tunnels, ..Self::default() }
+    pub(crate) fn new(tunnels: bool, awaits_workload: bool) -> Self {
+        Self { tunnels, awaits_workload, ..Self::default() }
     }
 
     /// Takes a new certificate of the workload, and the roots that came with it; new connections use them.
-    pub(crate) fn set_workload(&self, identity: lateen_identity::Identity, trust: TrustBundle) {
-        let (roots, since) = (trust.store(), SystemTime::now());
-        self.workload.store(Some(Arc::new(Workload { identity, trust, since, roots })));
+    pub(crate) fn set_workload(&self, identity: lateen_identity::Identity, trust: Trust) {
+        let since = SystemTime::now();
+        self.workload.store(Some(Arc::new(Workload { identity, trust, since })));
         self.forget_what_secrets_made();
+    }
+
+    /// Tells of changes of the workload's certificate and of secrets.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Takes what discovery sent; new connections use it.
@@ -219,6 +236,7 @@ impl TlsStore {
         clients.retain(|_, client| !client.from_secrets);
         drop(clients);
         self.servers.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Forgets what was built for contexts that are no more.
@@ -267,33 +285,69 @@ impl TlsStore {
             let trusted = validation.trusted.as_ref();
             return trusted.map(|trusted| material::authorities(trusted, own)).transpose();
         };
-        match (self.secrets.load().get(name.as_str()).map(|secret| &**secret), &*self.workload.load()) {
-            // Discovery's word comes sooner than that of the next certificate, and says of whose workloads it is.
+        match (self.roots_named(name).as_deref(), &*self.workload.load()) {
             (Some(Secret::Roots { trusted, crl }), _) => material::authorities(trusted, crl.as_ref().or(own)).map(Some),
-            (None, Some(workload)) if name == MESH_ROOTS => {
-                Ok(Some(Authorities::Workloads(Anchors::new(Arc::clone(&workload.roots)))))
-            }
+            (None, Some(workload)) if name == MESH_ROOTS => match &workload.trust {
+                Trust::Issued(bundle) => Ok(Some(Authorities::Workloads(Anchors::new(bundle.store())))),
+                Trust::Given(_) => Err(TlsError::new("the roots of the mesh are not there")),
+            },
             (Some(Secret::Certificate(_)), _) => Err(TlsError::new(format!("the secret {name} holds no roots"))),
             (None, _) => Err(TlsError::new(format!("the secret {name} is not there"))),
         }
     }
 
+    /// Roots by the name of their secret: those of the mesh by whoever has the say.
+    fn roots_named(&self, name: &str) -> Option<Arc<Secret>> {
+        match &*self.workload.load() {
+            Some(workload) if name == MESH_ROOTS => match &workload.trust {
+                Trust::Given(roots) => return Some(Arc::clone(roots)),
+                Trust::Issued(_) => {}
+            },
+            _ => {}
+        }
+        self.secrets.load().get(name).cloned()
+    }
+
     /// The mesh's roots as PEM, by trust domain; for any, as long as discovery has not said more (then under no name).
     pub(crate) fn mesh_roots(&self) -> Vec<(String, Vec<u8>)> {
         let pem = |source: &Source| material::bytes(source).unwrap_or_default();
-        match (self.secrets.load().get(MESH_ROOTS).map(|secret| &**secret), &*self.workload.load()) {
+        match (self.roots_named(MESH_ROOTS).as_deref(), &*self.workload.load()) {
             (Some(Secret::Roots { trusted: Trusted::Any(source), .. }), _) => vec![(String::new(), pem(source))],
             (Some(Secret::Roots { trusted: Trusted::ByTrustDomain(domains), .. }), _) => {
                 domains.iter().map(|(domain, source)| (domain.clone(), pem(source))).collect()
             }
-            (_, Some(workload)) => vec![(String::new(), workload.trust.to_pem().into_bytes())],
+            (_, Some(workload)) => match &workload.trust {
+                Trust::Issued(bundle) => vec![(String::new(), bundle.to_pem().into_bytes())],
+                Trust::Given(_) => Vec::new(),
+            },
             (_, None) => Vec::new(),
         }
     }
 
+    /// Whether somebody else than the control plane and its authority gives identity and roots.
+    pub(crate) fn is_given(&self) -> bool {
+        self.workload.load().as_ref().is_some_and(|workload| matches!(workload.trust, Trust::Given(_)))
+    }
+
+    /// The workload's certificate, and whom the mesh trusts as a secret, once they are there.
+    pub(crate) fn own_secrets(&self) -> Option<(Arc<Workload>, Arc<Secret>)> {
+        let workload = self.workload()?;
+        let roots = self.roots_named(MESH_ROOTS).or_else(|| match &workload.trust {
+            Trust::Issued(bundle) => {
+                let trusted = Trusted::Any(Source::Inline(bundle.to_pem().into_bytes()));
+                Some(Arc::new(Secret::Roots { trusted, crl: None }))
+            }
+            Trust::Given(_) => None,
+        })?;
+        Some((workload, roots))
+    }
+
     /// What is wrong with the TLS contexts of a resource, so that one that cannot be used is refused before it serves.
     pub(crate) fn check(&self, candidate: Candidate<'_>, secrets: SecretsMay) -> Vec<ConfigError> {
-        let usable = |common: &Common| secrets == SecretsMay::NotCome || common.secrets().next().is_none();
+        let may_come = |name: &str| {
+            secrets == SecretsMay::Come || (self.awaits_workload && [WORKLOAD_CERTIFICATE, MESH_ROOTS].contains(&name))
+        };
+        let usable = |common: &Common| !common.secrets().any(&may_come);
         let complaint = |resource: &Arc<str>, field: String, checked: Result<(), TlsError>| {
             Some(ConfigError { resource: resource.to_string(), field, reason: checked.err()?.0 })
         };

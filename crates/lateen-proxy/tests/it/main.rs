@@ -18,6 +18,7 @@ mod http_versions;
 mod http_waiting;
 mod identity_key_exchange;
 mod identity_rotation;
+mod identity_socket;
 mod identity_svid;
 mod lifetimes;
 mod memory;

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
+use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_client::SecretDiscoveryServiceClient;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
@@ -70,6 +71,20 @@ pub trait Connect: Send {
     fn variant(&self) -> Variant {
         Variant::Delta
     }
+
+    /// Which of its services is asked.
+    fn service(&self) -> Service {
+        Service::Aggregated
+    }
+}
+
+/// A service by which resources are to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// `AggregatedDiscoveryService`: all types.
+    Aggregated,
+    /// `SecretDiscoveryService`: secrets.
+    Secrets,
 }
 
 /// A connection to the server.
@@ -113,7 +128,7 @@ pub async fn run(
                     Variant::Delta => Wire::Delta,
                     Variant::StateOfTheWorld => Wire::StateOfTheWorld(&mut translator),
                 };
-                speak(&mut state, wire, connection, &mut handler, &mut backoff).await
+                speak(&mut state, wire, connect.service(), connection, &mut handler, &mut backoff).await
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no connection within {} s", CONNECTING.as_secs()),
@@ -174,13 +189,12 @@ impl Wire<'_> {
 async fn speak(
     state: &mut State,
     mut wire: Wire<'_>,
+    service: Service,
     connection: Connection,
     handler: &mut impl Handler,
     backoff: &mut Backoff,
 ) -> String {
     state.connected();
-    let client = AggregatedDiscoveryServiceClient::new(connection.channel);
-    let mut client = client.max_decoding_message_size(RESPONSE_BYTES);
     ask(state, handler).await;
     // The first requests wait in the queue before the stream is opened: a server may say nothing before it has one.
     let opened = match &mut wire {
@@ -190,7 +204,11 @@ async fn speak(
             if !flush(state, &mut wire, &requests) {
                 return TOO_MUCH.to_owned();
             }
-            let opened = client.delta_aggregated_resources(request(outgoing, connection.authorization)).await;
+            let request = request(outgoing, connection.authorization);
+            let opened = match service {
+                Service::Aggregated => aggregated(connection.channel).delta_aggregated_resources(request).await,
+                Service::Secrets => secrets(connection.channel).delta_secrets(request).await,
+            };
             opened.map(|responses| (requests, Responses::Delta(responses.into_inner())))
         }
         Wire::StateOfTheWorld(translator) => {
@@ -200,7 +218,11 @@ async fn speak(
             if !flush(state, &mut wire, &requests) {
                 return TOO_MUCH.to_owned();
             }
-            let opened = client.stream_aggregated_resources(request(outgoing, connection.authorization)).await;
+            let request = request(outgoing, connection.authorization);
+            let opened = match service {
+                Service::Aggregated => aggregated(connection.channel).stream_aggregated_resources(request).await,
+                Service::Secrets => secrets(connection.channel).stream_secrets(request).await,
+            };
             opened.map(|responses| (requests, Responses::StateOfTheWorld(responses.into_inner())))
         }
     };
@@ -243,6 +265,14 @@ async fn speak(
             return UNREAD.to_owned();
         }
     }
+}
+
+fn aggregated(channel: Channel) -> AggregatedDiscoveryServiceClient<Channel> {
+    AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES)
+}
+
+fn secrets(channel: Channel) -> SecretDiscoveryServiceClient<Channel> {
+    SecretDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES)
 }
 
 const TOO_MUCH: &str = "more to ask for than can be asked at once";

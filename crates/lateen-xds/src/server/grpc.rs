@@ -23,12 +23,44 @@ use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 
 use super::requests::Requests;
-use super::service::{Discovery, Peer, Shared};
+use super::service::{Discovery, Peer, Serves, Shared};
 use super::session::TYPES;
 use super::{Request, Response, Variant};
 
-/// What a tonic server serves. Cloning shares.
+/// What a tonic server serves: the aggregated service. Cloning shares.
 pub struct Server<D>(pub(super) Arc<Shared<D>>);
+
+/// The same of secrets alone: `SecretDiscoveryService`. Its clients need not say who they are. Cloning shares.
+pub struct SecretServer<D>(pub(super) Arc<Shared<D>>);
+
+impl<D> Clone for SecretServer<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<D> NamedService for SecretServer<D> {
+    const NAME: &'static str = "envoy.service.secret.v3.SecretDiscoveryService";
+}
+
+impl<D: Discovery> tonic::codegen::Service<http::Request<Body>> for SecretServer<D> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        ready(Ok(match method {
+            "DeltaSecrets" => open::<D, Delta>(&self.0, request, Serves::Secrets),
+            "StreamSecrets" => open::<D, StateOfTheWorld>(&self.0, request, Serves::Secrets),
+            _ => Status::unimplemented("secrets come by DeltaSecrets and StreamSecrets").into_http(),
+        }))
+    }
+}
 
 impl<D> Clone for Server<D> {
     fn clone(&self) -> Self {
@@ -52,15 +84,19 @@ impl<D: Discovery> tonic::codegen::Service<http::Request<Body>> for Server<D> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let method = request.uri().path().rsplit('/').next().unwrap_or_default();
         ready(Ok(match method {
-            "DeltaAggregatedResources" => open::<D, Delta>(&self.0, request),
-            "StreamAggregatedResources" => open::<D, StateOfTheWorld>(&self.0, request),
+            "DeltaAggregatedResources" => open::<D, Delta>(&self.0, request, Serves::All),
+            "StreamAggregatedResources" => open::<D, StateOfTheWorld>(&self.0, request, Serves::All),
             _ => Status::unimplemented("no such method").into_http(),
         }))
     }
 }
 
 /// Starts following a stream.
-fn open<D: Discovery, W: Wire>(shared: &Arc<Shared<D>>, request: http::Request<Body>) -> http::Response<Body> {
+fn open<D: Discovery, W: Wire>(
+    shared: &Arc<Shared<D>>,
+    request: http::Request<Body>,
+    serves: Serves,
+) -> http::Response<Body> {
     let (head, body) = request.into_parts();
     let requests = Requests::new(body);
     let request = tonic::Request::from_parts(MetadataMap::from_headers(head.headers), head.extensions, ());
@@ -71,7 +107,7 @@ fn open<D: Discovery, W: Wire>(shared: &Arc<Shared<D>>, request: http::Request<B
     let (responses, receiver) = mpsc::channel(TYPES + 1);
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        if let Err(status) = shared.serve::<W>(peer, requests, &responses).await {
+        if let Err(status) = shared.serve::<W>(peer, serves, requests, &responses).await {
             tracing::debug!(?address, code = ?status.code(), reason = status.message(), "stream ends");
             // Full or closed: nobody is there to read it.
             let _ = responses.try_send(Err(status));

@@ -16,7 +16,7 @@ mod session;
 mod subscription;
 mod view;
 
-pub use grpc::Server;
+pub use grpc::{SecretServer, Server};
 pub use ledger::Shelf;
 pub use message::{Request, Response};
 pub use progress::{Live, Progress, Rejection, TypeProgress};

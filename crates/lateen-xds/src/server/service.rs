@@ -9,12 +9,13 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Status};
 
-use super::grpc::{Server, Wire};
+use super::grpc::{SecretServer, Server, Wire};
 use super::ledger::Shelf;
 use super::requests::Requests;
 use super::session::{Error, Next, Session};
-use super::{Progress, Response, Variant, View};
+use super::{Progress, Request, Response, Variant, View};
 use crate::node::NodeInfo;
+use crate::type_url;
 
 /// Where the service gets what it serves.
 pub trait Discovery: Send + Sync + 'static {
@@ -104,6 +105,32 @@ impl<D: Discovery> Service<D> {
     pub fn into_server(self) -> Server<D> {
         Server(self.shared)
     }
+
+    /// The same for a service of secrets alone.
+    pub fn into_secret_server(self) -> SecretServer<D> {
+        SecretServer(self.shared)
+    }
+}
+
+/// What a service has streams of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Serves {
+    All,
+    Secrets,
+}
+
+impl Serves {
+    /// A request as a session takes it. Where there is one type, it need not be named (xDS protocol, "Resource types").
+    fn taken(self, mut request: Request) -> Result<Request, Status> {
+        if self == Self::Secrets {
+            if request.type_url.is_empty() {
+                request.type_url = type_url::SECRET.into();
+            } else if *request.type_url != *type_url::SECRET {
+                return Err(Status::invalid_argument("there is nothing here but secrets"));
+            }
+        }
+        Ok(request)
+    }
 }
 
 /// What takes a response to its proxy, and the end of the stream.
@@ -114,6 +141,7 @@ impl<D: Discovery> Shared<D> {
     pub(super) async fn serve<W: Wire>(
         &self,
         peer: Peer,
+        serves: Serves,
         mut requests: Requests<W::Request>,
         responses: &Responses,
     ) -> Result<(), Status> {
@@ -121,13 +149,15 @@ impl<D: Discovery> Shared<D> {
         let Some(mut first) = first.map_err(|_| Status::deadline_exceeded("no request on the stream"))?? else {
             return Ok(());
         };
-        let node = W::take_node(&mut first).filter(|node| !node.id.is_empty());
-        let node = node.ok_or_else(|| Status::invalid_argument("the first request has no node id"))?;
+        let node = W::take_node(&mut first).unwrap_or_default();
+        if serves == Serves::All && node.id.is_empty() {
+            return Err(Status::invalid_argument("the first request has no node id"));
+        }
         let mut proxy = self.discovery.admit(peer, NodeInfo::from_xds(node)).await?;
         let mut snapshots = self.discovery.snapshots();
         let snapshot = snapshots.borrow_and_update().clone();
         let mut session = Session::new(W::VARIANT, proxy.view(&snapshot)?, self.limits.answer, &self.shelf);
-        session.on_request(first.into(), Instant::now()).map_err(refusal)?;
+        session.on_request(serves.taken(first.into())?, Instant::now()).map_err(refusal)?;
         let mut reported = Progress::default();
         let mut turn = Turn::Waits;
         loop {
@@ -143,7 +173,9 @@ impl<D: Discovery> Shared<D> {
             let deadline = session.deadline();
             tokio::select! {
                 request = requests.message() => match request? {
-                    Some(request) => session.on_request(request.into(), Instant::now()).map_err(refusal)?,
+                    Some(request) => {
+                        session.on_request(serves.taken(request.into())?, Instant::now()).map_err(refusal)?;
+                    }
                     None => return Ok(()),
                 },
                 changed = snapshots.changed() => {
