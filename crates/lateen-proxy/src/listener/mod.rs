@@ -28,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::stream::{Stream, Wire};
+use crate::telemetry::ssl_stats;
 use crate::telemetry::stats::{Counter, Gauge, Scope};
 use crate::tls::Inbound;
 use crate::worker::Worker;
@@ -202,6 +203,8 @@ struct Counters {
     shed: Counter,
     active: Gauge,
     no_chain: Counter,
+    /// Of what is counted of handshakes.
+    scope: Scope,
 }
 
 /// Counts a connection while it lives.
@@ -245,6 +248,7 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
         shed: stats.counter(&scope, "downstream_cx_overload_reject"),
         active: stats.gauge(&scope, "downstream_cx_active"),
         no_chain: stats.counter(&scope, "no_filter_chain_match"),
+        scope,
     });
     let (overload, random) = (&context.worker.shared.overload, || context.worker.random());
     loop {
@@ -404,8 +408,10 @@ async fn admit(
         Some(tls) => {
             let limit = chain.transport_socket_connect_timeout.unwrap_or(Duration::from_secs(15));
             let accepting = Box::pin(worker.shared.tls.accept(tls, stream.into(), prefix));
+            let stats = &worker.shared.stats;
             match tokio::time::timeout(limit, accepting).await {
                 Ok(Ok(Inbound { stream, peer, tunnel })) => {
+                    ssl_stats::secured(stats, &counters.scope, stream.state());
                     let (stream, peer) = (Wire::Tls(Box::new(stream)), Rc::new(peer));
                     if let Some(terms) = tunnel {
                         let origin = Rc::new(origin);
@@ -415,9 +421,13 @@ async fn admit(
                 }
                 Ok(Err(error)) => {
                     tracing::debug!(listener = %listener.name, remote = %origin.remote, %error, "TLS handshake failed");
+                    ssl_stats::failed(stats, &counters.scope);
                     return None;
                 }
-                Err(_) => return None,
+                Err(_) => {
+                    ssl_stats::failed(stats, &counters.scope);
+                    return None;
+                }
             }
         }
     };

@@ -8,6 +8,7 @@ pub(crate) mod jwt_stats;
 pub(crate) mod limit_stats;
 pub(crate) mod log_file;
 pub(crate) mod operators;
+pub(crate) mod ssl_stats;
 pub(crate) mod stats;
 mod stats_log;
 pub(crate) mod stream_info;

@@ -164,6 +164,12 @@ impl Scope {
                 let service = prometheus_tag("envoy_grpc_bridge_service", service);
                 (rest, format!("{method},{service},{}", self.tags()))
             }
+            // The name of what a handshake came to is a tag (Envoy: `envoy_ssl_curve` and the like).
+            (Self::Cluster(_) | Self::Listener(_), Some("ssl"), Some(what), Some(value)) => {
+                let tag = prometheus_tag(&format!("envoy_ssl_{}", what.trim_end_matches('s')), value);
+                let name = format!("envoy_{}_ssl_{what}", self.family());
+                return (name, format!("{tag},{}", self.tags()));
+            }
             (Self::Named(prefix), ..) => {
                 return (format!("envoy_{}_{}", prometheus_name(prefix), prometheus_name(name)), String::new());
             }

@@ -14,6 +14,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::stream::{Stream, Tcp, Wire};
 use crate::telemetry::failure::{Failure, FailureKind};
+use crate::telemetry::ssl_stats;
+use crate::telemetry::stats::Scope;
 use crate::tls::{Offer, Outbound, TlsError};
 use crate::worker::{Shared, Worker};
 
@@ -113,7 +115,12 @@ pub(crate) async fn dial(
             Some(tls) => {
                 // Handshakes are large and rare: requests need not have room for one.
                 let shaking = Box::pin(shared.tls.connect(tls, tcp, &endpoint.hostname, names, offer));
-                let Outbound { stream, alpn, valid_until } = shaking.await.map_err(|error| tls_failure(&error))?;
+                let scope = Scope::Cluster(Arc::clone(&cluster.name));
+                let Outbound { stream, alpn, valid_until } = shaking.await.map_err(|error| {
+                    ssl_stats::failed(&shared.stats, &scope);
+                    tls_failure(&error)
+                })?;
+                ssl_stats::secured(&shared.stats, &scope, stream.state());
                 Ok(Dialled { wire: Wire::Tls(Box::new(stream)), alpn, local, valid_until })
             }
         }

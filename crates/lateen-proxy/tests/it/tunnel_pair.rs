@@ -45,24 +45,43 @@ impl Pairing {
 
     /// The same with a real Envoy as the front or the back.
     pub(crate) async fn start_as(self, envoys: [Option<&Path>; 2], upstream: SocketAddr) -> Pair {
+        self.start_with(envoys, [""; 2], upstream).await
+    }
+
+    /// The same with TLS parameters of the front and the back.
+    pub(crate) async fn start_with(
+        self,
+        envoys: [Option<&Path>; 2],
+        parameters: [&str; 2],
+        upstream: SocketAddr,
+    ) -> Pair {
+        let [of_front, of_back] = parameters.map(|fields| format!("tls_params: {{{fields}}}"));
         let authority = Authority::new("mesh");
         let [front, back] = ["front.test", "back.test"].map(|name| authority.workload(name));
-        let context = context(&authority, &back);
+        let context = format!("{of_back}, {}", context(&authority, &back));
         let back_chain = self.chain("up", self.manager, self.filters, &downstream(&context));
         let mut back =
             Proxy::run_in(envoys[1], self.environment(1), |log| bootstrap(&back_chain, upstream, "", log)).await;
         back.address = back.listener("main").await.expect("it listens");
-        let front = self.front_as(envoys[0], &authority, &front, back.address).await;
+        let front = self.front_as(envoys[0], &of_front, &authority, &front, back.address).await;
         Pair { front, back, authority }
     }
 
     /// A proxy before somebody who takes mutual TLS.
     pub(crate) async fn front(self, authority: &Authority, own: &Leaf, back: SocketAddr) -> Proxy {
-        self.front_as(None, authority, own, back).await
+        self.front_as(None, "tls_params: {}", authority, own, back).await
     }
 
-    async fn front_as(self, envoy: Option<&Path>, authority: &Authority, own: &Leaf, back: SocketAddr) -> Proxy {
-        let fields = format!("{} {}", upstream(&self.alpn(), authority, own), self.cluster);
+    async fn front_as(
+        self,
+        envoy: Option<&Path>,
+        parameters: &str,
+        authority: &Authority,
+        own: &Leaf,
+        back: SocketAddr,
+    ) -> Proxy {
+        let more = format!("{parameters}, {}", self.alpn());
+        let fields = format!("{} {}", upstream(&more, authority, own), self.cluster);
         let chain = self.chain("up", "upgrade_configs: [{upgrade_type: websocket}]", "", "");
         let mut front = Proxy::run_in(envoy, self.environment(0), |log| bootstrap(&chain, back, &fields, log)).await;
         front.address = front.listener("main").await.expect("it listens");
