@@ -12,10 +12,12 @@ mod gateway_tls;
 mod identity;
 mod load;
 mod on_demand;
+mod ports;
 mod programs;
 mod routing;
 mod running;
 mod samples;
+mod secrets;
 mod server_first;
 mod websocket;
 
@@ -55,8 +57,11 @@ fn connections_of_every_kind_are_between_known_peers_and_stay() {
     server_first::a_greeting_comes_through(&mesh);
     identity::an_http_server_is_told_who_asks(&mesh);
     identity::http2_and_grpc_pass_with_their_trailers(&mesh);
+    identity::the_application_gets_the_workloads_identity(&mesh);
     identity::tcp_is_for_whom_the_policy_names(&mesh);
     identity::the_wire_carries_no_plaintext(&mesh);
+    ports::what_is_not_for_others_is_shut(&mesh);
+    ports::no_page_shows_a_secret(&mesh);
     websocket::a_conversation_outlives_changes_of_rules_and_listeners(&mesh);
 }
 

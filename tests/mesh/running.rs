@@ -10,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::programs::Programs;
+use crate::secrets::Secrets;
 
 /// A workload without a proxy.
 const OUTSIDER: &str = "\
@@ -278,16 +279,27 @@ impl Mesh {
 pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_mesh-probe");
 
 impl Mesh {
-    /// What may be in no mesh, whatever was done to it: a proxy that has refused what our own control plane made, a panic.
+    /// What may be in no mesh, whatever was done to it: a proxy that has refused what our own control plane made, a panic, a
+    /// secret in a log or in what the control plane tells.
     fn problems(&self) -> Vec<String> {
+        let secrets = Secrets::of(&self.state());
+        let kinds =
+            ["Secret", "Pod", "ConfigMap", "RequestAuthentication"].map(|kind| format!("/api/v1/objects?kind={kind}"));
+        let pages = ["/api/v1/proxies", "/api/v1/diagnostics", "/api/v1/authority", "/metrics"].map(str::to_owned);
+        let told = kinds.into_iter().chain(pages).filter_map(|path| {
+            let page = self.control_plane(&path);
+            secrets.found_in(&page).map(|line| format!("{path} shows a secret: {line}"))
+        });
         let refused = [self.run(&["proxy-status"])].into_iter().filter(|status| status.contains("rejected"));
         let none_refused = "\npilot_total_xds_rejects_total 0\n";
         let counted = [self.control_plane("/metrics")].into_iter().filter(|figures| !figures.contains(none_refused));
         let logs = files_below(&self.state().join("logs")).into_iter().filter_map(|log| {
             let text = String::from_utf8_lossy(&std::fs::read(&log).ok()?).into_owned();
-            text.contains("panicked at").then(|| format!("{}:\n{text}", log.display()))
+            let secret = secrets.found_in(&text).map(|line| format!("{} has a secret in it: {line}", log.display()));
+            let panic = text.contains("panicked at").then(|| format!("{}:\n{text}", log.display()));
+            secret.or(panic)
         });
-        refused.chain(counted).chain(logs).collect()
+        refused.chain(counted).chain(logs).chain(told).collect()
     }
 
     /// What the control plane answers at its socket.

@@ -74,7 +74,7 @@ struct Arguments {
     /// A file with Istio's MeshConfig.
     #[arg(long, value_name = "FILE")]
     mesh_config: Option<PathBuf>,
-    /// Address for TLS discovery and certificates, metrics and console.
+    /// Address for TLS discovery and certificates, and for metrics.
     #[arg(long, alias = "address", value_name = "ADDR", default_value = "127.0.0.1")]
     listen: IpAddr,
     /// Plaintext discovery, on loopback only; 0 for any port, as with all ports.
@@ -83,10 +83,10 @@ struct Arguments {
     /// Discovery and certificates over TLS.
     #[arg(long, value_name = "PORT", default_value_t = 15012)]
     grpc_port: u16,
-    /// Metrics and debug pages.
+    /// Metrics, and debug pages for callers on loopback.
     #[arg(long, value_name = "PORT", default_value_t = 15014)]
     metrics_port: u16,
-    /// Console and the reading part of the API.
+    /// Console and the reading part of the API, on loopback only.
     #[arg(long, value_name = "PORT", default_value_t = 15080)]
     console_port: u16,
     /// Where applied objects are kept [default: applied, in the state directory].

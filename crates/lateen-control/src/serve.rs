@@ -60,7 +60,7 @@ pub struct Options {
     pub caller_issuers: Option<PathBuf>,
     /// Istio's `MeshConfig`.
     pub mesh_config: Option<PathBuf>,
-    /// For TLS, metrics and console; plaintext discovery is on loopback whatever this says.
+    /// For TLS and metrics; plaintext discovery and the console are on loopback whatever this says.
     pub address: IpAddr,
     /// Ports; 0 for any.
     pub xds_port: u16,
@@ -262,7 +262,7 @@ impl Listeners {
             xds: open(loopback, options.xds_port).await?,
             grpc: open(options.address, options.grpc_port).await?,
             metrics: open(options.address, options.metrics_port).await?,
-            console: open(options.address, options.console_port).await?,
+            console: open(loopback, options.console_port).await?,
             api: private_socket(&socket).with_context(|| format!("listen on {}", socket.display()))?,
             socket,
         })
@@ -294,6 +294,8 @@ impl Listeners {
         let (end, end_page, end_metrics) = (until(), until(), until());
         tasks.spawn(async move { Ok(axum::serve(socket, all).with_graceful_shutdown(end).await?) });
         tasks.spawn(async move { Ok(axum::serve(page, console).with_graceful_shutdown(end_page).await?) });
+        // Who asks for debug pages is known by where from.
+        let figures = figures.into_make_service_with_connect_info::<SocketAddr>();
         tasks.spawn(async move { Ok(axum::serve(metrics, figures).with_graceful_shutdown(end_metrics).await?) });
         Ok(running)
     }

@@ -7,11 +7,13 @@ mod objects;
 mod state;
 mod workloads;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use lateen_api::Diagnostic;
@@ -103,11 +105,22 @@ pub fn console(api: Arc<Api>) -> Router {
     reading().merge(console::pages()).layer(axum::middleware::from_fn(console::guard)).with_state(api)
 }
 
-/// For the metrics port (Istio: `/metrics`, `/debug/syncz`).
+/// For the metrics port (Istio: `/metrics`, `/debug/syncz`). Metrics are for everybody; who is connected, and with what, is for
+/// those who run the control plane.
 pub fn monitoring(api: Arc<Api>) -> Router {
+    let own = axum::middleware::from_fn(from_loopback);
+    let debug = Router::new().route("/debug/syncz", get(state::proxies)).route_layer(own);
     Router::new()
         .route("/ready", get(|| async { "ready\n" }))
         .route("/metrics", get(state::metrics))
-        .route("/debug/syncz", get(state::proxies))
+        .merge(debug)
         .with_state(api)
+}
+
+/// Refuses callers from elsewhere.
+async fn from_loopback(ConnectInfo(address): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
+    if address.ip().to_canonical().is_loopback() {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, "debug pages are for callers on loopback\n").into_response()
 }

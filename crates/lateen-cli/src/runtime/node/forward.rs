@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::Node;
-use super::network::NODE_ADDRESS;
 use crate::runtime::SYSTEM_NAMESPACE;
 
 /// The control plane's port for the console and the read-only API.
@@ -63,7 +62,7 @@ async fn connect(node: &Node, target: Target) -> Option<TcpStream> {
         let mut changes = node.pods.changes();
         loop {
             let address = match target {
-                Target::Console => Some(SocketAddrV4::new(NODE_ADDRESS, CONSOLE)),
+                Target::Console => Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, CONSOLE)),
                 Target::Gateway(port) => gateway(node).map(|address| SocketAddrV4::new(address, port)),
             };
             if let Some(address) = address
