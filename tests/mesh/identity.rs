@@ -36,6 +36,14 @@ pub(crate) fn http2_and_grpc_pass_with_their_trailers(mesh: &Mesh) {
     }
 }
 
+/// A container that has the folder of the socket is told who the workload is.
+pub(crate) fn the_application_gets_the_workloads_identity(mesh: &Mesh) {
+    let said = mesh.probe("deploy/client", &["secrets", "/var/run/secrets/workload-spiffe-uds/socket"]);
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["ROOTCA roots", &format!("default {CLIENT}")]);
+}
+
 /// TCP carries no header to tell the server; a policy knows the peer all the same.
 pub(crate) fn tcp_is_for_whom_the_policy_names(mesh: &Mesh) {
     let ask = |from: &str| mesh.converse(from, "echo", 9000, "echo there >&3; timeout 10 head -1 <&3");

@@ -14,6 +14,7 @@ mod load;
 mod on_demand;
 mod ports;
 mod programs;
+mod rotation;
 mod routing;
 mod running;
 mod samples;

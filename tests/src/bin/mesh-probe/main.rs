@@ -4,6 +4,7 @@ mod capture;
 mod greeting;
 mod http2;
 mod load;
+mod secrets;
 
 use anyhow::Context as _;
 
@@ -14,8 +15,10 @@ async fn main() -> anyhow::Result<()> {
     match words[..] {
         ["load", url, count, per_second] => load::run(url, number(count)?, number(per_second)?).await,
         ["http2", url] => http2::ask(url).await,
+        ["http2-talk", url] => http2::talk(url).await,
         ["http2-server", port] => http2::serve(number(port)?).await,
         ["greetings", address, count] => greeting::run(address, number(count)?).await,
+        ["secrets", socket] => secrets::ask(socket).await,
         ["capture"] => capture::run(),
         _ => anyhow::bail!("these arguments are not understood: {words:?}"),
     }
