@@ -11,7 +11,7 @@ mod pace;
 mod tally;
 mod upstream;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -47,6 +47,9 @@ enum Command {
     Upstream {
         #[arg(long, value_enum)]
         protocol: Protocol,
+        /// Where it can be reached.
+        #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+        address: IpAddr,
     },
     /// Send, and print what came back.
     Client(client::Arguments),
@@ -72,7 +75,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     match command {
-        Command::Upstream { protocol } => local.block_on(&runtime, upstream::run(protocol)),
+        Command::Upstream { protocol, address } => local.block_on(&runtime, upstream::run(protocol, address)),
         Command::Client(arguments) => local.block_on(&runtime, client::run(arguments)),
         Command::Certificates { folder } => certificates::write(&folder),
     }

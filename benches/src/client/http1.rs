@@ -14,11 +14,22 @@ use crate::message::BODY;
 const REQUEST: &[u8] =
     b"GET /bench HTTP/1.1\r\nhost: bench.default.svc.cluster.local\r\nuser-agent: lateen-load\r\naccept: */*\r\n\r\n";
 
+/// The same, to one of many hosts.
+fn request_to(host: u64) -> Vec<u8> {
+    let host = format!("host: service-{host}.default.svc.cluster.local");
+    String::from_utf8_lossy(REQUEST).replace("host: bench.default.svc.cluster.local", &host).into_bytes()
+}
+
 pub(super) async fn drive(run: &Run) -> anyhow::Result<()> {
     let mut stream = connect(run.to).await?;
     let mut received = BytesMut::with_capacity(16 * 1024);
+    let mut sent = 0;
     while let Some(due) = run.pace.next().await {
-        exchange(&mut stream, &mut received).await?;
+        match run.hosts {
+            None => exchange(&mut stream, &mut received, REQUEST).await?,
+            Some(hosts) => exchange(&mut stream, &mut received, &request_to(sent % hosts)).await?,
+        }
+        sent += 1;
         run.tally.answered(due);
     }
     Ok(())
@@ -27,13 +38,13 @@ pub(super) async fn drive(run: &Run) -> anyhow::Result<()> {
 /// One exchange on a new connection.
 pub(super) async fn once(run: &Run, due: Instant) -> anyhow::Result<TcpStream> {
     let mut stream = connect(run.to).await?;
-    exchange(&mut stream, &mut BytesMut::new()).await?;
+    exchange(&mut stream, &mut BytesMut::new(), REQUEST).await?;
     run.tally.answered(due);
     Ok(stream)
 }
 
-async fn exchange(stream: &mut TcpStream, received: &mut BytesMut) -> anyhow::Result<()> {
-    stream.write_all(REQUEST).await?;
+async fn exchange(stream: &mut TcpStream, received: &mut BytesMut, request: &[u8]) -> anyhow::Result<()> {
+    stream.write_all(request).await?;
     loop {
         if stream.read_buf(received).await? == 0 {
             bail!("the connection was closed instead of an answer");
@@ -67,11 +78,17 @@ fn answer(received: &[u8]) -> anyhow::Result<Option<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{BODY, answer};
+    use super::{BODY, answer, request_to};
 
     fn response(status: &str, body: &[u8]) -> Vec<u8> {
         let head = format!("HTTP/1.1 {status}\r\nServer: x\r\nContent-Length: {}\r\n\r\n", body.len());
         [head.as_bytes(), body].concat()
+    }
+
+    #[test]
+    fn a_request_names_the_host_that_it_is_for() {
+        let request = String::from_utf8(request_to(17)).unwrap();
+        assert!(request.contains("\r\nhost: service-17.default.svc.cluster.local\r\n"), "{request}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod tests;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,9 @@ pub(crate) struct Arguments {
     /// One request on each connection; all stay open until standard input ends.
     #[arg(long)]
     idle: bool,
+    /// The requests of a connection go to so many hosts in turn (h1).
+    #[arg(long)]
+    hosts: Option<NonZero<u64>>,
 }
 
 /// How long answers may take once everything has been sent.
@@ -60,6 +64,7 @@ pub(crate) struct Run {
     pub(crate) pace: Pace,
     pub(crate) tally: Tally,
     to: SocketAddr,
+    hosts: Option<NonZero<u64>>,
 }
 
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -71,7 +76,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         (None, None) if arguments.idle => Pace::counted(arguments.connections as u64),
         (None, None) => Pace::closed(),
     };
-    let run = Rc::new(Run { pace, tally: Tally::default(), to: arguments.to });
+    let run = Rc::new(Run { pace, tally: Tally::default(), to: arguments.to, hosts: arguments.hosts });
     if arguments.idle {
         return idle(&run, &arguments).await;
     }

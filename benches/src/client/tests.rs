@@ -27,7 +27,7 @@ async fn against(server: Protocol, pace: Pace) -> Run {
     tokio::task::spawn_local(upstream::answer(listener, server));
     let tally = Tally::default();
     tally.begin();
-    Run { pace, tally, to }
+    Run { pace, tally, to, hosts: None }
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod http1;
 mod http2;
 mod tcp;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Once;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -12,8 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{Protocol, say};
 
 /// Serves until the program is ended. The port is the first line of output.
-pub(crate) async fn run(protocol: Protocol) -> anyhow::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+pub(crate) async fn run(protocol: Protocol, address: IpAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((address, 0)).await?;
     say(listener.local_addr()?.port())?;
     answer(listener, protocol).await
 }

@@ -1,6 +1,7 @@
 //! The load program, seen from the driver: upstreams, clients, certificates.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -40,7 +41,12 @@ impl Load {
 
     /// The upstream of a protocol, and its port.
     pub(crate) fn upstream(&self, protocol: &str) -> anyhow::Result<(Process, u16)> {
-        let mut process = self.start(&["upstream", "--protocol", protocol])?;
+        self.upstream_at(protocol, Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same, reached at another address.
+    pub(crate) fn upstream_at(&self, protocol: &str, address: Ipv4Addr) -> anyhow::Result<(Process, u16)> {
+        let mut process = self.start(&["upstream", "--protocol", protocol, "--address", &address.to_string()])?;
         let port = process.line()?.parse().context("the upstream did not say its port")?;
         Ok((process, port))
     }

@@ -1,5 +1,6 @@
 //! One peer, one scenario, one round.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::config::Files;
+use super::config::{self, Files};
 use super::load::{Load, Process};
 use super::peer::{Kind, Peer};
 use super::process::{Running, Usage, free_port};
@@ -44,6 +45,10 @@ impl Chain {
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// What is still done after a start, before anything is measured.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// Of the configuration whose memory is measured.
+pub(crate) const SERVICES: u16 = 1000;
+const PODS: u8 = 10;
 
 impl Bench<'_> {
     /// `None` where the peer has no part in the scenario.
@@ -135,6 +140,28 @@ impl Bench<'_> {
             "bad": report["bad"],
             "why": report["why"],
         })))
+    }
+
+    /// Resident memory with 1,000 services of ten pods each in the configuration: once it is loaded, and after a request to
+    /// each of them. `None` for peers that have no such configuration.
+    pub(crate) fn memory_of_services(&self, peer: &Peer) -> anyhow::Result<Option<Value>> {
+        if !matches!(peer.kind, Kind::Lateen | Kind::Envoy) {
+            return Ok(None);
+        }
+        let (_upstream, port) = self.load.upstream_at("h1", Ipv4Addr::UNSPECIFIED)?;
+        let listen = free_port()?;
+        let files = Files { folder: self.folder, name: peer.kind.name() };
+        let text = config::envoy_of_services(listen, port, SERVICES, PODS);
+        let mut command = peer.with(&text, &files.own("json"), self.load.processors)?;
+        let proxy = Running::server(&mut command, listen, START_LIMIT, &files.own("out"))?;
+        sleep(SETTLE * 4);
+        let loaded = proxy.usage()?.resident;
+        let services = SERVICES.to_string();
+        let mut client = self.load.send("h1", listen, &["--requests", &services, "--hosts", &services])?;
+        let report = client.report()?;
+        sleep(SETTLE * 4);
+        let used = proxy.usage()?.resident;
+        Ok(Some(json!({"idle_bytes": loaded, "used_bytes": used, "bad": report["bad"], "why": report["why"]})))
     }
 
     fn idle(&self, scenario: &Scenario, port: u16, connections: u32) -> anyhow::Result<Process> {

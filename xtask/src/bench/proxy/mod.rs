@@ -155,6 +155,7 @@ fn once(bench: &Bench<'_>, name: &str, peer: &Peer) -> anyhow::Result<Option<Val
         "memory-pair" => memory(get("pair")?),
         "memory-tcp" => memory(get("tcp")?),
         "memory-tcppair" => memory(get("tcppair")?),
+        "memory-services" => bench.memory_of_services(peer),
         _ => bench.round(peer, get(name)?),
     }
 }

@@ -89,11 +89,15 @@ impl Peer {
             Kind::Direct => return Ok(None),
         };
         let Some(text) = text else { return Ok(None) };
-        let path = files.own(extension);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        self.with(&text, &files.own(extension), processors).map(Some)
+    }
+
+    /// What runs a configuration of its language, once that is written to `path`.
+    pub(crate) fn with(&self, text: &str, path: &Path, processors: Processors) -> anyhow::Result<Command> {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
         let mut command = processors.command(Place::Proxy, &self.program);
-        self.arguments(&mut command, &path);
-        Ok(Some(command))
+        self.arguments(&mut command, path);
+        Ok(command)
     }
 
     fn arguments(&self, command: &mut Command, config: &Path) {

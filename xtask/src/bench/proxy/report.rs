@@ -11,12 +11,13 @@ use crate::bench::document;
 use crate::root;
 
 /// Scenarios that are not about requests, in the order of the tables.
-pub(crate) const OTHER: [(&str, &str); 5] = [
+pub(crate) const OTHER: [(&str, &str); 6] = [
     ("start", "a trivial configuration"),
     ("memory", "idle HTTP/1.1 clients"),
     ("memory-pair", "idle HTTP/1.1 clients, two proxies, mutual TLS between them"),
     ("memory-tcp", "idle TCP clients"),
     ("memory-tcppair", "idle TCP clients, two proxies, mutual TLS between them"),
+    ("memory-services", "1,000 services of ten pods, a cluster and a virtual host for each"),
 ];
 
 pub(crate) fn write(results: &Results) -> anyhow::Result<()> {
@@ -38,6 +39,7 @@ fn markdown(results: &Results) -> String {
     ratios(&mut out, results);
     missed(&mut out, results);
     other(&mut out, results);
+    goals(&mut out, results);
     absolute(&mut out, results);
     out
 }
@@ -131,8 +133,10 @@ fn other(out: &mut String, results: &Results) {
         return;
     }
     *out += "Start-up is from the start of the program until it listens. Memory is what is resident, of all processes: before \
-             anybody connects, and for each client that has had one answer and keeps its connection.\n\n\
-             | scenario | peer | start, ms | resident, MB | per 1,000 clients, MB | wrong |\n| --- | --- | --: | --: | --: | --: |\n";
+             anybody connects, after a request to each service (`used`), and for each client that has had one answer and keeps \
+             its connection.\n\n\
+             | scenario | peer | start, ms | resident, MB | used, MB | per 1,000 clients, MB | wrong |\n\
+             | --- | --- | --: | --: | --: | --: | --: |\n";
     for (name, what) in OTHER {
         let peers = results.scenario(name).and_then(|scenario| scenario["peers"].as_object());
         for (peer, row) in peers.into_iter().flatten() {
@@ -141,16 +145,67 @@ fn other(out: &mut String, results: &Results) {
             };
             let _ = writeln!(
                 out,
-                "| `{name}`: {what} | {} | {} | {} | {} | {} |",
+                "| `{name}`: {what} | {} | {} | {} | {} | {} | {} |",
                 title(peer),
                 figure("start_ms", 1.0),
                 figure("idle_bytes", 1e-6),
+                figure("used_bytes", 1e-6),
                 figure("bytes_per_connection", 1e-3),
                 wrong(row),
             );
         }
     }
     *out += "\n";
+}
+
+/// A target that is not CPU per request.
+struct Goal {
+    scenario: &'static str,
+    what: &'static str,
+    key: &'static str,
+    /// In what the figure is told: a share of Envoy's, or so many of its own unit.
+    of: Of,
+    most: f64,
+}
+
+enum Of {
+    Envoy,
+    One(f64),
+}
+
+#[rustfmt::skip]
+const GOALS: [Goal; 9] = [
+    Goal { scenario: "pairmesh", what: "CPU per request at the fixed rate, of Envoy's", key: "paced_cpu_us", of: Of::Envoy, most: 0.40 },
+    Goal { scenario: "pairmesh", what: "p50 at that rate, of Envoy's", key: "p50_us", of: Of::Envoy, most: 0.50 },
+    Goal { scenario: "pairmesh", what: "p99 at that rate, of Envoy's", key: "p99_us", of: Of::Envoy, most: 0.50 },
+    Goal { scenario: "start", what: "from exec to listening, ms", key: "start_ms", of: Of::One(1.0), most: 8.0 },
+    Goal { scenario: "start", what: "resident, MB", key: "idle_bytes", of: Of::One(1e6), most: 6.0 },
+    Goal { scenario: "memory", what: "for 1,000 idle clients, MB", key: "bytes_per_connection", of: Of::One(1e3), most: 4.0 },
+    Goal { scenario: "memory-pair", what: "for 1,000 idle clients, MB", key: "bytes_per_connection", of: Of::One(1e3), most: 12.0 },
+    Goal { scenario: "memory-services", what: "resident, of Envoy's", key: "idle_bytes", of: Of::Envoy, most: 0.20 },
+    Goal { scenario: "memory-services", what: "resident when each was used, of Envoy's", key: "used_bytes", of: Of::Envoy, most: 0.20 },
+];
+
+fn goals(out: &mut String, results: &Results) {
+    let reached = GOALS.iter().filter_map(|goal| {
+        let value = match goal.of {
+            Of::Envoy => ratio(results, goal.scenario, "lateen", goal.key)?,
+            Of::One(unit) => results.scenario(goal.scenario)?["peers"]["lateen"][goal.key].as_f64()? / unit,
+        };
+        Some((goal, value))
+    });
+    let rows: Vec<String> = reached
+        .map(|(goal, value)| {
+            let missed = (value * 100.0).round() > (goal.most * 100.0).round();
+            let note = if missed { "**missed**" } else { "" };
+            format!("| `{}` | {} | {value:.2} | {:.2} | {note} |\n", goal.scenario, goal.what, goal.most)
+        })
+        .collect();
+    if !rows.is_empty() {
+        *out += "What else is to be reached:\n\n| scenario | what | reached | target | |\n| --- | --- | --: | --: | --- |\n";
+        *out += &rows.concat();
+        *out += "\n";
+    }
 }
 
 fn wrong(row: &Value) -> String {

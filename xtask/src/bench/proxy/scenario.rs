@@ -92,7 +92,7 @@ const BULK: Scenario = Scenario {
     protocol: "bulk",
     connections: 4,
     rate: None,
-    target: 0.80,
+    target: 0.42,
     ..TCP
 };
 
@@ -168,7 +168,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         what: "crr through two proxies, mutual TLS between them",
         pair: true,
         rate: Some(200),
-        target: 0.45,
+        target: 0.25,
         ..CRR
     },
 ];

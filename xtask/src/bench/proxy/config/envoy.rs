@@ -42,6 +42,39 @@ pub(crate) fn envoy(hop: &Hop, files: Files<'_>) -> String {
     bootstrap.to_string()
 }
 
+/// What a sidecar without a `Sidecar` object holds: so many services with so many pods, each with a virtual host of its own.
+/// All pods are one upstream, which listens on every address.
+pub(crate) fn envoy_of_services(listen: u16, upstream: u16, services: u16, pods: u8) -> String {
+    let name = |service: u16| format!("outbound|80||service-{service}.default.svc.cluster.local");
+    let cluster = |service: u16| {
+        let pods: Vec<Value> = (1..=pods)
+            .map(|pod| {
+                let address = format!("127.{}.{}.{pod}", 1 + service / 250, service % 250);
+                let address = json!({"socket_address": {"address": address, "port_value": upstream}});
+                json!({"endpoint": {"address": address}})
+            })
+            .collect();
+        json!({
+            "name": name(service),
+            "type": "STATIC",
+            "connect_timeout": "10s",
+            "load_assignment": {"cluster_name": name(service), "endpoints": [{"lb_endpoints": pods}]},
+        })
+    };
+    let virtual_host = |service: u16| {
+        let domain = format!("service-{service}.default.svc.cluster.local");
+        let route = json!({"match": {"prefix": "/"}, "route": {"cluster": name(service), "timeout": "0s"}});
+        json!({"name": format!("{domain}:80"), "domains": [domain], "routes": [route]})
+    };
+    let router = extension("envoy.filters.http.router", "filters.http.router.v3.Router", json!({}));
+    let filter = connection_manager(&[], &[router], (0..services).map(virtual_host).collect());
+    let bootstrap = json!({"static_resources": {
+        "listeners": [{"name": "in", "address": address(listen), "filter_chains": [{"filters": [filter]}]}],
+        "clusters": (0..services).map(cluster).collect::<Vec<_>>(),
+    }});
+    bootstrap.to_string()
+}
+
 fn address(port: u16) -> Value {
     json!({"socket_address": {"address": "127.0.0.1", "port_value": port}})
 }
@@ -106,6 +139,10 @@ fn http(hop: &Hop, files: Files<'_>) -> Value {
     }
     filters.push(extension("envoy.filters.http.router", "filters.http.router.v3.Router", json!({})));
     let route = json!({"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "0s"}});
+    connection_manager(&loggers, &filters, vec![json!({"name": "all", "domains": ["*"], "routes": [route]})])
+}
+
+fn connection_manager(loggers: &[Value], filters: &[Value], virtual_hosts: Vec<Value>) -> Value {
     extension(
         "envoy.filters.network.http_connection_manager",
         "filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -113,10 +150,7 @@ fn http(hop: &Hop, files: Files<'_>) -> Value {
             "stat_prefix": "in",
             "codec_type": "AUTO",
             "access_log": loggers,
-            "route_config": {
-                "name": "all",
-                "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
-            },
+            "route_config": {"name": "all", "virtual_hosts": virtual_hosts},
             "http_filters": filters,
         }),
     )

@@ -4,7 +4,7 @@ mod envoy;
 mod haproxy;
 mod nginx;
 
-pub(crate) use envoy::envoy;
+pub(crate) use envoy::{envoy, envoy_of_services};
 pub(crate) use haproxy::haproxy;
 pub(crate) use nginx::nginx;
 
