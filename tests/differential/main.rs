@@ -11,8 +11,9 @@ mod tokens;
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
-use proxy::{Observed, Proxy};
+use proxy::{Difference, Observed, Proxy};
 use table::{Accepted, Row, Table};
 use upstream::Upstream;
 
@@ -33,7 +34,9 @@ const TABLES: &[&str] = &[
     "rbac",
     "tcp",
     "flags",
+    "formats",
     "tunnels",
+    "traces",
 ];
 const MIN_ROWS: usize = 400;
 const MIN_CONFIGS: usize = 60;
@@ -53,6 +56,12 @@ fn compare(name: &str) {
                 complaints.push(format!("{name}: {}\n{complaint}", row.name));
             }
         }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        for row in table.rows().iter().filter(|row| row.spans.is_some()) {
+            let (envoy, lateen) =
+                (theirs.spans(row, &upstream, deadline).await, ours.spans(row, &upstream, deadline).await);
+            complaints.extend(complaint(name, row, proxy::differences(&envoy, &lateen), &accepted));
+        }
         accepted.assert_used(name);
         assert!(
             complaints.is_empty(),
@@ -62,6 +71,12 @@ fn compare(name: &str) {
             complaints.join("\n\n")
         );
     });
+}
+
+fn complaint(table: &str, row: &Row, found: Vec<Difference>, accepted: &Accepted) -> Option<String> {
+    let found = found.into_iter().filter(|difference| !accepted.covers(table, &row.name, &difference.field));
+    let lines: Vec<String> = found.map(|difference| difference.to_string()).collect();
+    if lines.is_empty() { None } else { Some(format!("{table}: {}\n{}", row.name, lines.join("\n"))) }
 }
 
 async fn check(
@@ -214,8 +229,18 @@ fn tcp() {
 }
 
 #[test]
+fn formats() {
+    compare("formats");
+}
+
+#[test]
 fn flags() {
     compare("flags");
+}
+
+#[test]
+fn traces() {
+    compare("traces");
 }
 
 #[test]

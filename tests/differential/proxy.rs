@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lateen_testing::collector::Span;
 use serde_json::Value;
 
 use crate::client::{self, Answer, Shown};
@@ -14,6 +15,7 @@ use crate::tokens;
 use crate::upstream::{Seen, Upstream};
 
 pub(crate) struct Proxy {
+    name: &'static str,
     process: Child,
     listeners: BTreeMap<String, SocketAddr>,
     folder: tempfile::TempDir,
@@ -32,14 +34,15 @@ impl Drop for Proxy {
 
 impl Proxy {
     pub(crate) async fn envoy(program: &Path, config: &str, upstream: &Upstream) -> Self {
-        Self::start(program, &ENVOY_ARGUMENTS, config, upstream).await
+        Self::start("envoy", program, &ENVOY_ARGUMENTS, config, upstream).await
     }
 
     pub(crate) async fn lateen(config: &str, upstream: &Upstream) -> Self {
-        Self::start(&lateen_tests::program("lateen-proxy"), &["--concurrency", "1"], config, upstream).await
+        let program = lateen_tests::program("lateen-proxy");
+        Self::start("lateen", &program, &["--concurrency", "1"], config, upstream).await
     }
 
-    async fn start(program: &Path, arguments: &[&str], config: &str, upstream: &Upstream) -> Self {
+    async fn start(name: &'static str, program: &Path, arguments: &[&str], config: &str, upstream: &Upstream) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let source = lateen_tests::root().join(format!("tests/differential/configs/{config}.yaml"));
         let text = std::fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
@@ -54,6 +57,8 @@ impl Proxy {
         let text = text
             .replace("TLS_PORT", &upstream.tls.port().to_string())
             .replace("LINES_PORT", &upstream.lines.port().to_string())
+            .replace("COLLECTOR_PORT", &upstream.collector.address.port().to_string())
+            .replace("PROXY.", &format!("{name}."))
             .replace("SILENT_PORT", &upstream.silent.port().to_string())
             .replace("FOLDER", &folder.path().display().to_string());
         upstream.certificates.write(folder.path());
@@ -69,7 +74,7 @@ impl Proxy {
             .stdin(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
-        let mut proxy = Self { process, listeners: BTreeMap::new(), folder };
+        let mut proxy = Self { name, process, listeners: BTreeMap::new(), folder };
         proxy.listeners = proxy.listening(&admin_file).await;
         proxy
     }
@@ -100,11 +105,31 @@ impl Proxy {
         let logged = self.log().len();
         let (answer, shown) = client::ask(to, row, &row.send, &upstream.certificates).await;
         let log = if row.log.is_some() { Some(self.logged(logged, &tag).await) } else { None };
-        Observed { answer, shown, log, seen: upstream.take(&tag) }
+        Observed { answer, shown, log, seen: upstream.take(&tag), sent: row.send.clone() }
     }
 
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default()
+    }
+
+    /// The spans of a row, once all have come or by the deadline, as text.
+    pub(crate) async fn spans(&self, row: &Row, upstream: &Upstream, deadline: Instant) -> BTreeMap<String, String> {
+        let (tag, name) = (row.tag(), format!("{}.", self.name));
+        let of_row = |span: &Span| span.authority.starts_with(&name) && span.tags.get("row") == Some(&tag);
+        let spans = loop {
+            let spans: Vec<Span> = upstream.collector.spans().into_iter().filter(of_row).collect();
+            // Where some are missing, the comparison says which.
+            if spans.len() >= row.spans.unwrap_or_default() || Instant::now() > deadline {
+                break spans;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let mut shown: Vec<BTreeMap<String, String>> = spans.iter().map(|span| show(span, &row.send, &spans)).collect();
+        shown.sort();
+        let of_span = |(number, fields): (usize, BTreeMap<String, String>)| {
+            fields.into_iter().map(move |(name, value)| (format!("span {number} {name}"), value))
+        };
+        shown.into_iter().enumerate().flat_map(of_span).collect()
     }
 
     /// What the line of a row says, which comes after so many bytes. Lines begin with the row's name, or, where nothing tells
@@ -115,6 +140,9 @@ impl Proxy {
             let log = self.log();
             let whole = log[before..].rsplit_once('\n').map_or("", |(lines, _)| lines);
             let own = |line: &'_ str| -> Option<String> {
+                if line.starts_with('{') {
+                    return line.contains(&format!("\"{tag}\"")).then(|| line.to_owned());
+                }
                 let (name, text) = line.split_once(' ')?;
                 (name == tag || name == "-").then(|| in_order(text))
             };
@@ -164,6 +192,8 @@ pub(crate) struct Observed {
     shown: Option<Shown>,
     log: Option<String>,
     seen: Vec<Seen>,
+    /// The request, for what the upstream may have been told from it.
+    sent: String,
 }
 
 pub(crate) struct Difference {
@@ -247,28 +277,82 @@ impl Observed {
             }
             for pair in seen["headers"].as_array().into_iter().flatten() {
                 let name = pair[0].as_str().unwrap_or_default();
-                let value =
-                    if OF_THE_MOMENT.contains(&name) { "present" } else { pair[1].as_str().unwrap_or_default() };
+                let value = self.told(name, pair[1].as_str().unwrap_or_default());
                 let entry = fields.entry(format!("upstream {number} header {name}")).or_default();
                 if !entry.is_empty() {
                     entry.push_str(" | ");
                 }
-                entry.push_str(value);
+                entry.push_str(&value);
             }
         }
         fields
     }
 
-    pub(crate) fn differences(&self, lateen: &Self) -> Vec<Difference> {
-        let (theirs, ours) = (self.fields(), lateen.fields());
-        let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
-        let shown = |fields: &BTreeMap<String, String>, name: &String| {
-            fields.get(name).map_or_else(|| "(absent)".into(), |v| format!("{v:?}"))
-        };
-        names
-            .into_iter()
-            .filter(|name| theirs.get(*name) != ours.get(*name))
-            .map(|name| Difference { field: name.clone(), envoy: shown(&theirs, name), lateen: shown(&ours, name) })
-            .collect()
+    /// What a header tells the upstream, without what differs each time.
+    fn told(&self, name: &str, value: &str) -> String {
+        match name {
+            // This place of an id says whether the request is traced.
+            "x-request-id" if value.len() == 36 => format!("present, {}", &value[14..15]),
+            "traceparent" | "b3" | "x-b3-traceid" | "x-b3-spanid" | "x-b3-parentspanid" => known(value, &self.sent),
+            _ if OF_THE_MOMENT.contains(&name) => "present".to_owned(),
+            _ => value.to_owned(),
+        }
     }
+
+    pub(crate) fn differences(&self, lateen: &Self) -> Vec<Difference> {
+        differences(&self.fields(), &lateen.fields())
+    }
+}
+
+/// With ids that were not given made alike.
+fn known(value: &str, given: &str) -> String {
+    let part = |part: &str| {
+        let is_id = part.len() >= 16 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_id && !given.to_ascii_lowercase().contains(part) { "new".to_owned() } else { part.to_owned() }
+    };
+    value.split('-').map(part).collect::<Vec<_>>().join("-")
+}
+
+/// What a span says, without what differs each time, or from proxy to proxy.
+fn show(span: &Span, given: &str, all: &[Span]) -> BTreeMap<String, String> {
+    let parent = if all.iter().any(|other| other.id == span.parent) { "own" } else { &known(&span.parent, given) };
+    let mut fields = BTreeMap::from([
+        ("kind".to_owned(), span.kind.clone()),
+        ("name".to_owned(), span.name.clone()),
+        ("trace".to_owned(), known(&span.trace, given)),
+        ("id".to_owned(), known(&span.id, given)),
+        ("parent".to_owned(), parent.to_owned()),
+        ("state".to_owned(), span.state.clone()),
+        ("failed".to_owned(), span.failed.to_string()),
+        ("flags".to_owned(), span.flags.to_string()),
+        ("shared".to_owned(), span.shared.to_string()),
+        ("annotations".to_owned(), span.annotations.join(" ")),
+        ("lasts".to_owned(), (span.end >= span.start && span.start > 0).to_string()),
+    ]);
+    for (name, value) in &span.tags {
+        let value = match name.as_str() {
+            "guid:x-request-id" if value.len() == 36 => format!("present, {}", &value[14..15]),
+            // In which order several are told says nothing.
+            "response_flags" => in_order(value),
+            _ => value.clone(),
+        };
+        fields.insert(format!("tag {name}"), value);
+    }
+    for (name, value) in span.resource.iter().filter(|(name, _)| !name.starts_with("telemetry.sdk.")) {
+        fields.insert(format!("resource {name}"), value.clone());
+    }
+    fields
+}
+
+/// What differs between fields that have been flattened.
+pub(crate) fn differences(theirs: &BTreeMap<String, String>, ours: &BTreeMap<String, String>) -> Vec<Difference> {
+    let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
+    let shown = |fields: &BTreeMap<String, String>, name: &String| {
+        fields.get(name).map_or_else(|| "(absent)".into(), |v| format!("{v:?}"))
+    };
+    names
+        .into_iter()
+        .filter(|name| theirs.get(*name) != ours.get(*name))
+        .map(|name| Difference { field: name.clone(), envoy: shown(theirs, name), lateen: shown(ours, name) })
+        .collect()
 }

@@ -48,6 +48,9 @@ pub(crate) struct Row {
     /// What Envoy's access log says of it.
     #[serde(default)]
     pub(crate) log: Option<String>,
+    /// So many spans come of it.
+    #[serde(default)]
+    pub(crate) spans: Option<usize>,
     /// The status that Envoy gives; none if it closes without an answer. So a row cannot pass for the wrong reason.
     pub(crate) status: Option<u16>,
     /// Sent so many times; then what share of it each host gets is compared instead of each request.

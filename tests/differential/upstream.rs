@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use lateen_testing::collector::Collector;
+
 use crate::authorizer::Authorizers;
 use crate::certificates::Certificates;
 use crate::{limiter, tokens};
@@ -42,6 +44,8 @@ pub(crate) struct Upstream {
     /// A rate limit service.
     pub(crate) limiter: SocketAddr,
     pub(crate) authorizers: Authorizers,
+    /// Of spans.
+    pub(crate) collector: Collector,
     /// An address at which nobody listens: the socket is bound and never listens, so nobody else can take it.
     pub(crate) dead: SocketAddr,
     _dead: std::net::TcpListener,
@@ -70,8 +74,8 @@ impl Upstream {
         }
         let (dead, _dead) = refused();
         let (limiter, authorizers) = (limiter::start().await, Authorizers::start().await);
-        let silent = silent().await;
-        Self { address, tls, lines, silent, certificates, limiter, authorizers, dead, _dead, ledger }
+        let (silent, collector) = (silent().await, Collector::start().await);
+        Self { collector, address, tls, lines, silent, certificates, limiter, authorizers, dead, _dead, ledger }
     }
 
     /// Takes what arrived with the given `x-row`.

@@ -67,6 +67,44 @@ impl ResponseFlag {
     }
 }
 
+impl ResponseFlag {
+    /// The long form.
+    pub fn as_long_str(self) -> &'static str {
+        match self {
+            Self::FailedLocalHealthCheck => "FailedLocalHealthCheck",
+            Self::NoHealthyUpstream => "NoHealthyUpstream",
+            Self::UpstreamRequestTimeout => "UpstreamRequestTimeout",
+            Self::LocalReset => "LocalReset",
+            Self::UpstreamRemoteReset => "UpstreamRemoteReset",
+            Self::UpstreamConnectionFailure => "UpstreamConnectionFailure",
+            Self::UpstreamConnectionTermination => "UpstreamConnectionTermination",
+            Self::UpstreamOverflow => "UpstreamOverflow",
+            Self::NoRouteFound => "NoRouteFound",
+            Self::DelayInjected => "DelayInjected",
+            Self::FaultInjected => "FaultInjected",
+            Self::RateLimited => "RateLimited",
+            Self::UnauthorizedExternalService => "UnauthorizedExternalService",
+            Self::RateLimitServiceError => "RateLimitServiceError",
+            Self::DownstreamConnectionTermination => "DownstreamConnectionTermination",
+            Self::UpstreamRetryLimitExceeded => "UpstreamRetryLimitExceeded",
+            Self::StreamIdleTimeout => "StreamIdleTimeout",
+            Self::InvalidEnvoyRequestHeaders => "InvalidEnvoyRequestHeaders",
+            Self::DownstreamProtocolError => "DownstreamProtocolError",
+            Self::UpstreamMaxStreamDurationReached => "UpstreamMaxStreamDurationReached",
+            Self::DurationTimeout => "DurationTimeout",
+            Self::UpstreamProtocolError => "UpstreamProtocolError",
+            Self::NoClusterFound => "NoClusterFound",
+            Self::OverloadManager => "OverloadManagerTerminated",
+            Self::DownstreamRemoteReset => "DownstreamRemoteReset",
+        }
+    }
+
+    /// By its short form.
+    pub fn parse(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|flag| flag.as_str() == name)
+    }
+}
+
 /// A set of flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ResponseFlags(u32);

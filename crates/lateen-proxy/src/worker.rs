@@ -4,10 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use lateen_engine::config::access_log::OtlpLog;
 use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::tcp::TcpProxy;
+use lateen_engine::config::tracing::Provider;
 use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
 use lateen_engine::filters::http::jwt_authn::JwtAuthn;
 use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
@@ -24,13 +27,18 @@ use crate::on_demand::OnDemand;
 use crate::overload::Overload;
 use crate::tcp::ProxyState;
 use crate::telemetry::access_stats::{ConnectionAuthzStats, RbacStats};
+use crate::telemetry::export::Exporters;
 use crate::telemetry::jwt_stats::JwtStats;
 use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, RouteStats, Scope, TunnelStats};
+use crate::telemetry::trace::NodeNames;
 use crate::tls::TlsStore;
 use crate::upstream::key_sets::KeySets;
 use crate::upstream::tunnels::Tunnels;
+
+/// How long a worker that ends waits for each collector.
+const FLUSHING: Duration = Duration::from_secs(1);
 
 /// What all workers and the control thread share.
 #[derive(Debug)]
@@ -54,6 +62,8 @@ pub(crate) struct Shared {
     /// SO_MARK for upstream sockets, by which redirect rules know the proxy's own traffic.
     pub socket_mark: Option<u32>,
     pub hostname: Option<Arc<str>>,
+    /// What the proxy calls itself.
+    pub node: Arc<NodeNames>,
 }
 
 /// Runtime states by the configuration they belong to. That is told by its address, which is its alone while it is held here.
@@ -94,6 +104,10 @@ pub(crate) struct Worker {
     connection_authz: States<NetworkExtAuthz, ConnectionAuthzStats>,
     pub alarms: Alarms,
     pub tunnels: Tunnels,
+    /// By providers of tracing.
+    pub span_exporters: Exporters<Provider>,
+    /// By access loggers.
+    pub log_exporters: Exporters<OtlpLog>,
     random: Cell<u64>,
     /// Bytes that copies of requests hold back.
     pub mirrored: Cell<usize>,
@@ -119,6 +133,8 @@ impl Worker {
             connection_authz: States::default(),
             alarms: Alarms::default(),
             tunnels,
+            span_exporters: Exporters::default(),
+            log_exporters: Exporters::default(),
             random: Cell::new(seed | 1),
             mirrored: Cell::default(),
             routes: RefCell::default(),
@@ -168,12 +184,12 @@ impl Worker {
 
     /// The runtime state of a connection manager.
     pub(crate) fn manager(&self, manager: &Arc<HttpConnectionManager>) -> Rc<ManagerState> {
-        self.managers.of(manager, || ManagerState::new(manager, &self.shared))
+        self.managers.of(manager, || ManagerState::new(manager, self))
     }
 
     /// The runtime state of a TCP proxy.
     pub(crate) fn proxy(&self, proxy: &Arc<TcpProxy>) -> Rc<ProxyState> {
-        self.proxies.of(proxy, || ProxyState::new(proxy, &self.shared))
+        self.proxies.of(proxy, || ProxyState::new(proxy, self))
     }
 
     /// The counters of a rate limit.
@@ -217,6 +233,12 @@ impl Worker {
             let scope = Scope::Route(Arc::clone(virtual_host), Arc::clone(prefix));
             Rc::new(RouteStats::new(&self.shared.stats, &scope))
         }))
+    }
+
+    /// Sends what waits for collectors.
+    pub(crate) async fn flush(self: &Rc<Self>) {
+        self.span_exporters.flush(self, FLUSHING).await;
+        self.log_exporters.flush(self, FLUSHING).await;
     }
 
     /// A number for drawing; good enough for balancing, useless for secrets.

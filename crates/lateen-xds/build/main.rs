@@ -40,6 +40,7 @@ const ROOTS: &[&str] = &[
     "envoy/extensions/resource_monitors/",
     "envoy/extensions/retry/",
     "envoy/extensions/stat_sinks/",
+    "envoy/extensions/tracers/opentelemetry/",
     "envoy/extensions/transport_sockets/",
     "envoy/extensions/upstreams/",
     "envoy/service/discovery/v3/",

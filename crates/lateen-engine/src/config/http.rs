@@ -14,8 +14,10 @@ use proto::http_connection_manager::{
 use super::access_log::{AccessLog, access_logs};
 use super::cluster::Http2Options;
 use super::error::{At, refuse};
+use super::listener::Direction;
 use super::max_age::MaxAge;
 use super::scalar::{self, bool_or, duration, u32_or};
+use super::tracing::{RequestIds, Tracing};
 use crate::filters::http::jwt_authn::JwtAuthn;
 use crate::filters::http::{HttpFilter, Kind};
 use crate::matching::paths::{EscapedSlashes, Normalization};
@@ -59,6 +61,8 @@ pub struct HttpConnectionManager {
     pub http1: Http1Options,
     pub http2: Http2Options,
     pub access_logs: Vec<AccessLog>,
+    pub tracing: Option<Tracing>,
+    pub request_ids: RequestIds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,10 +148,10 @@ impl HttpConnectionManager {
     /// Passed over without a word, as they change nothing here: `delayed_close_timeout`, `stream_flush_timeout`,
     /// `drain_timeout_jitter` (the moment of a close that comes anyway), `stream_error_on_invalid_http_message` (a bad message
     /// always ends its connection).
-    pub(crate) fn from_xds(config: &proto::HttpConnectionManager, at: &At) -> Option<Self> {
+    pub(crate) fn from_xds(config: &proto::HttpConnectionManager, direction: Direction, at: &At) -> Option<Self> {
         refuse!(at, config;
-            tracing, http3_protocol_options, original_ip_detection_extensions, early_header_mutation_extensions,
-            local_reply_config, request_id_extension, path_normalization_options, typed_header_validation_config,
+            http3_protocol_options, original_ip_detection_extensions, early_header_mutation_extensions,
+            local_reply_config, path_normalization_options, typed_header_validation_config,
             proxy_status_config, add_proxy_protocol_connection_state, always_set_request_id_in_response,
             strip_matching_host_port, strip_port_mode, strip_trailing_host_dot, scheme_header_transformation,
             forward_proto_config, internal_address_config, forward_client_cert_matcher,
@@ -208,6 +212,14 @@ impl HttpConnectionManager {
             http1: http1(config, at),
             http2: Http2Options::from_xds(config.http2_protocol_options.as_ref(), &at.field("http2_protocol_options")),
             access_logs: access_logs(&config.access_log, at),
+            tracing: match &config.tracing {
+                None => None,
+                Some(tracing) => Some(Tracing::from_xds(tracing, direction, &at.field("tracing"))?),
+            },
+            request_ids: RequestIds::from_xds(
+                config.request_id_extension.as_ref().and_then(|extension| extension.typed_config.as_ref()),
+                &at.field("request_id_extension.typed_config"),
+            ),
         })
     }
 }

@@ -225,6 +225,11 @@ impl Listener {
         refuse!(at, listener;
             additional_addresses, fcds_config, filter_chain_matcher, freebind, socket_options, udp_listener_config,
             api_listener, enable_mptcp, tcp_keepalive, listener_specifier, access_log);
+        let direction = match listener.traffic_direction() {
+            TrafficDirection::Unspecified => Direction::Unspecified,
+            TrafficDirection::Inbound => Direction::Inbound,
+            TrafficDirection::Outbound => Direction::Outbound,
+        };
         let mut chains = ChainTable::default();
         let mut seen: HashMap<String, usize> = HashMap::new();
         for (index, chain) in listener.filter_chains.iter().enumerate() {
@@ -233,12 +238,12 @@ impl Listener {
             if let Some(earlier) = seen.insert(format!("{conditions:?}"), index) {
                 at.field("filter_chain_match").error(format!("is the same as that of filter_chains[{earlier}]"));
             }
-            if let Some(compiled) = FilterChain::from_xds(chain, &at) {
+            if let Some(compiled) = FilterChain::from_xds(chain, direction, &at) {
                 chains.chains.push((conditions, Arc::new(compiled)));
             }
         }
         if let Some(default) = &listener.default_filter_chain {
-            chains.default = FilterChain::from_xds(default, &at.field("default_filter_chain")).map(Arc::new);
+            chains.default = FilterChain::from_xds(default, direction, &at.field("default_filter_chain")).map(Arc::new);
         }
         if listener.filter_chains.is_empty() && listener.default_filter_chain.is_none() {
             at.field("filter_chains").error("a listener needs at least one");
@@ -252,11 +257,7 @@ impl Listener {
             inspect: inspect(listener, at),
             chains,
             transparent: bool_or(listener.transparent.as_ref(), false),
-            direction: match listener.traffic_direction() {
-                TrafficDirection::Unspecified => Direction::Unspecified,
-                TrafficDirection::Inbound => Direction::Inbound,
-                TrafficDirection::Outbound => Direction::Outbound,
-            },
+            direction,
             origin: Origin::from_xds(listener.metadata.as_ref()),
             fingerprint: xxhash_rust::xxh64::xxh64(&listener.encode_to_vec(), 0),
         })
@@ -280,7 +281,7 @@ impl Listener {
 }
 
 impl FilterChain {
-    fn from_xds(chain: &proto::FilterChain, at: &At) -> Option<Self> {
+    fn from_xds(chain: &proto::FilterChain, direction: Direction, at: &At) -> Option<Self> {
         at.refuse_if("use_proxy_proto", bool_or(chain.use_proxy_proto.as_ref(), false));
         let mut network = Vec::new();
         let mut terminal = None;
@@ -293,7 +294,7 @@ impl FilterChain {
             if terminal.is_some() {
                 at.error("stands behind a terminal filter and would never run");
             }
-            match network_filter(any, &at.field("typed_config")) {
+            match network_filter(any, direction, &at.field("typed_config")) {
                 Some(Step::Filter(filter)) => network.push(filter),
                 Some(Step::Terminal(found)) => terminal = Some(found),
                 None => {}
@@ -320,10 +321,11 @@ enum Step {
     Terminal(Terminal),
 }
 
-fn network_filter(any: &Any, at: &At) -> Option<Step> {
+fn network_filter(any: &Any, direction: Direction, at: &At) -> Option<Step> {
     if is::<hcm::HttpConnectionManager>(any) {
         let manager = open::<hcm::HttpConnectionManager>(any, at)?;
-        return HttpConnectionManager::from_xds(&manager, at).map(|m| Step::Terminal(Terminal::Http(Arc::new(m))));
+        return HttpConnectionManager::from_xds(&manager, direction, at)
+            .map(|manager| Step::Terminal(Terminal::Http(Arc::new(manager))));
     }
     if is::<tcp_proxy::TcpProxy>(any) {
         let proxy = open::<tcp_proxy::TcpProxy>(any, at)?;

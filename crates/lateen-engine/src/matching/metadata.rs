@@ -56,6 +56,11 @@ impl MetadataMatcher {
         })
     }
 
+    /// Whether there is anything to match.
+    pub fn finds(&self, metadata: &DynamicMetadata) -> bool {
+        metadata.at(&self.filter, &self.path).is_some()
+    }
+
     pub fn matches(&self, metadata: &DynamicMetadata) -> bool {
         self.value.matches(metadata.at(&self.filter, &self.path)) != self.invert
     }

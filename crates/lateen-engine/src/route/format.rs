@@ -25,6 +25,7 @@ pub enum Operator {
     ResponseCode,
     ResponseCodeDetails,
     ResponseFlags,
+    ResponseFlagsLong,
     ConnectionTerminationDetails,
     UpstreamTransportFailureReason,
     BytesReceived,
@@ -38,7 +39,11 @@ pub enum Operator {
     UpstreamHostName,
     UpstreamCluster,
     UpstreamLocalAddress,
+    UpstreamLocalAddressWithoutPort,
+    UpstreamLocalPort,
     UpstreamRemoteAddress,
+    UpstreamRemoteAddressWithoutPort,
+    UpstreamRemotePort,
     UpstreamRequestAttemptCount,
     UpstreamPeerUriSan,
     DownstreamLocalAddress,
@@ -49,14 +54,22 @@ pub enum Operator {
     DownstreamRemotePort,
     DownstreamDirectRemoteAddress,
     DownstreamDirectRemoteAddressWithoutPort,
+    DownstreamDirectRemotePort,
     DownstreamPeerUriSan,
+    DownstreamPeerDnsSan,
     DownstreamPeerSubject,
+    DownstreamPeerFingerprint256,
+    DownstreamLocalUriSan,
     DownstreamTlsVersion,
     DownstreamTlsCipher,
     RequestedServerName,
     RouteName,
     VirtualClusterName,
-    GrpcStatus,
+    GrpcStatus(GrpcNames),
+    TraceId,
+    SpanId,
+    /// Of the query, by its name, as it came; cut after so many bytes.
+    QueryParam(String, Option<usize>),
     Hostname,
     Environment(String),
     ConnectionId,
@@ -65,6 +78,17 @@ pub enum Operator {
     UpstreamProtocol,
     /// What a filter said: its name, the path to the value (all that it said, if there is none), and where to cut.
     DynamicMetadata(String, Vec<String>, Option<usize>),
+}
+
+/// How a gRPC status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcNames {
+    /// `NotFound`.
+    Camel,
+    /// `NOT_FOUND`.
+    Snake,
+    /// `5`.
+    Number,
 }
 
 /// A request header or pseudo header.
@@ -151,7 +175,23 @@ fn operator(text: &str) -> Result<Operator, String> {
         "TRAILER" => return header(Operator::Trailer),
         "START_TIME" => Operator::StartTime(argument.map(str::to_owned)),
         "ENVIRONMENT" => Operator::Environment(argument.unwrap_or_default().to_owned()),
-        "GRPC_STATUS" | "GRPC_STATUS_NUMBER" => Operator::GrpcStatus,
+        "GRPC_STATUS" => Operator::GrpcStatus(match argument {
+            None | Some("" | "CAMEL_STRING") => GrpcNames::Camel,
+            Some("SNAKE_STRING") => GrpcNames::Snake,
+            Some("NUMBER") => GrpcNames::Number,
+            Some(_) => return Err(format!("`%{text}%` is none of CAMEL_STRING, SNAKE_STRING and NUMBER")),
+        }),
+        "GRPC_STATUS_NUMBER" => Operator::GrpcStatus(GrpcNames::Number),
+        "QUERY_PARAM" => {
+            let name = argument.filter(|name| !name.is_empty());
+            Operator::QueryParam(name.ok_or_else(|| format!("`%{text}%` needs a name"))?.to_owned(), limit)
+        }
+        "METADATA" => {
+            let rest = argument.and_then(|argument| argument.strip_prefix("DYNAMIC:"));
+            let rest = rest.ok_or_else(|| format!("`%{text}%`: only DYNAMIC metadata is known"))?;
+            let mut steps = rest.split(':').map(str::to_owned);
+            Operator::DynamicMetadata(steps.next().unwrap_or_default(), steps.collect(), limit)
+        }
         "DYNAMIC_METADATA" => {
             let mut steps = argument.unwrap_or_default().split(':').map(str::to_owned);
             let filter = steps.next().filter(|filter| !filter.is_empty());
@@ -163,6 +203,9 @@ fn operator(text: &str) -> Result<Operator, String> {
         "RESPONSE_CODE" => Operator::ResponseCode,
         "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
         "RESPONSE_FLAGS" => Operator::ResponseFlags,
+        "RESPONSE_FLAGS_LONG" => Operator::ResponseFlagsLong,
+        "TRACE_ID" => Operator::TraceId,
+        "SPAN_ID" => Operator::SpanId,
         "CONNECTION_TERMINATION_DETAILS" => Operator::ConnectionTerminationDetails,
         "UPSTREAM_TRANSPORT_FAILURE_REASON" => Operator::UpstreamTransportFailureReason,
         "BYTES_RECEIVED" => Operator::BytesReceived,
@@ -176,6 +219,10 @@ fn operator(text: &str) -> Result<Operator, String> {
         "UPSTREAM_HOST_NAME" => Operator::UpstreamHostName,
         "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
         "UPSTREAM_LOCAL_ADDRESS" => Operator::UpstreamLocalAddress,
+        "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Operator::UpstreamLocalAddressWithoutPort,
+        "UPSTREAM_LOCAL_PORT" => Operator::UpstreamLocalPort,
+        "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::UpstreamRemoteAddressWithoutPort,
+        "UPSTREAM_REMOTE_PORT" => Operator::UpstreamRemotePort,
         "UPSTREAM_REMOTE_ADDRESS" => Operator::UpstreamRemoteAddress,
         "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::UpstreamRequestAttemptCount,
         "UPSTREAM_PEER_URI_SAN" => Operator::UpstreamPeerUriSan,
@@ -188,6 +235,10 @@ fn operator(text: &str) -> Result<Operator, String> {
         "DOWNSTREAM_REMOTE_PORT" => Operator::DownstreamRemotePort,
         "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Operator::DownstreamDirectRemoteAddress,
         "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::DownstreamDirectRemoteAddressWithoutPort,
+        "DOWNSTREAM_DIRECT_REMOTE_PORT" => Operator::DownstreamDirectRemotePort,
+        "DOWNSTREAM_PEER_DNS_SAN" => Operator::DownstreamPeerDnsSan,
+        "DOWNSTREAM_PEER_FINGERPRINT_256" => Operator::DownstreamPeerFingerprint256,
+        "DOWNSTREAM_LOCAL_URI_SAN" => Operator::DownstreamLocalUriSan,
         "DOWNSTREAM_PEER_URI_SAN" => Operator::DownstreamPeerUriSan,
         "DOWNSTREAM_PEER_SUBJECT" => Operator::DownstreamPeerSubject,
         "DOWNSTREAM_TLS_VERSION" => Operator::DownstreamTlsVersion,
@@ -228,7 +279,8 @@ fn alternatives<'a>(argument: Option<&'a str>, text: &str) -> Result<(&'a str, O
     Ok(argument.split_once('?').map_or((argument, None), |(first, second)| (first, Some(second))))
 }
 
-fn field(name: &str) -> Result<Field, String> {
+/// A header or pseudo header by its name.
+pub(crate) fn field(name: &str) -> Result<Field, String> {
     Ok(match name.to_ascii_uppercase().as_str() {
         ":METHOD" => Field::Method,
         ":PATH" => Field::Path,

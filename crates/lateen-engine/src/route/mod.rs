@@ -58,9 +58,26 @@ pub struct Route {
     /// Upstreams are told which attempt it is: `x-envoy-attempt-count`.
     pub tells_attempts: bool,
     pub virtual_host: Arc<str>,
+    /// What spans of its requests are called.
+    pub decorator: Option<Decorator>,
     /// Statistics of its own, under this name.
     pub stat_prefix: Option<Arc<str>>,
     pub origin: Origin,
+}
+
+/// `Decorator`: the name of what a route leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decorator {
+    pub operation: String,
+    /// The other side's span is called the same.
+    pub propagates: bool,
+}
+
+impl Decorator {
+    fn from_xds(decorator: &proto::Decorator) -> Self {
+        let propagates = decorator.propagate.as_ref().is_none_or(|propagate| propagate.value);
+        Self { operation: decorator.operation.clone(), propagates }
+    }
 }
 
 /// The `rate_limits` of a route and of its virtual host.

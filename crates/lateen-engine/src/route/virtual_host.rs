@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::action::Action;
 use super::query::{self, QueryMatcher};
-use super::{Mutations, RateLimits, Route};
+use super::{Decorator, Mutations, RateLimits, Route};
 use crate::config::error::{At, refuse};
 use crate::config::metadata::Origin;
 use crate::config::scalar::bool_or;
@@ -78,7 +78,7 @@ impl VirtualHost {
         for (index, route) in host.routes.iter().enumerate() {
             let at = at.index("routes", index);
             refuse!(at, route;
-                decorator, tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
+                tracing, per_request_buffer_limit_bytes, request_body_buffer_limit, route_specifiers);
             let matcher = route.r#match.as_ref().and_then(|on| RouteMatcher::from_xds(on, &at.field("match")));
             if route.r#match.is_none() {
                 at.field("match").error("is required");
@@ -108,6 +108,7 @@ impl VirtualHost {
                 rate_limits: RateLimits::of(route, &limits, &at),
                 tells_attempts: host.include_request_attempt_count,
                 virtual_host: Arc::clone(&name),
+                decorator: route.decorator.as_ref().map(Decorator::from_xds),
                 stat_prefix: Some(route.stat_prefix.as_str()).filter(|prefix| !prefix.is_empty()).map(Arc::from),
                 origin: Origin::from_xds(route.metadata.as_ref()),
             }));

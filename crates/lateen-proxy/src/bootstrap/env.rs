@@ -29,6 +29,8 @@ pub const CA_ADDRESS: &str = "CA_ADDR";
 pub const SECRET_TTL: &str = "SECRET_TTL";
 /// The pod's labels, as a JSON object.
 pub const LABELS: &str = "LATEEN_LABELS";
+/// Attributes of the resource in OTLP, as `name=value,…` (OpenTelemetry's name), where a detector asks for them.
+pub const OTEL_RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 /// Variables that start so are the node's metadata, under the rest of their names.
 const METADATA: &str = "ISTIO_META_";
 

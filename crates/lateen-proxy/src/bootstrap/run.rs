@@ -33,6 +33,7 @@ use crate::on_demand::OnDemand;
 use crate::overload::{self, Overload, Settings};
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, Scope};
+use crate::telemetry::trace::NodeNames;
 use crate::tls::{SecretsMay, TlsStore};
 use crate::upstream::key_sets::KeySets;
 use crate::worker::Shared;
@@ -60,7 +61,7 @@ fn run_bootstrap(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
         node.user_agent_version_type = Some(super::user_agent_version());
     }
     let sockets = IdentitySockets::from_environment()?;
-    let shared = Arc::new(shared(sockets.take.is_some())?);
+    let shared = Arc::new(shared(sockets.take.is_some(), bootstrap.node.as_ref())?);
     let (resources, ads) = compile(&bootstrap, &shared, &shown)?;
     if arguments.mode == Mode::Validate {
         println_ok(&shown);
@@ -84,7 +85,13 @@ fn join_mesh(arguments: &Arguments, role: &Role) -> anyhow::Result<()> {
         }),
         ..Bootstrap::default()
     };
-    serve(arguments, &bootstrap, &Arc::new(shared(true)?), Resources::default(), Source::Mesh(membership))
+    serve(
+        arguments,
+        &bootstrap,
+        &Arc::new(shared(true, Some(&membership.node))?),
+        Resources::default(),
+        Source::Mesh(membership),
+    )
 }
 
 fn proto_address(address: SocketAddr) -> Address {
@@ -102,7 +109,7 @@ fn println_ok(path: &str) {
 }
 
 /// `is_member`: the proxy gets an identity of its own.
-fn shared(is_member: bool) -> anyhow::Result<Shared> {
+fn shared(is_member: bool, node: Option<&Node>) -> anyhow::Result<Shared> {
     let stats = Registry::default();
     let dropped = stats.counter(&Scope::Server, "access_log_dropped_lines");
     let socket_mark = match env::variable(env::SOCKET_MARK) {
@@ -129,6 +136,11 @@ fn shared(is_member: bool) -> anyhow::Result<Shared> {
         received: Received::default(),
         socket_mark,
         hostname: env::variable(env::HOSTNAME).map(Into::into),
+        node: Arc::new(NodeNames {
+            id: node.map(|node| node.id.clone()).unwrap_or_default(),
+            cluster: node.map(|node| node.cluster.clone()).unwrap_or_default(),
+            zone: node.and_then(|node| node.locality.as_ref()).map(|at| at.zone.clone()).unwrap_or_default(),
+        }),
     })
 }
 

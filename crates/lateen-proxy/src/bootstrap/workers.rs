@@ -96,5 +96,6 @@ fn work(
             }
         }
         listeners.idle().await;
+        worker.flush().await;
     });
 }

@@ -32,6 +32,7 @@ fn shared() -> Arc<Shared> {
         received: Received::default(),
         socket_mark: None,
         hostname: None,
+        node: Arc::default(),
     })
 }
 

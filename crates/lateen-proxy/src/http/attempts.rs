@@ -75,6 +75,9 @@ impl Attempts<'_, '_, '_> {
             };
             self.note(&host, &result);
             let allowed = again && self.may_retry(retry);
+            if allowed || result.is_err() {
+                self.exchange.end_attempt(self.head, result.as_ref());
+            }
             match (allowed, result) {
                 (true, _) => {}
                 (false, Ok(answer)) => {
@@ -152,6 +155,7 @@ impl Attempts<'_, '_, '_> {
         if self.tells_attempts {
             self.head.headers.set(ATTEMPT_COUNT, number(self.exchange.info.attempts.into()));
         }
+        self.exchange.begin_attempt(self.head);
         let spoken = Cell::new(None);
         let outgoing = Outgoing {
             head: self.head,

@@ -225,6 +225,7 @@ impl Back<'_> {
         }
         self.route.response_headers.apply(&mut head.headers, None, value);
         exchange.filter_answer(&mut head.headers);
+        exchange.trace_answer(&mut head.headers);
         exchange.count_grpc_status(&head.headers);
         respond::finish_head(head, &exchange.context.manager, date(exchange.info.start_time + since_start));
     }

@@ -42,7 +42,7 @@ names! {
 }
 
 /// What only a trusted hop may say; taken off requests that come from outside.
-static INTERNAL_ONLY: [HeaderName; 15] = [
+static INTERNAL_ONLY: [HeaderName; 14] = [
     RETRY_ON,
     RETRY_GRPC_ON,
     MAX_RETRIES,
@@ -51,7 +51,6 @@ static INTERNAL_ONLY: [HeaderName; 15] = [
     EXPECTED_TIMEOUT,
     HeaderName::from_static("x-envoy-retriable-status-codes"),
     HeaderName::from_static("x-envoy-retriable-header-names"),
-    HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-force-trace"),
     HeaderName::from_static("x-envoy-ip-tags"),
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
@@ -61,7 +60,8 @@ static INTERNAL_ONLY: [HeaderName; 15] = [
 ];
 
 /// What only a mesh's own client says of itself; taken off at an edge.
-static DOWNSTREAM_SERVICE: [HeaderName; 2] = [
+static DOWNSTREAM_SERVICE: [HeaderName; 3] = [
+    HeaderName::from_static("x-envoy-decorator-operation"),
     HeaderName::from_static("x-envoy-downstream-service-cluster"),
     HeaderName::from_static("x-envoy-downstream-service-node"),
 ];

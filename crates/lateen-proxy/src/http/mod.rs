@@ -17,6 +17,7 @@ mod rate_limit;
 mod request;
 mod respond;
 mod revoked;
+mod spans;
 pub(crate) mod state;
 mod upgrade;
 mod watch;

@@ -250,8 +250,12 @@ impl<'a> Exchange<'a> {
         let table = snapshot.routes(&manager.routes).map(|table| &**table);
         let mut route = match self.find_route(table) {
             Ok(route) => route,
-            Err(reply) => return Flow::Reply(reply),
+            Err(reply) => {
+                self.begin_trace(None);
+                return Flow::Reply(reply);
+            }
         };
+        self.begin_trace(route.as_deref());
         // 4. Filters, in order.
         match self.filter(&manager.filters, table, &mut route, pending).await {
             Filtered::Passed => {}
@@ -428,6 +432,7 @@ impl<'a> Exchange<'a> {
             head.headers.remove(&CONTENT_TYPE);
         }
         self.filter_answer(&mut head.headers);
+        self.trace_answer(&mut head.headers);
         respond::finish_head(&mut head, &self.context.manager, date(SystemTime::now()));
         self.count_grpc_status(&head.headers);
         self.info.sent = whole.len() as u64;
@@ -464,12 +469,13 @@ impl<'a> Exchange<'a> {
         }
         stats.rq_time.record(self.info.duration.as_secs_f64() * 1000.0);
         let loggers = &self.context.state.loggers;
-        if !loggers.is_empty() {
+        if !loggers.is_empty() || self.info.trace.is_some() {
             // Those of a request that was forwarded are there already.
             if self.info.request_headers.is_empty() {
                 self.info.request_headers = std::mem::take(&mut self.head.headers);
             }
-            loggers.log(&self.info);
+            loggers.log(&self.info, &self.context.worker);
+            self.end_trace();
         }
     }
 

@@ -8,12 +8,14 @@ use lateen_engine::filters::http::Kind;
 use crate::telemetry::access_log::Loggers;
 use crate::telemetry::access_stats::{AuthzStats, RbacStats};
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
-use crate::worker::Shared;
+use crate::telemetry::trace::Tracer;
+use crate::worker::{Shared, Worker};
 
 #[derive(Debug)]
 pub(crate) struct ManagerState {
     pub(super) stats: Stats,
     pub(super) loggers: Loggers,
+    pub(super) tracer: Option<Tracer>,
     /// Of its filters, by their places.
     pub(super) filters: Vec<FilterStats>,
 }
@@ -27,10 +29,13 @@ pub(super) enum FilterStats {
 }
 
 impl ManagerState {
-    pub(crate) fn new(manager: &HttpConnectionManager, shared: &Shared) -> Self {
+    pub(crate) fn new(manager: &HttpConnectionManager, worker: &Worker) -> Self {
+        let shared = &worker.shared;
+        let tracer = |config| Tracer::new(config, &manager.stat_prefix, worker);
         Self {
             stats: Stats::new(&shared.stats, &manager.stat_prefix),
-            loggers: Loggers::new(&manager.access_logs, shared),
+            loggers: Loggers::new(&manager.access_logs, worker),
+            tracer: manager.tracing.as_ref().map(tracer),
             filters: manager.filters.iter().map(|filter| FilterStats::new(&filter.kind, manager, shared)).collect(),
         }
     }

@@ -23,7 +23,7 @@ use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::{Counter, Scope};
 use crate::telemetry::stream_info::StreamInfo;
 use crate::upstream::connect::{Connected, Payload, connect};
-use crate::worker::{Shared, Worker};
+use crate::worker::Worker;
 
 /// The runtime state of a TCP proxy on one worker: its numbers and its loggers.
 #[derive(Debug)]
@@ -35,14 +35,14 @@ pub(crate) struct ProxyState {
 }
 
 impl ProxyState {
-    pub(crate) fn new(proxy: &TcpProxy, shared: &Shared) -> Self {
+    pub(crate) fn new(proxy: &TcpProxy, worker: &Worker) -> Self {
         let scope = Scope::Tcp(Arc::clone(&proxy.stat_prefix));
-        let counter = |name| shared.stats.counter(&scope, name);
+        let counter = |name| worker.shared.stats.counter(&scope, name);
         Self {
             cx_total: counter("downstream_cx_total"),
             rx_bytes: counter("downstream_cx_rx_bytes_total"),
             tx_bytes: counter("downstream_cx_tx_bytes_total"),
-            loggers: Loggers::new(&proxy.access_logs, shared),
+            loggers: Loggers::new(&proxy.access_logs, worker),
         }
     }
 }
@@ -92,7 +92,7 @@ pub(crate) async fn serve(
         break;
     }
     info.close();
-    state.loggers.log(&info);
+    state.loggers.log(&info, &worker);
 }
 
 /// How often a connection that a peer refused, without having seen any of it, is made in another tunnel.

@@ -1,30 +1,40 @@
-//! A listener's access loggers on one worker: lines for files, numbers for statistics.
+//! A listener's access loggers on one worker: lines for files, records for collectors, numbers for statistics.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
-use lateen_engine::config::access_log::{AccessLog, Format};
+use lateen_engine::config::access_log::{AccessLog, Filter, Format, Logger as Config, Record};
+use lateen_engine::message::RequestHead;
 
 use super::log_file::LogFile;
 use super::operators;
+use super::otlp_log::OtlpLogger;
 use super::stats_log::StatsLogger;
 use super::stream_info::StreamInfo;
-use crate::worker::Shared;
+use crate::http::headers::GRPC_STATUS;
+use crate::worker::Worker;
 
 /// What a connection manager or TCP proxy does with each record.
 #[derive(Debug)]
-pub(crate) struct Loggers(Vec<Logger>);
+pub(crate) struct Loggers(Vec<(Option<Filter>, Logger)>);
 
 #[derive(Debug)]
 enum Logger {
     File(Format, Arc<LogFile>),
+    Otlp(OtlpLogger),
     Stats(StatsLogger),
 }
 
 impl Loggers {
-    pub(crate) fn new(logs: &[AccessLog], shared: &Shared) -> Self {
-        let logger = |log: &AccessLog| match log {
-            AccessLog::File(log) => Logger::File(log.format.clone(), shared.log_files.open(&log.path)),
-            AccessLog::Stats(log) => Logger::Stats(StatsLogger::new(Arc::clone(log), shared.stats.clone())),
+    pub(crate) fn new(logs: &[AccessLog], worker: &Worker) -> Self {
+        let shared = &worker.shared;
+        let logger = |log: &AccessLog| {
+            let logger = match &log.logger {
+                Config::File(log) => Logger::File(log.format.clone(), shared.log_files.open(&log.path)),
+                Config::Otlp(log) => Logger::Otlp(OtlpLogger::new(log, worker)),
+                Config::Stats(log) => Logger::Stats(StatsLogger::new(Arc::clone(log), shared.stats.clone())),
+            };
+            (log.filter.clone(), logger)
         };
         Self(logs.iter().map(logger).collect())
     }
@@ -33,12 +43,38 @@ impl Loggers {
         self.0.is_empty()
     }
 
-    pub(crate) fn log(&self, info: &StreamInfo) {
-        for logger in &self.0 {
+    pub(crate) fn log(&self, info: &StreamInfo, worker: &Rc<Worker>) {
+        for (filter, logger) in &self.0 {
+            if filter.as_ref().is_some_and(|filter| !takes(filter, info)) {
+                continue;
+            }
             match logger {
                 Logger::File(format, file) => file.append(|line| operators::fill(format, info, line)),
+                Logger::Otlp(logger) => logger.log(info, worker),
                 Logger::Stats(logger) => logger.log(info),
             }
         }
     }
+}
+
+fn takes(filter: &Filter, info: &StreamInfo) -> bool {
+    // Few loggers have a filter: for those the head is put together again.
+    let head = info.method.as_ref().map(|method| RequestHead {
+        method: method.clone(),
+        scheme: info.scheme(),
+        authority: info.authority.clone(),
+        path: info.path.clone(),
+        headers: info.request_headers.clone(),
+        version: info.protocol.unwrap_or(lateen_engine::message::Version::Http11),
+    });
+    let status = info.trailers.get(&GRPC_STATUS).or_else(|| info.response_headers.get(&GRPC_STATUS));
+    filter.takes(&Record {
+        status: info.status,
+        flags: info.flags,
+        milliseconds: u64::try_from(info.duration.as_millis()).unwrap_or(u64::MAX),
+        is_traced: info.trace.as_ref().is_some_and(|trace| trace.is_traced()),
+        head: head.as_ref(),
+        grpc_status: status.and_then(|status| status.to_str().ok()?.parse().ok()),
+        metadata: &info.metadata,
+    })
 }

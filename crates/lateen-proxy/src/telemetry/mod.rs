@@ -2,13 +2,16 @@
 
 pub(crate) mod access_log;
 pub(crate) mod access_stats;
+pub(crate) mod export;
 pub(crate) mod failure;
 pub(crate) mod grpc_stats;
 pub(crate) mod jwt_stats;
 pub(crate) mod limit_stats;
 pub(crate) mod log_file;
 pub(crate) mod operators;
+mod otlp_log;
 pub(crate) mod ssl_stats;
 pub(crate) mod stats;
 mod stats_log;
 pub(crate) mod stream_info;
+pub(crate) mod trace;

@@ -8,68 +8,102 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use lateen_engine::config::Value;
 use lateen_engine::config::access_log::{Format, JsonValue};
 use lateen_engine::message::Headers;
-use lateen_engine::route::format::{self, Field, Operator, Piece};
+use lateen_engine::route::format::{self, Field, GrpcNames, Operator, Piece};
 
 use super::stream_info::StreamInfo;
+use super::trace::Context;
 
 /// Fills a log's format in.
 pub(crate) fn fill(format: &Format, info: &StreamInfo, line: &mut Vec<u8>) {
     match format {
-        Format::Text(format) => format.write(line, |operator, line| value(operator, info, line)),
-        Format::Json(fields) => {
-            json_object(fields, info, line);
+        Format::Text { format, omits_empty: false } => {
+            format.write(line, |operator, line| value(operator, info, line));
+        }
+        Format::Text { format, omits_empty: true } => format.write(line, |operator, line| {
+            append(operator, info, line);
+        }),
+        Format::Json { fields, omits_empty } => {
+            Json { info, omits_empty: *omits_empty }.object(fields, line);
             line.push(b'\n');
         }
     }
 }
 
-fn json_object(fields: &[(String, JsonValue)], info: &StreamInfo, line: &mut Vec<u8>) {
-    line.push(b'{');
-    for (number, (name, value)) in fields.iter().enumerate() {
-        if number > 0 {
-            line.push(b',');
-        }
-        json_string(name, line);
-        line.push(b':');
-        json_value(value, info, line);
-    }
-    line.push(b'}');
+/// A line of JSON in the making.
+struct Json<'a> {
+    info: &'a StreamInfo,
+    omits_empty: bool,
 }
 
-fn json_value(json: &JsonValue, info: &StreamInfo, line: &mut Vec<u8>) {
-    match json {
-        JsonValue::Null => line.extend_from_slice(b"null"),
-        JsonValue::Bool(value) => line.extend_from_slice(if *value { b"true" } else { b"false" }),
-        JsonValue::Number(value) => line.extend_from_slice(value.to_string().as_bytes()),
-        JsonValue::Object(fields) => json_object(fields, info, line),
-        JsonValue::List(values) => {
-            line.push(b'[');
-            for (number, value) in values.iter().enumerate() {
-                if number > 0 {
-                    line.push(b',');
-                }
-                json_value(value, info, line);
+impl Json<'_> {
+    /// False if there is nothing in it.
+    fn object(&self, fields: &[(String, JsonValue)], line: &mut Vec<u8>) -> bool {
+        line.push(b'{');
+        let start = line.len();
+        for (name, value) in fields {
+            let before = line.len();
+            if before > start {
+                line.push(b',');
             }
-            line.push(b']');
+            json_string(name, line);
+            line.push(b':');
+            if !self.value(value, line) {
+                line.truncate(before);
+            }
         }
-        JsonValue::Text(format) => json_text(format, info, line),
+        let is_empty = line.len() == start;
+        line.push(b'}');
+        !is_empty
     }
-}
 
-/// A lone operator keeps its type: numbers stay numbers, what is not there is null.
-fn json_text(format: &format::Format, info: &StreamInfo, line: &mut Vec<u8>) {
-    let mut text = Vec::new();
-    if let [Piece::Operator(operator)] = format.0.as_slice() {
-        if !append(operator, info, &mut text) {
-            return line.extend_from_slice(b"null");
+    /// False if there is nothing, where that is left out.
+    fn value(&self, json: &JsonValue, line: &mut Vec<u8>) -> bool {
+        match json {
+            JsonValue::Null => line.extend_from_slice(b"null"),
+            JsonValue::Bool(value) => line.extend_from_slice(if *value { b"true" } else { b"false" }),
+            JsonValue::Number(value) => line.extend_from_slice(value.to_string().as_bytes()),
+            JsonValue::Object(fields) => return self.object(fields, line) || !self.omits_empty,
+            JsonValue::List(values) => {
+                line.push(b'[');
+                let start = line.len();
+                for value in values {
+                    let before = line.len();
+                    if before > start {
+                        line.push(b',');
+                    }
+                    if !self.value(value, line) {
+                        line.truncate(before);
+                    }
+                }
+                line.push(b']');
+            }
+            JsonValue::Text(format) => return self.text(format, line),
         }
-        if is_number(operator) || is_json(operator, info) {
-            return line.extend_from_slice(&text);
-        }
-    } else {
-        format.write(&mut text, |operator, text| value(operator, info, text));
+        true
     }
-    json_string(&String::from_utf8_lossy(&text), line);
+
+    /// A lone operator keeps its type: numbers stay numbers, what is not there is null.
+    fn text(&self, format: &format::Format, line: &mut Vec<u8>) -> bool {
+        let mut text = Vec::new();
+        if let [Piece::Operator(operator)] = format.0.as_slice() {
+            if !append(operator, self.info, &mut text) {
+                line.extend_from_slice(b"null");
+                return !self.omits_empty;
+            }
+            if is_number(operator) || is_json(operator, self.info) {
+                line.extend_from_slice(&text);
+                return true;
+            }
+        } else {
+            format.write(&mut text, |operator, text| {
+                if !append(operator, self.info, text) && !self.omits_empty {
+                    text.push(b'-');
+                }
+            });
+        }
+        json_string(&String::from_utf8_lossy(&text), line);
+        true
+    }
 }
 
 fn json_string(text: &str, line: &mut Vec<u8>) {
@@ -91,6 +125,10 @@ fn is_number(operator: &Operator) -> bool {
             | Operator::DownstreamLocalPort
             | Operator::DownstreamRemotePort
             | Operator::ConnectionId
+            | Operator::UpstreamLocalPort
+            | Operator::UpstreamRemotePort
+            | Operator::DownstreamDirectRemotePort
+            | Operator::GrpcStatus(GrpcNames::Number)
     )
 }
 
@@ -152,8 +190,16 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         // No flag is a hyphen of its own, not a gap.
         Operator::ResponseFlags if info.flags.is_empty() => text(Some("-"), line),
         Operator::ResponseFlags => display(&info.flags, line),
+        Operator::ResponseFlagsLong if info.flags.is_empty() => text(Some("-"), line),
+        Operator::ResponseFlagsLong => {
+            let names: Vec<&str> = info.flags.iter().map(|flag| flag.as_long_str()).collect();
+            text(Some(&names.join(",")), line)
+        }
         Operator::ConnectionTerminationDetails => text(info.termination, line),
-        Operator::UpstreamTransportFailureReason => text(info.upstream_failure.as_deref(), line),
+        // One word, as in Envoy, so that lines fall apart at blanks.
+        Operator::UpstreamTransportFailureReason => {
+            text(info.upstream_failure.as_ref().map(|reason| reason.replace(' ', "_")).as_deref(), line)
+        }
         Operator::BytesReceived => number(info.received, line),
         Operator::BytesSent => number(info.sent, line),
         Operator::Duration => number(millis(info.duration), line),
@@ -162,11 +208,16 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         Operator::ResponseTxDuration => {
             info.response_start.is_some_and(|start| number(millis(info.duration.saturating_sub(start)), line))
         }
-        Operator::UpstreamHost | Operator::UpstreamRemoteAddress | Operator::UpstreamHostName => {
-            text(info.upstream_host.as_deref(), line)
+        Operator::UpstreamHost | Operator::UpstreamHostName => text(info.upstream_host.as_deref(), line),
+        Operator::UpstreamRemoteAddress => {
+            text(info.upstream_host.as_deref().filter(|_| info.upstream_local.is_some()), line)
         }
         Operator::UpstreamCluster => text(info.cluster.as_deref(), line),
         Operator::UpstreamLocalAddress => info.upstream_local.is_some_and(|at| address(at, line)),
+        Operator::UpstreamLocalAddressWithoutPort => info.upstream_local.is_some_and(|at| ip(at.ip(), line)),
+        Operator::UpstreamLocalPort => info.upstream_local.is_some_and(|at| number(at.port().into(), line)),
+        Operator::UpstreamRemoteAddressWithoutPort => upstream(info).is_some_and(|at| ip(at.ip(), line)),
+        Operator::UpstreamRemotePort => upstream(info).is_some_and(|at| number(at.port().into(), line)),
         Operator::UpstreamRequestAttemptCount => number(u64::from(info.attempts), line),
         Operator::UpstreamProtocol => text(info.upstream_protocol.map(|version| version.as_str()), line),
         Operator::UpstreamPeerUriSan | Operator::VirtualClusterName => false,
@@ -178,13 +229,23 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         Operator::DownstreamRemotePort => number(u64::from(connection.remote.port()), line),
         Operator::DownstreamDirectRemoteAddress => address(connection.direct_remote, line),
         Operator::DownstreamDirectRemoteAddressWithoutPort => ip(connection.direct_remote.ip(), line),
+        Operator::DownstreamDirectRemotePort => number(u64::from(connection.direct_remote.port()), line),
+        Operator::DownstreamPeerDnsSan => peer.is_some_and(|peer| list(&peer.names.dns_sans, line)),
+        Operator::DownstreamPeerFingerprint256 => {
+            let peer = peer.filter(|peer| peer.has_certificate);
+            text(peer.map(|peer| peer.certificate_hash.as_str()), line)
+        }
+        Operator::DownstreamLocalUriSan => peer.is_some_and(|peer| list(&peer.local.uri_sans, line)),
         Operator::DownstreamPeerUriSan => peer.is_some_and(|peer| list(&peer.names.uri_sans, line)),
         Operator::DownstreamPeerSubject => text(peer.map(|peer| peer.names.subject.as_str()), line),
         Operator::DownstreamTlsVersion => text(peer.map(|peer| peer.version), line),
         Operator::DownstreamTlsCipher => text(peer.map(|peer| peer.cipher.as_str()), line),
         Operator::RequestedServerName => text(connection.sni.as_deref(), line),
         Operator::RouteName => text(info.route.as_deref(), line),
-        Operator::GrpcStatus => header(&info.trailers, &GRPC_STATUS, None, None, line),
+        Operator::GrpcStatus(names) => grpc_status(info, *names, line),
+        Operator::TraceId => context(info).is_some_and(|context| display(&context.trace, line)),
+        Operator::SpanId => context(info).is_some_and(|context| display(&format_args!("{:016x}", context.span), line)),
+        Operator::QueryParam(name, limit) => query_param(info, name, *limit, line),
         Operator::Hostname => text(connection.hostname.as_deref(), line),
         Operator::Environment(name) => text(connection.environment(name).as_deref(), line),
         Operator::ConnectionId => number(connection.id, line),
@@ -197,6 +258,75 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
             found
         }
     }
+}
+
+/// The place of the request's span in its trace.
+fn context(info: &StreamInfo) -> Option<&Context> {
+    info.trace.as_ref()?.context()
+}
+
+/// Where the last attempt went, if that is an address and there was a connection.
+fn upstream(info: &StreamInfo) -> Option<SocketAddr> {
+    info.upstream_local.and(info.upstream_host.as_ref())?.parse().ok()
+}
+
+/// Of the trailers, or of the head of an answer without any, or what the status of the answer stands for.
+fn grpc_status(info: &StreamInfo, names: GrpcNames, line: &mut Vec<u8>) -> bool {
+    if !lateen_engine::message::is_grpc(&info.request_headers) {
+        return false;
+    }
+    let given = info.trailers.get(&GRPC_STATUS).or_else(|| info.response_headers.get(&GRPC_STATUS));
+    let code = match given {
+        Some(given) => given.to_str().ok().and_then(|given| given.parse::<usize>().ok()),
+        None => Some(info.status).filter(|status| *status != 0).map(of_http),
+    };
+    let Some(code) = code else { return false };
+    match GRPC_NAMES.get(code) {
+        Some((camel, _)) if names == GrpcNames::Camel => text(Some(camel), line),
+        Some((_, snake)) if names == GrpcNames::Snake => text(Some(snake), line),
+        _ => number(code as u64, line),
+    }
+}
+
+/// gRPC's own mapping (`doc/http-grpc-status-mapping.md`).
+fn of_http(status: u16) -> usize {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+const GRPC_NAMES: [(&str, &str); 17] = [
+    ("OK", "OK"),
+    ("Canceled", "CANCELLED"),
+    ("Unknown", "UNKNOWN"),
+    ("InvalidArgument", "INVALID_ARGUMENT"),
+    ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+    ("NotFound", "NOT_FOUND"),
+    ("AlreadyExists", "ALREADY_EXISTS"),
+    ("PermissionDenied", "PERMISSION_DENIED"),
+    ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+    ("FailedPrecondition", "FAILED_PRECONDITION"),
+    ("Aborted", "ABORTED"),
+    ("OutOfRange", "OUT_OF_RANGE"),
+    ("Unimplemented", "UNIMPLEMENTED"),
+    ("Internal", "INTERNAL"),
+    ("Unavailable", "UNAVAILABLE"),
+    ("DataLoss", "DATA_LOSS"),
+    ("Unauthenticated", "UNAUTHENTICATED"),
+];
+
+fn query_param(info: &StreamInfo, name: &str, limit: Option<usize>, line: &mut Vec<u8>) -> bool {
+    let Some(start) = memchr::memchr(b'?', &info.path) else { return false };
+    let mut pairs = info.path[start + 1..].split(|byte| *byte == b'&');
+    let value = pairs.find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let Some(value) = value else { return false };
+    line.extend_from_slice(&value[..value.len().min(limit.unwrap_or(usize::MAX))]);
+    true
 }
 
 static GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");
@@ -299,7 +429,7 @@ fn request(info: &StreamInfo, fields: [Option<&Field>; 2], limit: Option<usize>,
             Field::Method => info.method.as_ref().map(|method| method.as_str().as_bytes()),
             Field::Path => Some(&info.path[..]),
             Field::Authority => Some(&info.authority[..]),
-            Field::Scheme => Some(if info.connection.tls.is_some() { b"https" } else { b"http" }),
+            Field::Scheme => Some(info.scheme().as_str().as_bytes()),
             Field::Header(name) if name.as_str() == "x-envoy-original-path" => info.original_path.as_deref(),
             Field::Header(name) => info.request_headers.get(name).map(http::HeaderValue::as_bytes),
         };

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::Method;
 use lateen_engine::flags::{ResponseFlag, ResponseFlags};
-use lateen_engine::message::{Headers, Version};
+use lateen_engine::message::{Headers, Scheme, Version};
 use lateen_engine::metadata::DynamicMetadata;
 
+use super::trace::Trace;
 use crate::listener::connection::ConnectionInfo;
 
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct StreamInfo {
     pub cluster: Option<Arc<str>>,
     pub route: Option<Arc<str>>,
     pub attempts: u32,
+    /// Its spans, while it is under way.
+    pub trace: Option<Box<Trace>>,
     /// What filters said of the request.
     pub metadata: DynamicMetadata,
     /// From the start until the answer's head came from upstream.
@@ -79,10 +82,16 @@ impl StreamInfo {
             cluster: None,
             route: None,
             attempts: 0,
+            trace: None,
             metadata: DynamicMetadata::default(),
             response_start: None,
             duration: Duration::ZERO,
         }
+    }
+
+    /// Of what was asked for.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.connection.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
     pub(crate) fn flag(&mut self, flag: ResponseFlag) {
