@@ -20,6 +20,7 @@ mod running;
 mod samples;
 mod secrets;
 mod server_first;
+mod traces;
 mod websocket;
 
 use std::time::Instant;

@@ -31,6 +31,10 @@ pub struct MeshConfig {
     pub access_log_file: String,
     /// Empty: Istio's text format.
     pub access_log_format: String,
+    pub access_log_encoding: AccessLogEncoding,
+    /// Requests are marked as to be traced where no Telemetry and no default provider says anything.
+    pub enable_tracing: bool,
+    pub default_providers: DefaultProviders,
     pub extension_providers: Vec<ExtensionProvider>,
     /// For services about which no DestinationRule and no `trafficDistribution` says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +67,9 @@ impl Default for MeshConfig {
             path_normalization: PathNormalization::default(),
             access_log_file: String::new(),
             access_log_format: String::new(),
+            access_log_encoding: AccessLogEncoding::Text,
+            enable_tracing: false,
+            default_providers: DefaultProviders::default(),
             extension_providers: Vec::new(),
             locality_lb_setting: Some(LocalityLbSetting::default()),
             default_service_export_to: everybody(),
@@ -117,6 +124,24 @@ pub enum MinimumTls {
     V1_3,
 }
 
+/// `MeshConfig.AccessLogEncoding`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum AccessLogEncoding {
+    #[default]
+    Text,
+    Json,
+}
+
+/// `MeshConfig.DefaultProviders`: names of extension providers that hold where no Telemetry names others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DefaultProviders {
+    pub tracing: Vec<String>,
+    pub metrics: Vec<String>,
+    pub access_logging: Vec<String>,
+}
+
 /// `MeshConfig.OutboundTrafficPolicy`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -155,20 +180,17 @@ pub enum Normalization {
 
 /// Fields that Istio has and that have no effect here yet.
 const IGNORED: &[&str] = &[
-    "accessLogEncoding",
     "ca",
     "certificates",
     "configSources",
     "defaultConfig",
     "defaultHttpRetryPolicy",
     "defaultInboundHttpRetryPolicy",
-    "defaultProviders",
     "defaultTrafficPolicy",
     "disableEnvoyListenerLog",
     "discoverySelectors",
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
-    "enableTracing",
     "h2UpgradePolicy",
     "hboneIdleTimeout",
     "inboundClusterStatName",
@@ -245,6 +267,9 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
     for (field, message) in trust_problems(&config).into_iter().chain(tls_problems(&config)) {
         mistakes.add(code::INVALID, field, message, None);
     }
+    for (field, message) in provider_problems(&config) {
+        mistakes.add(code::INVALID, field, message, None);
+    }
     for (within, message) in extension_providers::check(&config.extension_providers) {
         mistakes.add(code::INVALID, format!("extensionProviders{within}"), message, None);
     }
@@ -312,6 +337,35 @@ fn endpoint_problem(entry: &CaCertificate) -> Option<(&'static str, &'static str
         return Some(("spiffeBundleUrl", "roots are fetched by https only"));
     }
     entry.pem.is_empty().then_some(("pem", "the first roots are expected, by which the endpoint is known"))
+}
+
+/// What is wrong with the default providers, and with the format of access logs.
+fn provider_problems(config: &MeshConfig) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    let DefaultProviders { tracing, access_logging, .. } = &config.default_providers;
+    let mut names = |field: &str, names: &[String], fits: fn(&ExtensionProvider) -> bool, what: &str| {
+        for (index, name) in names.iter().enumerate() {
+            let all = config.extension_providers.iter().chain(extension_providers::built_in());
+            let known = all.into_iter().find(|provider| provider.name.eq_ignore_ascii_case(name));
+            if !known.is_some_and(fits) {
+                let message = format!("there is no extension provider `{name}` that {what} here");
+                out.push((format!("defaultProviders.{field}[{index}]"), message));
+            }
+        }
+    };
+    names("tracing", tracing, ExtensionProvider::traces, "takes spans");
+    names("accessLogging", access_logging, ExtensionProvider::logs, "keeps access logs");
+    if tracing.len() > 1 {
+        out.push(("defaultProviders.tracing".to_owned(), "there can be only one".to_owned()));
+    }
+    let is_object = |text: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
+    if config.access_log_encoding == AccessLogEncoding::Json
+        && !config.access_log_format.is_empty()
+        && let Err(error) = is_object(&config.access_log_format)
+    {
+        out.push(("accessLogFormat".to_owned(), format!("with the encoding JSON it must be an object: {error}")));
+    }
+    out
 }
 
 /// What is wrong with the settings of TLS.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lateen_api::extension_providers::ExtensionProvider;
-use lateen_api::mesh_config::TlsConfig;
+use lateen_api::extension_providers::{ExtensionProvider, built_in};
+use lateen_api::mesh_config::{AccessLogEncoding, DefaultProviders, TlsConfig};
 use lateen_api::networking::destination_rule::LocalityLbSetting;
 
 /// What happens to connections whose destination the mesh does not know (`outboundTrafficPolicy.mode`).
@@ -49,6 +49,11 @@ pub struct MeshConfig {
     pub access_log_file: Option<String>,
     /// A format in place of Istio's text format (`accessLogFormat`).
     pub access_log_format: Option<String>,
+    pub access_log_encoding: AccessLogEncoding,
+    /// Requests are marked as to be traced, whoever collects spans (`enableTracing`).
+    pub enable_tracing: bool,
+    /// Who is told of requests where no Telemetry says so (`defaultProviders`).
+    pub default_providers: DefaultProviders,
     /// For services about which no rule says anything (`localityLbSetting`); by default endpoints that are near come first
     /// wherever outlier detection tells of failures. `None`: without regard to locality.
     pub locality_lb: Option<LocalityLbSetting>,
@@ -67,6 +72,17 @@ pub struct MeshConfig {
 }
 
 impl MeshConfig {
+    /// A provider by its name, whose case says nothing (Istio's `fetchProvider`).
+    pub fn provider(&self, name: &str) -> Option<&ExtensionProvider> {
+        let given = self.extension_providers.iter().find(|provider| provider.name.eq_ignore_ascii_case(name));
+        given.or_else(|| built_in().iter().find(|provider| provider.name.eq_ignore_ascii_case(name)))
+    }
+
+    /// Whether any proxy may have its requests traced.
+    pub fn may_trace(&self) -> bool {
+        self.enable_tracing || self.extension_providers.iter().any(ExtensionProvider::traces)
+    }
+
     /// For outbound listeners of ports without a declared protocol.
     pub fn outbound_detection_timeout(&self) -> Duration {
         self.protocol_detection_timeout.unwrap_or(Duration::from_millis(500))
@@ -99,6 +115,9 @@ impl Default for MeshConfig {
             path_normalization: PathNormalization::Base,
             access_log_file: None,
             access_log_format: None,
+            access_log_encoding: AccessLogEncoding::Text,
+            enable_tracing: false,
+            default_providers: DefaultProviders::default(),
             locality_lb: Some(LocalityLbSetting::default()),
             extension_providers: Vec::new(),
             default_service_export_to: everywhere(),

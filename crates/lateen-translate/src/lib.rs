@@ -3,7 +3,6 @@
 //! The output is deterministic: equal meshes give equal bytes, in the same order. Resources that do not depend on the
 //! proxy are encoded once and shared through the [`Cache`].
 
-mod access_log;
 mod authorization_view;
 mod cache;
 mod changes;
@@ -15,8 +14,10 @@ mod listener;
 pub mod names;
 mod origin;
 mod proto;
+mod provider;
 mod route;
 mod secret;
+mod telemetry;
 mod tls;
 mod view;
 pub mod wire;

@@ -39,5 +39,15 @@ pub(super) const AUTHORIZATION_POLICY: &[Row] = &[
 
 #[rustfmt::skip]
 pub(super) const TELEMETRY: &[Row] = &[
-    ignored("", "metrics, traces and logs follow the mesh config"),
+    honoured("spec.selector.matchLabels.*"),
+    ignored("spec.targetRef", "the object is bound to nothing"),
+    ignored("spec.targetRefs", "the object is bound to nothing"),
+    ignored("spec.metrics", "metrics follow the mesh config"),
+    honoured("spec.tracing[].{match.mode,providers[].name,randomSamplingPercentage,disableSpanReporting}"),
+    honoured("spec.tracing[].{useRequestIdForTraceSampling,enableIstioTags,disableContextPropagation}"),
+    honoured("spec.tracing[].customTags.*.{literal.value,formatter.value}"),
+    honoured("spec.tracing[].customTags.*.environment.{name,defaultValue}"),
+    honoured("spec.tracing[].customTags.*.header.{name,defaultValue}"),
+    honoured("spec.accessLogging[].{match.mode,providers[].name,disabled}"),
+    ignored("spec.accessLogging[].filter", "all requests are logged"),
 ];

@@ -36,14 +36,14 @@ fn discovery_selectors_are_not_passed_over() {
 
 #[test]
 fn mistakes_are_placed_and_gaps_are_said() {
-    let text = "trustDomian: a\nenableTracing: true\nenableAutoMtls: maybe\noutboundTrafficPolicy: {mode: SOME}\nrootNamespace: ''\n";
+    let text = "trustDomian: a\ningressClass: istio\nenableAutoMtls: maybe\noutboundTrafficPolicy: {mode: SOME}\nrootNamespace: ''\n";
     let (_, found) = parse("mesh.yaml", text);
     let said: Vec<_> = found.iter().map(|found| (found.line, found.severity, found.message.as_str())).collect();
     assert_eq!(
         said,
         [
             (1, Severity::Error, "unknown field `trustDomian`, did you mean `trustDomain`?"),
-            (2, Severity::Warning, "`enableTracing` is not supported yet and has no effect"),
+            (2, Severity::Warning, "`ingressClass` is not supported yet and has no effect"),
             (3, Severity::Error, "expected true or false, found the text \"maybe\""),
             (4, Severity::Error, "`SOME` is not one of ALLOW_ANY, REGISTRY_ONLY"),
             (5, Severity::Error, "`rootNamespace` may not be empty"),
@@ -52,6 +52,67 @@ fn mistakes_are_placed_and_gaps_are_said() {
     let (_, found) = parse("mesh.yaml", "trustDomain: [");
     assert_eq!((found[0].code.as_str(), found[0].line), ("LAT0001", 1));
     assert_eq!(parse("mesh.yaml", "a: 1\n---\nb: 1\n").1.len(), 1);
+}
+
+#[test]
+fn providers_that_are_told_of_requests_are_read_and_checked() {
+    let text = "\
+extensionProviders:
+- {name: otel, opentelemetry: {service: c.ns.svc.cluster.local, port: 4317, grpc: {timeout: 1s}, resourceDetectors: {environment: {}}}}
+- {name: web, opentelemetry: {service: c.ns.svc.cluster.local, port: 4318, http: {path: /v1/traces, headers: [{name: x-key, value: k}]}}}
+- {name: zipkin, zipkin: {service: z.ns.svc.cluster.local, port: 9411, enable64bitTraceId: true, traceContextOption: USE_B3_WITH_W3C_PROPAGATION}}
+- {name: file, envoyFileAccessLog: {path: /tmp/log, logFormat: {labels: {path: '%REQ(:PATH)%'}}, omitEmptyValues: true}}
+- {name: records, envoyOtelAls: {service: c.ns.svc.cluster.local, port: 4317}}
+defaultProviders: {tracing: [otel], accessLogging: [envoy, records]}
+enableTracing: true
+accessLogEncoding: JSON
+accessLogFormat: '{\"path\": \"%REQ(:PATH)%\"}'
+";
+    let (config, found) = parse("mesh.yaml", text);
+    assert_eq!(found, []);
+    let traces: Vec<&str> =
+        config.extension_providers.iter().filter(|it| it.traces()).map(|it| it.name.as_str()).collect();
+    assert_eq!(traces, ["otel", "web", "zipkin"]);
+    assert_eq!(config.extension_providers[2].collector(), Some(("z.ns.svc.cluster.local", 9411)));
+    for (text, field, word) in [
+        ("defaultProviders: {tracing: [nobody]}", "defaultProviders.tracing[0]", "no extension provider `nobody`"),
+        ("defaultProviders: {tracing: [envoy]}", "defaultProviders.tracing[0]", "takes spans"),
+        ("accessLogEncoding: JSON\naccessLogFormat: text", "accessLogFormat", "must be an object"),
+        (
+            "extensionProviders: [{name: a, opentelemetry: {service: c, port: 0}}]",
+            "extensionProviders[0].opentelemetry.port",
+            "",
+        ),
+        (
+            "extensionProviders: [{name: a, opentelemetry: {service: c, port: 1, http: {path: traces}}}]",
+            "extensionProviders[0].opentelemetry.http.path",
+            "must begin with `/`",
+        ),
+        (
+            "extensionProviders: [{name: a, zipkin: {service: c, port: 1, headers: [{name: 'x y', value: z}]}}]",
+            "extensionProviders[0].zipkin.headers[0].name",
+            "no name of a header",
+        ),
+        (
+            "extensionProviders: [{name: a, zipkin: {service: c, port: 1}, envoyFileAccessLog: {}}]",
+            "extensionProviders[0]",
+            "of one kind",
+        ),
+        (
+            "extensionProviders: [{name: a, opentelemetry: {service: c, port: 1, dynatraceSampler: {}}}]",
+            "extensionProviders[0].opentelemetry.dynatraceSampler",
+            "unknown field",
+        ),
+    ] {
+        let found = parse("mesh.yaml", text).1;
+        let told = found.iter().find(|found| found.field == field);
+        assert!(told.is_some_and(|told| told.message.contains(word)), "{text}: {found:#?}");
+    }
+    // Only the names of those who decide become parts of other names.
+    let (_, found) = parse("mesh.yaml", "extensionProviders: [{name: My_Traces, zipkin: {service: c, port: 1}}]");
+    assert_eq!(found, []);
+    let (_, found) = parse("mesh.yaml", "extensionProviders: [{name: a, skywalking: {service: c, port: 1}}]");
+    assert_eq!(found[0].message, "`extensionProviders[0].skywalking` is not supported yet and has no effect");
 }
 
 #[test]
@@ -105,11 +166,11 @@ tlsDefaults: {minProtocolVersion: TLSV1_3, cipherSuites: [AES128-SHA], ecdhCurve
 #[test]
 fn providers_are_read_and_held_to_their_rules() {
     let text = "extensionProviders:\n- name: a\n  envoyExtAuthzGrpc: {service: b/authz.b.svc.cluster.local, port: 9000, timeout: 1s}\n\
-                - name: logs\n  envoyFileAccessLog: {path: /dev/stdout}\n";
+                - name: others\n  datadog: {service: a, port: 1}\n";
     let (config, found) = parse("mesh.yaml", text);
     assert_eq!(config.extension_providers[0].authorizer(), Some(("b/authz.b.svc.cluster.local", 9000)));
     let said: Vec<_> = found.iter().map(|found| (found.severity, found.line, found.field.as_str())).collect();
-    assert_eq!(said, [(Severity::Warning, 5, "extensionProviders[1].envoyFileAccessLog")]);
+    assert_eq!(said, [(Severity::Warning, 5, "extensionProviders[1].datadog")]);
     for (provider, field) in [
         ("{envoyExtAuthzGrpc: {service: a, port: 1}}", "name"),
         ("{name: A, envoyExtAuthzGrpc: {service: a, port: 1}}", "name"),

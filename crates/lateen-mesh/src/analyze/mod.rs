@@ -11,6 +11,7 @@ mod reach;
 mod references;
 mod selectors;
 mod sidecars;
+mod telemetry;
 
 use lateen_api::{Diagnostic, KindSpec, Object, Resource, Severity};
 
@@ -30,6 +31,7 @@ pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -
     reach::check(&inputs, mesh, &mut findings);
     selectors::check(&inputs, mesh, &mut findings);
     sidecars::check(&inputs, mesh, &mut findings);
+    telemetry::check(&inputs, mesh, &mut findings);
     let mut out = findings.0;
     out.sort_by(|a, b| {
         (&a.file, a.line, &a.object, &a.field, &a.code).cmp(&(&b.file, b.line, &b.object, &b.field, &b.code))

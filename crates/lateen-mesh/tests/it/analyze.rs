@@ -270,3 +270,33 @@ fn an_authorizer_that_cannot_be_asked_is_told_of() {
     let both = told(&(policy("a", "good") + &policy("b", "portless")));
     assert_eq!(both.iter().filter(|(_, message)| message.contains("one authorizer")).count(), 2, "{both:?}");
 }
+
+#[test]
+fn a_provider_that_cannot_be_told_of_requests_is_told_of() {
+    let telemetry =
+        |name: &str| object("Telemetry", "default", "t", &format!("{{tracing: [{{providers: [{{name: {name}}}]}}]}}"));
+    let providers = "[{name: good, opentelemetry: {service: collector.default.svc.cluster.local, port: 4317}}, \
+        {name: gone, zipkin: {service: gone.default.svc.cluster.local, port: 9411}}, \
+        {name: portless, zipkin: {service: collector.default.svc.cluster.local, port: 1}}, \
+        {name: plain, opentelemetry: {service: collector.default.svc.cluster.local, port: 4318}}]";
+    let node = lateen_api::yaml::documents(providers).pop().expect("there is one").expect("it is YAML");
+    let extension_providers = serde_json::from_value(node.to_json()).expect("they are providers");
+    let config = Arc::new(MeshConfig { extension_providers, ..MeshConfig::default() });
+    let told = |name: &str| {
+        let ports = "[{name: grpc-otlp, port: 4317}, {name: tcp-otlp, port: 4318}]";
+        let objects = objects(&(base() + &service("default", "collector", ports) + &telemetry(name)));
+        let mesh = Mesh::build(&objects, &config, None);
+        analyze(&objects, &mesh).into_iter().map(|found| found.message).collect::<Vec<_>>()
+    };
+    assert_eq!(told("good"), Vec::<String>::new());
+    for (name, word) in [
+        ("godo", "no extension provider `godo`"),
+        ("envoy", "takes no spans"),
+        ("gone", "is unknown"),
+        ("portless", "has no port 1"),
+        ("plain", "is not declared to speak gRPC"),
+    ] {
+        let found = told(name);
+        assert!(found.len() == 1 && found[0].contains(word), "{name}: {found:?}");
+    }
+}

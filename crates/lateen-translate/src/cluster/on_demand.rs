@@ -14,6 +14,7 @@ use crate::filters::rbac::custom;
 use crate::names::outbound_cluster;
 use crate::route::destination::labels;
 use crate::route::on_demand;
+use crate::telemetry;
 use crate::view::View;
 
 pub(super) fn of_services(view: &View<'_>, cache: &Cache, hosts: &[Arc<str>]) -> Vec<Arc<Named>> {
@@ -22,6 +23,7 @@ pub(super) fn of_services(view: &View<'_>, cache: &Cache, hosts: &[Arc<str>]) ->
     wanted.extend(view.cluster_for_unknown());
     wanted.extend(rate_limit::clusters(view.mesh, &view.proxy.workload));
     wanted.extend(custom::clusters(view));
+    wanted.extend(telemetry::clusters(view));
     let all = super::of_services(view, cache);
     let of_name = |name: &String| all.binary_search_by(|cluster| (*cluster.name).cmp(name)).ok().map(|at| &all[at]);
     let always = always(view, cache);

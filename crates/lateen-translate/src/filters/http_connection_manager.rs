@@ -12,12 +12,12 @@ use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use hcm::http_connection_manager as http;
-use lateen_mesh::{MeshConfig, PathNormalization, ProxyKind};
+use lateen_mesh::{PathNormalization, ProxyKind};
 
-use crate::access_log;
 use crate::filters::rbac::Authorization;
 use crate::filters::{jwt_authn, rate_limit};
 use crate::proto::{ads, boolean, http_filter, network_filter, no_timeout};
+use crate::telemetry;
 use crate::view::View;
 
 /// Names of filters; by two of them routes configure them.
@@ -61,12 +61,13 @@ pub(crate) enum Routes {
 
 /// The network filter for one HTTP filter chain.
 pub(crate) fn filter(
-    config: &MeshConfig,
+    view: &View<'_>,
     class: Class,
     stat_prefix: String,
     routes: Routes,
     policies: &Policies,
 ) -> listener::Filter {
+    let config = view.mesh.config();
     let mut manager = hcm::HttpConnectionManager {
         codec_type: http::CodecType::Auto as i32,
         stat_prefix,
@@ -74,7 +75,7 @@ pub(crate) fn filter(
         server_name: "istio-envoy".to_owned(),
         // Off, as Istio has it: a quiet stream is not a dead one.
         stream_idle_timeout: Some(no_timeout()),
-        access_log: access_log::all(config),
+        access_log: telemetry::access_logs(view, class.mode()),
         use_remote_address: Some(boolean(class == Class::Gateway)),
         proxy_100_continue: true,
         upgrade_configs: vec![http::UpgradeConfig {
@@ -90,6 +91,7 @@ pub(crate) fn filter(
         }),
         ..hcm::HttpConnectionManager::default()
     };
+    telemetry::trace(view, class, &mut manager);
     normalize_paths(&mut manager, config.path_normalization);
     match class {
         Class::SidecarInbound => {

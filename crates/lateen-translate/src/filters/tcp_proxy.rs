@@ -5,12 +5,12 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::envoy::r#type::v3 as kinds;
-use lateen_mesh::MeshConfig;
 use tcp::tcp_proxy::{self, weighted_cluster::ClusterWeight};
 
-use crate::access_log;
 use crate::names::BLACK_HOLE_CLUSTER;
 use crate::proto::{duration, network_filter};
+use crate::telemetry::{self, Mode};
+use crate::view::View;
 
 /// What a TCP proxy does besides forwarding, from the destination rule.
 #[derive(Debug, Clone, Default)]
@@ -24,10 +24,10 @@ pub(crate) struct TcpOptions {
 }
 
 /// To one cluster.
-pub(crate) fn to_cluster(config: &MeshConfig, cluster: &str, options: &TcpOptions) -> listener::Filter {
+pub(crate) fn to_cluster(view: &View<'_>, mode: Mode, cluster: &str, options: &TcpOptions) -> listener::Filter {
     let proxy = tcp::TcpProxy {
         stat_prefix: cluster.to_owned(),
-        access_log: access_log::all(config),
+        access_log: telemetry::access_logs(view, mode),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
         ..with_options(options)
     };
@@ -36,7 +36,8 @@ pub(crate) fn to_cluster(config: &MeshConfig, cluster: &str, options: &TcpOption
 
 /// To several clusters, each connection to one of them by weight.
 pub(crate) fn to_clusters(
-    config: &MeshConfig,
+    view: &View<'_>,
+    mode: Mode,
     stat_prefix: &str,
     clusters: &[(String, u32)],
     options: &TcpOptions,
@@ -47,7 +48,7 @@ pub(crate) fn to_clusters(
         .collect();
     let proxy = tcp::TcpProxy {
         stat_prefix: stat_prefix.to_owned(),
-        access_log: access_log::all(config),
+        access_log: telemetry::access_logs(view, mode),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::WeightedClusters(tcp_proxy::WeightedCluster {
             clusters: weighted,
         })),

@@ -86,7 +86,7 @@ fn http_chain(view: &View<'_>, listener: &str, place: &GatewayListener, policies
     let bind = if place.bind.is_empty() { String::new() } else { format!(".{}", place.bind) };
     let routes = Routes::Named(format!("http.{}{bind}", place.port));
     let stat_prefix = format!("outbound_{listener};");
-    let filter = http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, policies);
+    let filter = http::filter(view, Class::Gateway, stat_prefix, routes, policies);
     listener::FilterChain {
         filters: vec![filter],
         metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
@@ -110,7 +110,7 @@ fn ending_chain(
         Some(table) => {
             let stat_prefix = format!("outbound_{listener};");
             let routes = Routes::Named(table);
-            let filter = http::filter(view.mesh.config(), Class::Gateway, stat_prefix, routes, policies);
+            let filter = http::filter(view, Class::Gateway, stat_prefix, routes, policies);
             listener::FilterChain {
                 filters: vec![filter],
                 metadata: origin::stable([&server.origin]),

@@ -12,6 +12,7 @@ use crate::names::{INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster
 use crate::origin;
 use crate::proto::{duration, socket_address, uint32};
 use crate::route::inbound as inbound_route;
+use crate::telemetry::Mode;
 use crate::tls::{self, Payload};
 use crate::view::View;
 
@@ -140,15 +141,16 @@ fn passthrough(view: &View<'_>, policies: &Policies, ports: &[InboundPort]) -> V
             let (name, filters) = if entrance.payload == Payload::Tcp {
                 let mut filters = policies.authorization.network.clone();
                 filters.push(tcp_proxy::to_cluster(
-                    view.mesh.config(),
+                    view,
+                    Mode::Server,
                     INBOUND_PASSTHROUGH_CLUSTER,
                     &TcpOptions::default(),
                 ));
                 (VIRTUAL_INBOUND, filters)
             } else {
-                let routes = Routes::Inline(Box::new(inbound_route::table(INBOUND_PASSTHROUGH_CLUSTER, 0, None)));
+                let routes = Routes::Inline(Box::new(inbound_route::table(view, INBOUND_PASSTHROUGH_CLUSTER, 0, None)));
                 let filter = http::filter(
-                    view.mesh.config(),
+                    view,
                     Class::SidecarInbound,
                     format!("{INBOUND_PASSTHROUGH_CLUSTER};"),
                     routes,
@@ -179,12 +181,12 @@ fn declared(view: &View<'_>, policies: &Policies, port: &InboundPort) -> Vec<lis
     for entrance in entrances {
         let filters = if entrance.payload == Payload::Tcp {
             let mut filters = policies.authorization.network.clone();
-            filters.push(tcp_proxy::to_cluster(config, &cluster, &TcpOptions::default()));
+            filters.push(tcp_proxy::to_cluster(view, Mode::Server, &cluster, &TcpOptions::default()));
             filters
         } else {
-            let routes = Routes::Inline(Box::new(inbound_route::table(&cluster, port.service_port, Some(port))));
+            let routes = Routes::Inline(Box::new(inbound_route::table(view, &cluster, port.service_port, Some(port))));
             let stat_prefix = format!("inbound_{name};");
-            vec![http::filter(config, Class::SidecarInbound, stat_prefix, routes, policies)]
+            vec![http::filter(view, Class::SidecarInbound, stat_prefix, routes, policies)]
         };
         let mut chain = chain(view, name.clone(), Some(port.port), &entrance, filters);
         chain.metadata = origin::stable(port.origin());

@@ -12,6 +12,7 @@ use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::names;
 use crate::route::destination::{Target, labels};
 use crate::route::route_match::Asker;
+use crate::telemetry::Mode;
 use crate::view::View;
 
 /// One chain: what it matches and where it goes.
@@ -156,7 +157,7 @@ fn to_service(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
     Layer4 {
         server_names: Vec::new(),
         ranges: ranges.to_vec(),
-        filter: tcp_proxy::to_cluster(view.mesh.config(), &cluster, &options),
+        filter: tcp_proxy::to_cluster(view, Mode::Client, &cluster, &options),
         origins: vec![service.origin.clone()],
     }
 }
@@ -170,11 +171,10 @@ pub(crate) fn forward(
 ) -> listener::Filter {
     let target =
         |destination: &RouteDestination| Target::of(view, &destination.destination, &rule.namespace, listener_port);
-    let config = view.mesh.config();
     if let [only] = destinations {
         let target = target(only);
         let options = tcp_options(view, &target.host, &target.subset, target.port);
-        return tcp_proxy::to_cluster(config, &target.cluster(), &options);
+        return tcp_proxy::to_cluster(view, Mode::Client, &target.cluster(), &options);
     }
     let weighted: Vec<(String, u32)> = destinations
         .iter()
@@ -188,7 +188,13 @@ pub(crate) fn forward(
         _ => {
             let first = destinations.first().map(target);
             let options = first.map(|first| tcp_options(view, &first.host, "", first.port)).unwrap_or_default();
-            tcp_proxy::to_clusters(config, &format!("{}.{}", rule.name, rule.namespace), &weighted, &options)
+            tcp_proxy::to_clusters(
+                view,
+                Mode::Client,
+                &format!("{}.{}", rule.name, rule.namespace),
+                &weighted,
+                &options,
+            )
         }
     }
 }

@@ -12,6 +12,7 @@ use lateen_mesh::{Protocol, ProxyKind, Resolution};
 
 use crate::Named;
 use crate::cache::{Cache, Input, List};
+use crate::telemetry;
 use crate::view::View;
 
 /// All listeners of a proxy.
@@ -31,6 +32,7 @@ fn outbound(view: &View<'_>, cache: &Cache) -> List {
     for service in view.scope.services().iter().filter(|service| service.is_headless()) {
         inputs.push(Arc::clone(view.mesh.endpoints(service)) as Input);
     }
+    inputs.extend(telemetry::inputs(view));
     if l4::depends_on_proxy(view) {
         inputs.push(Arc::clone(&view.proxy.workload) as Input);
     }

@@ -17,6 +17,7 @@ use crate::names::{BLACK_HOLE_CLUSTER, VIRTUAL_OUTBOUND};
 use crate::origin;
 use crate::proto::{boolean, cidr, duration, socket_address, uint32};
 use crate::route::outbound::TableName;
+use crate::telemetry::Mode;
 use crate::view::View;
 
 /// Port to which the redirect rules send outbound connections.
@@ -180,7 +181,6 @@ impl Entry {
 
 fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::FilterChain {
     let stat_prefix = format!("outbound_{listener};");
-    let config = view.mesh.config();
     let of_a_port = matches!(TableName::parse(&routes), Some(TableName::Port(_)));
     let routes = if view.asks_for_hosts() && of_a_port { Routes::OnDemand(routes) } else { Routes::Named(routes) };
     listener::FilterChain {
@@ -189,7 +189,7 @@ fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::Filt
             application_protocols: PLAINTEXT_HTTP.iter().map(ToString::to_string).collect(),
             ..listener::FilterChainMatch::default()
         }),
-        filters: vec![http::filter(config, Class::SidecarOutbound, stat_prefix, routes, &Policies::default())],
+        filters: vec![http::filter(view, Class::SidecarOutbound, stat_prefix, routes, &Policies::default())],
         ..listener::FilterChain::default()
     }
 }
@@ -213,7 +213,7 @@ fn unknown_destination(view: &View<'_>, name: &str) -> listener::FilterChain {
     let cluster = view.cluster_for_unknown().unwrap_or_else(|| BLACK_HOLE_CLUSTER.to_owned());
     listener::FilterChain {
         name: name.to_owned(),
-        filters: vec![tcp_proxy::to_cluster(view.mesh.config(), &cluster, &TcpOptions::default())],
+        filters: vec![tcp_proxy::to_cluster(view, Mode::Client, &cluster, &TcpOptions::default())],
         ..listener::FilterChain::default()
     }
 }

@@ -6,9 +6,20 @@ use lateen_mesh::InboundPort;
 use crate::origin;
 use crate::proto::boolean;
 use crate::route::{retry, set_timeout, to_cluster};
+use crate::view::View;
 
 /// The inline table of one inbound port; `service_port` is the service's number of it, 0 for undeclared ports.
-pub(crate) fn table(cluster: &str, service_port: u16, port: Option<&InboundPort>) -> route::RouteConfiguration {
+pub(crate) fn table(
+    view: &View<'_>,
+    cluster: &str,
+    service_port: u16,
+    port: Option<&InboundPort>,
+) -> route::RouteConfiguration {
+    let host = port.and_then(|port| port.service.as_ref()).filter(|_| view.mesh.config().may_trace());
+    let decorator = host.map(|service| route::Decorator {
+        operation: format!("{}:{service_port}/*", service.host),
+        ..route::Decorator::default()
+    });
     let grpc = port.is_some_and(|port| port.protocol.is_grpc());
     let metadata = port.and_then(|port| origin::stable(port.origin()));
     let mut action = route::RouteAction {
@@ -27,6 +38,7 @@ pub(crate) fn table(cluster: &str, service_port: u16, port: Option<&InboundPort>
                 name: "default".to_owned(),
                 r#match: Some(crate::route::everything()),
                 metadata: metadata.clone(),
+                decorator,
                 action: Some(route::route::Action::Route(action)),
                 ..route::Route::default()
             }],

@@ -1,5 +1,6 @@
 //! Route tables: which request goes to which cluster.
 
+pub(crate) mod decorator;
 pub(crate) mod destination;
 pub(crate) mod gateway;
 pub(crate) mod headers;

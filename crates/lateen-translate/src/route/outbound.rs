@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use lateen_mesh::{MESH, Resolution, Service, VirtualService, host};
 
 use crate::cache::{Cache, Input};
+use crate::route::decorator::decorate;
 use crate::route::destination::{Target, labels};
 use crate::route::route_match::Asker;
 use crate::route::virtual_service::{self, Site};
@@ -175,7 +176,9 @@ fn route_to(view: &View<'_>, service: &Service, port: u16) -> route::Route {
     let rule = view.scope.destination_rule(&service.host, labels(view));
     let mut origins = vec![&service.origin];
     origins.extend(rule.into_iter().flat_map(|rule| &rule.origins));
-    default_route(&cluster, hash, &origins)
+    let mut route = default_route(&cluster, hash, &origins);
+    decorate(view, &mut route, "", port);
+    route
 }
 
 /// Who gets a virtual host, and under which names.

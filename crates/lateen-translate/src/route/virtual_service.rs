@@ -19,6 +19,7 @@ use route::weighted_cluster::{self, ClusterWeight};
 use crate::filters::http_connection_manager::{CORS, FAULT};
 use crate::filters::{cors, fault};
 use crate::proto::{boolean, strings, uint32};
+use crate::route::decorator::decorate;
 use crate::route::destination::Target;
 use crate::route::headers::{self, Operations};
 use crate::route::route_match::{self, Asker};
@@ -101,6 +102,7 @@ fn translate(site: &Site<'_>, rule: &HttpRule, conditions: Option<&HttpMatch>) -
         };
         out.action = Some(if leads_somewhere { Action::Route(action) } else { broken() });
     }
+    decorate(site.view, &mut out, &rule.origin.name, site.asker.port);
     out
 }
 

@@ -1,6 +1,7 @@
 //! What the mesh tests run in pods and beside them: it asks, answers and listens, and prints what it saw.
 
 mod capture;
+mod collector;
 mod greeting;
 mod http2;
 mod load;
@@ -20,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
         ["greetings", address, count] => greeting::run(address, number(count)?).await,
         ["secrets", socket] => secrets::ask(socket).await,
         ["capture"] => capture::run(),
+        ["collect", port] => collector::run(number(port)?).await,
         _ => anyhow::bail!("these arguments are not understood: {words:?}"),
     }
 }

@@ -25,10 +25,10 @@ fn each_gap_names_its_field() {
         ),
         (
             "telemetry",
-            "{}",
+            "{accessLogging: [{filter: {expression: 'true'}}]}",
             Warning,
-            "",
-            "the kind Telemetry is not supported: metrics, traces and logs follow the mesh config",
+            "spec.accessLogging[0].filter",
+            "`spec.accessLogging[0].filter` is not supported: all requests are logged",
         ),
         (
             "dr",

@@ -19,13 +19,13 @@ use envoy_types::pb::envoy::r#type::v3 as kinds;
 use http_authz::ext_authz::Services;
 use lateen_api::extension_providers::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBody};
 use lateen_api::scalar;
-use lateen_mesh::{Authorization as Policy, ServicePort};
+use lateen_mesh::Authorization as Policy;
 use matcher::metadata_matcher::{PathSegment, path_segment::Segment};
 use rbac::rbac::Action;
 
 use super::{HTTP_NAME, NETWORK_NAME, STAT_PREFIX, translate};
-use crate::names::outbound_cluster;
 use crate::proto::{duration, http_filter, network_filter, strings};
+use crate::provider;
 use crate::view::View;
 
 const HTTP_AUTHZ_NAME: &str = "envoy.filters.http.ext_authz";
@@ -72,16 +72,8 @@ impl<'a> Authorizer<'a> {
     fn find(view: &View<'a>, name: &str) -> Option<Self> {
         let provider = view.mesh.config().extension_providers.iter().find(|provider| provider.name == name)?;
         let (service, port) = provider.authorizer()?;
-        let port = u16::try_from(port).ok()?;
-        let (namespace, host) =
-            service.split_once('/').map_or((None, service), |(namespace, host)| (Some(namespace), host));
-        let service = view.scope.service(&view.mesh.resolve_host(host, &view.mesh.config().root_namespace))?;
-        let fits = |port: &ServicePort| !port.protocol.is_tls();
-        if namespace.is_some_and(|namespace| namespace != &*service.namespace) || !service.port(port).is_some_and(fits)
-        {
-            return None;
-        }
-        Some(Self { provider, cluster: outbound_cluster(port, "", &service.host), host: &service.host })
+        let reached = provider::reach(view, service, port, |port| !port.protocol.is_tls())?;
+        Some(Self { provider, cluster: reached.cluster, host: reached.host })
     }
 }
 
