@@ -14,7 +14,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::codec::mux;
 use crate::tls::stream::Secured;
-use crate::upstream::tcp_info::bytes_acknowledged;
+use crate::upstream::tcp_info::{bytes_acknowledged, has_unsent};
 
 /// So much is read at once into a worker's memory.
 const READ_SIZE: usize = 16 << 10;
@@ -366,6 +366,14 @@ impl Shared {
     /// Of a stream that the peer has ended: it has read nothing of what was written since; false if nobody can tell.
     pub(crate) fn is_unread_since(&self, mark: Mark) -> bool {
         self.0.borrow().is_unread_since(mark)
+    }
+
+    /// Not all that was written is on its way; so if nobody can tell.
+    pub(crate) fn has_unsent(&self) -> bool {
+        match &*self.0.borrow() {
+            Stream::Wire(wire) => has_unsent(wire.as_raw_fd()),
+            Stream::Tunnelled(_) => true,
+        }
     }
 
     /// See [`Stream::has_timed_out`].

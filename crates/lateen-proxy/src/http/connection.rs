@@ -180,7 +180,8 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, mut context: Rc<Con
                 Box::pin(answer_alone(&context, &stream, &shared_lifetime, request::shed(&context))).await;
                 break;
             }
-            Next::End => break,
+            Next::Left => break,
+            Next::Over => return leave(&stream, &reader).await,
         };
         if context.is_over() {
             context = context.successor();
@@ -240,7 +241,10 @@ enum Next {
     TimedOut,
     /// There is too little memory to wait for the rest of its head.
     Shed,
-    End,
+    /// The client has gone.
+    Left,
+    /// Nothing came for long enough.
+    Over,
 }
 
 /// What ends a connection on which no request is.
@@ -272,7 +276,7 @@ impl Waiting<'_> {
                 }
                 match reader.poll_more(cx) {
                     Poll::Ready(Ok(true)) => {}
-                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::End),
+                    Poll::Ready(Ok(false) | Err(_)) => return Poll::Ready(Next::Left),
                     Poll::Pending => break,
                 }
             }
@@ -304,7 +308,7 @@ impl Waiting<'_> {
             let Some(deadline) = deadline else { return Poll::Pending };
             ready!(self.alarm.poll(now, deadline, cx));
             if began || life != Life::Goes(Some(deadline)) {
-                return Poll::Ready(if began { Next::TimedOut } else { Next::End });
+                return Poll::Ready(if began { Next::TimedOut } else { Next::Over });
             }
             // It has grown old just now.
             now = Instant::now();
@@ -356,6 +360,21 @@ async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, lifetime: &R
         interim: BytesMut::new(),
     });
     request::answer_unread(context, head, responder, reply).await;
+}
+
+/// Ends a connection on which nothing is under way. A request may be on its way to it: reading it here would acknowledge
+/// bytes that nobody acts on, and its sender could not know. So it finds no socket, and is told by a reset that it was not
+/// read (RFC 9110 section 9.2.2: what was not processed may be sent again, whatever its method).
+async fn leave(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
+    if stream.close() {
+        return;
+    }
+    if stream.has_unsent() {
+        // A reset would take the end of the last answer with it. Who asks again has read all of it, but for what is pipelined.
+        return linger(stream, reader).await;
+    }
+    // The client may as well have gone by now.
+    let _ = stream.shutdown().await;
 }
 
 /// Ends the connection so that the last answer arrives: our direction first, then what the client still sends, for a
