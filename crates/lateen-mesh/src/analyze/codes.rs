@@ -34,5 +34,6 @@ pub(crate) const LOCALITY_FAILOVER_BY_OUTLIER_DETECTION: Code = code("LAT0101", 
 /// A rule that counts for clients elsewhere in place of one with a subset that routes lead to.
 pub(crate) const HIDES_SUBSET: Code = code("LAT0102", ERROR);
 pub(crate) const CHANGES_OTHERS_TRAFFIC: Code = code("LAT0103", INFO);
+pub(crate) const EJECTS_NOBODY: Code = code("LAT0104", WARNING);
 /// A setting that another object keeps from having any effect.
 pub(crate) const INEFFECTIVE_SETTING: Code = code(own::SUSPICIOUS, WARNING);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lateen_api::Resource;
 use lateen_api::networking::DestinationRule;
-use lateen_api::networking::destination_rule::{LoadBalancer, TrafficPolicy};
+use lateen_api::networking::destination_rule::{LoadBalancer, Subset, TrafficPolicy};
 
 use super::Findings;
 use super::codes::LOCALITY_FAILOVER_BY_OUTLIER_DETECTION;
@@ -23,7 +23,7 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
         return;
     }
     for resource in inputs.destination_rules.iter() {
-        for (policy, field) in policies(&resource.spec) {
+        for Policy { policy, field, .. } in policies(&resource.spec) {
             if policy.outlier_detection.is_some() && !has_setting(policy.load_balancer.as_ref()) {
                 surprise(resource, mesh, &format!("{field}.outlierDetection"), findings);
             }
@@ -31,18 +31,24 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     }
 }
 
+/// A policy of a rule: its own, or one of a subset.
+pub(super) struct Policy<'a> {
+    pub(super) policy: TrafficPolicy,
+    pub(super) subset: Option<&'a Subset>,
+    pub(super) field: String,
+}
+
 /// The rule's policy and those of subsets. A subset's own outlier detection counts with the rule's load balancer.
-fn policies(rule: &DestinationRule) -> Vec<(TrafficPolicy, String)> {
+pub(super) fn policies(rule: &DestinationRule) -> Vec<Policy<'_>> {
     let balancer = rule.traffic_policy.as_ref().and_then(|policy| policy.load_balancer.clone());
-    let own = rule.traffic_policy.clone().map(|policy| (policy, "spec.trafficPolicy".to_owned()));
-    let subset = |(index, policy): (usize, &TrafficPolicy)| {
-        let mut policy = policy.clone();
+    let own = rule.traffic_policy.clone();
+    let own = own.map(|policy| Policy { policy, subset: None, field: "spec.trafficPolicy".to_owned() });
+    let subsets = rule.subsets.iter().enumerate().filter_map(|(index, subset)| {
+        let mut policy = subset.traffic_policy.clone()?;
         policy.load_balancer = policy.load_balancer.or_else(|| balancer.clone());
-        (policy, format!("spec.subsets[{index}].trafficPolicy"))
-    };
-    let subsets = rule.subsets.iter().enumerate();
-    let subsets = subsets.filter_map(|(index, subset)| Some((index, subset.traffic_policy.as_ref()?)));
-    own.into_iter().chain(subsets.map(subset)).collect()
+        Some(Policy { policy, subset: Some(subset), field: format!("spec.subsets[{index}].trafficPolicy") })
+    });
+    own.into_iter().chain(subsets).collect()
 }
 
 fn has_setting(balancer: Option<&LoadBalancer>) -> bool {

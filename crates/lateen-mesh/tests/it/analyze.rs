@@ -171,13 +171,13 @@ status: {{phase: Running, podIP: 10.0.1.{number}, conditions: [{{type: Ready, st
     };
     let rule = |policy: &str| object("DestinationRule", "default", "db", &format!("{{host: db, {policy}}}"));
     let db = |second: &str| pod(1, "a") + &pod(2, second) + &service("default", "db", "[{name: http, port: 80}]");
-    let ejecting = "trafficPolicy: {outlierDetection: {consecutive5xxErrors: 3}}";
+    let ejecting = "trafficPolicy: {outlierDetection: {consecutive5xxErrors: 3, maxEjectionPercent: 50}}";
     assert_eq!(
         short(&(db("b") + &rule(ejecting))),
         one("LAT0101", "DestinationRule default/db", "spec.trafficPolicy.outlierDetection")
     );
     let subset = "trafficPolicy: {loadBalancer: {simple: RANDOM}}, \
-                  subsets: [{name: v1, labels: {app: db}, trafficPolicy: {outlierDetection: {interval: 1s}}}]";
+                  subsets: [{name: v1, labels: {app: db}, trafficPolicy: {outlierDetection: {interval: 1s, maxEjectionPercent: 50}}}]";
     assert_eq!(
         short(&(db("b") + &rule(subset))),
         one("LAT0101", "DestinationRule default/db", "spec.subsets[0].trafficPolicy.outlierDetection")
@@ -186,10 +186,55 @@ status: {{phase: Running, podIP: 10.0.1.{number}, conditions: [{{type: Ready, st
     assert_eq!(short(&(db("a") + &rule(ejecting))), []);
     for enabled in [true, false] {
         let said = format!(
-            "trafficPolicy: {{outlierDetection: {{interval: 1s}}, loadBalancer: {{localityLbSetting: {{enabled: {enabled}}}}}}}"
+            "trafficPolicy: {{outlierDetection: {{interval: 1s, maxEjectionPercent: 50}}, loadBalancer: {{localityLbSetting: {{enabled: {enabled}}}}}}}"
         );
         assert_eq!(short(&(db("b") + &rule(&said))), []);
     }
+}
+
+/// Envoy's share of 10 % rounds down to none of fewer than ten.
+#[test]
+fn outlier_detection_that_ejects_nobody_is_told() {
+    let pod = |number: u8| {
+        format!(
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: db-{number}, labels: {{app: db, version: v{}}}}}
+spec: {{containers: [{{name: db, image: db}}]}}
+status: {{phase: Running, podIP: 10.0.1.{number}, conditions: [{{type: Ready, status: 'True'}}]}}
+",
+            number % 3
+        )
+    };
+    let db = |pods: u8| {
+        (0..pods).map(pod).collect::<String>() + &service("default", "db", "[{name: http, port: 80}, {name: more, port: 81}]")
+    };
+    let rule = |policy: &str| object("DestinationRule", "default", "db", &format!("{{host: db, {policy}}}"));
+    let own = |share: &str| rule(&format!("trafficPolicy: {{outlierDetection: {{interval: 1s{share}}}}}"));
+    let told = one("LAT0104", "DestinationRule default/db", "spec.trafficPolicy.outlierDetection");
+    for (pods, share, ejects) in
+        [(9, "", false), (10, "", true), (1, "", true), (0, "", true), (3, ", maxEjectionPercent: 34", true)]
+    {
+        let wanted = if ejects { Vec::new() } else { told.to_vec() };
+        assert_eq!(short(&(db(pods) + &own(share))), wanted, "{pods}{share}");
+    }
+    let found = findings(&(db(3) + &own(", maxEjectionPercent: 33")));
+    let [found] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!(found.field, "spec.trafficPolicy.outlierDetection.maxEjectionPercent");
+    assert_eq!(
+        (found.message.as_str(), found.help.as_deref()),
+        (
+            "no endpoint of `db.default.svc.cluster.local` is ever ejected: one of 3 is more than the 33 % that may be",
+            Some("set `maxEjectionPercent` to 34 or more, so that one of 3 may be")
+        )
+    );
+    // A subset counts its own.
+    let subset = "subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {outlierDetection: {maxEjectionPercent: 20}}}]";
+    assert_eq!(
+        short(&(db(9) + &rule(subset))),
+        one("LAT0104", "DestinationRule default/db", "spec.subsets[0].trafficPolicy.outlierDetection.maxEjectionPercent")
+    );
 }
 
 /// istio#30080: their rule has no subsets, and clients in their namespace get it.

@@ -258,7 +258,8 @@ fn discovery(cluster: &proto::Cluster, at: &At) -> Option<Discovery> {
     })
 }
 
-/// Panic threshold in percent, and what localities are.
+/// Panic threshold in percent, and what localities are. `update_merge_window` has Envoy keep changes of health and weight from
+/// its workers for up to a second, so that they need not build tables anew for each; here every change counts at once.
 fn common_lb(common: Option<&proto::cluster::CommonLbConfig>, at: &At) -> (u32, LocalityPolicy) {
     use proto::cluster::common_lb_config::LocalityConfigSpecifier;
     let Some(common) = common else { return (50, LocalityPolicy::default()) };
