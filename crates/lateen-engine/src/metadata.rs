@@ -1,8 +1,11 @@
-//! What filters say of a request to those behind them, to the choice of its route and to the log: Envoy's dynamic metadata.
+//! What filters say of a request to those behind them, to the choice of its route and to the log: Envoy's dynamic metadata. What a
+//! route says of itself has the same form.
 
 use std::collections::BTreeMap;
 
-use crate::config::metadata::Value;
+use envoy_types::pb::envoy::config::core::v3::Metadata;
+
+use crate::config::metadata::{self, Value};
 
 /// Of one request. Filters write under their own names; a request that none writes about carries nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,6 +15,13 @@ pub struct DynamicMetadata(BTreeMap<String, Fields>);
 pub type Fields = BTreeMap<String, Value>;
 
 impl DynamicMetadata {
+    /// What a resource says of itself, but for what the control plane says of where it came from.
+    pub(crate) fn of_resource(metadata: Option<&Metadata>) -> Self {
+        let said = metadata.into_iter().flat_map(|metadata| &metadata.filter_metadata);
+        let others = said.filter(|(name, _)| *name != metadata::ORIGIN);
+        Self(others.map(|(name, fields)| (name.clone(), metadata::map(fields))).collect())
+    }
+
     /// Of what is no request.
     pub fn none() -> &'static Self {
         static NONE: DynamicMetadata = DynamicMetadata(BTreeMap::new());

@@ -68,6 +68,9 @@ pub(crate) fn filter(metadata: Option<&Metadata>, key: &str) -> BTreeMap<String,
     metadata.and_then(|metadata| metadata.filter_metadata.get(key)).map(map).unwrap_or_default()
 }
 
+/// The name under which a control plane says where a resource came from.
+pub(crate) const ORIGIN: &str = "lateen";
+
 /// Which object of the user's a resource came from, as the control plane says in `filter_metadata.lateen.origin`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin(pub Arc<[OriginObject]>);
@@ -83,7 +86,7 @@ pub struct OriginObject {
 
 impl Origin {
     pub(crate) fn from_xds(metadata: Option<&Metadata>) -> Self {
-        let ours = filter(metadata, "lateen");
+        let ours = filter(metadata, ORIGIN);
         let Some(Value::List(objects)) = ours.get("origin") else { return Self::default() };
         let text = |object: &Value, key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let object = |object: &Value| OriginObject {

@@ -1,30 +1,53 @@
 //! `envoy.config.route.v3.RateLimit`: how a request is described to rate limits, as lists of keys and values.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as proto;
+use envoy_types::pb::envoy::r#type::matcher::v3::AddressMatcher;
+use envoy_types::pb::envoy::r#type::metadata::v3::MetadataKey;
+use envoy_types::pb::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
 use ipnet::IpNet;
-use proto::rate_limit::action::ActionSpecifier;
+use proto::rate_limit::action::meta_data::Source;
+use proto::rate_limit::action::{ActionSpecifier, MetaData};
 
 use crate::config::error::{At, refuse};
+use crate::config::metadata::Value;
 use crate::config::scalar::{bool_or, u32_or};
-use crate::matching::{Field, HeaderMatcher};
+use crate::matching::{Field, HeaderMatcher, addresses};
 use crate::message::RequestHead;
+use crate::metadata::DynamicMetadata;
+use crate::route::format::{Format, Operator};
 use crate::route::query::{self, QueryMatcher};
 
 /// Keys and values, in the order of the actions that made them.
 pub type Descriptor = Vec<(Arc<str>, String)>;
 
 /// What a description may tell of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Described<'a> {
     pub head: &'a RequestHead,
     /// The client, as far as forwarded addresses are trusted.
     pub remote: IpAddr,
     /// Where the request is routed to, if anywhere.
     pub cluster: Option<&'a str>,
+    /// What filters said of it.
+    pub metadata: &'a DynamicMetadata,
+    /// What its route says.
+    pub of_route: &'a DynamicMetadata,
+    /// The cluster that this proxy belongs to (`Node.cluster`).
+    pub own_cluster: &'a str,
+    /// Writes what an operator stands for; nothing where there is nothing.
+    pub value: &'a dyn Fn(&Operator, &mut Vec<u8>),
+}
+
+impl fmt::Debug for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { head, remote, cluster, .. } = self;
+        f.debug_struct("Described").field("head", head).field("remote", remote).field("cluster", cluster).finish()
+    }
 }
 
 /// The `rate_limits` of a route or a virtual host.
@@ -39,6 +62,7 @@ struct Entry {
 
 #[derive(Clone, Debug)]
 enum Action {
+    SourceCluster,
     DestinationCluster,
     RemoteAddress,
     MaskedRemoteAddress {
@@ -72,6 +96,42 @@ enum Action {
         expect: bool,
         parameters: Vec<QueryMatcher>,
     },
+    Metadata {
+        key: Arc<str>,
+        of: Teller,
+        path: MetadataPath,
+        /// What is told where there is nothing; may be empty, and then nothing is.
+        otherwise: String,
+        skip_if_absent: bool,
+    },
+    AddressMatch {
+        key: Arc<str>,
+        value: Format,
+        otherwise: String,
+        networks: Vec<IpNet>,
+        invert: bool,
+    },
+}
+
+/// Whose metadata is told.
+#[derive(Clone, Copy, Debug)]
+enum Teller {
+    Filters,
+    Route,
+}
+
+/// To a value in metadata (`envoy.type.metadata.v3.MetadataKey`).
+#[derive(Clone, Debug)]
+struct MetadataPath {
+    filter: String,
+    first: String,
+    rest: Vec<Step>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Field(String),
+    Item(usize),
 }
 
 /// What an action adds.
@@ -133,6 +193,8 @@ fn key_or(key: &str, default: &str) -> Arc<str> {
 }
 
 impl Action {
+    /// `default_value` of three of them is for values that are formats, which needs a runtime switch that is off by default
+    /// (`enable_formatter_for_ratelimit_action_descriptor_value`) and that nobody can set here.
     fn from_xds(action: &proto::rate_limit::Action, at: &At) -> Option<Self> {
         match action.action_specifier.as_ref() {
             Some(ActionSpecifier::DestinationCluster(_)) => Some(Self::DestinationCluster),
@@ -146,7 +208,6 @@ impl Action {
             }
             Some(ActionSpecifier::GenericKey(generic)) => {
                 let at = at.field("generic_key");
-                refuse!(at, generic; default_value);
                 let value = required(&generic.descriptor_value, &at.field("descriptor_value"))?;
                 Some(Self::Fixed { key: key_or(&generic.descriptor_key, "generic_key"), value })
             }
@@ -168,7 +229,6 @@ impl Action {
             }
             Some(ActionSpecifier::HeaderValueMatch(matching)) => {
                 let at = at.field("header_value_match");
-                refuse!(at, matching; default_value);
                 let read = |(index, matcher)| HeaderMatcher::from_xds(matcher, &at.index("headers", index));
                 Some(Self::HeaderMatch {
                     key: key_or(&matching.descriptor_key, "header_match"),
@@ -179,7 +239,6 @@ impl Action {
             }
             Some(ActionSpecifier::QueryParameterValueMatch(matching)) => {
                 let at = at.field("query_parameter_value_match");
-                refuse!(at, matching; default_value);
                 let read = |(index, matcher)| QueryMatcher::from_xds(matcher, &at.index("query_parameters", index));
                 Some(Self::QueryMatch {
                     key: key_or(&matching.descriptor_key, "query_match"),
@@ -188,11 +247,32 @@ impl Action {
                     parameters: matching.query_parameters.iter().enumerate().map(read).collect::<Option<_>>()?,
                 })
             }
-            Some(ActionSpecifier::SourceCluster(_)) => refused("source_cluster", at),
-            Some(ActionSpecifier::DynamicMetadata(_)) => refused("dynamic_metadata", at),
-            Some(ActionSpecifier::Metadata(_)) => refused("metadata", at),
+            Some(ActionSpecifier::SourceCluster(_)) => Some(Self::SourceCluster),
+            Some(ActionSpecifier::DynamicMetadata(dynamic)) => {
+                let same = MetaData {
+                    descriptor_key: dynamic.descriptor_key.clone(),
+                    metadata_key: dynamic.metadata_key.clone(),
+                    default_value: dynamic.default_value.clone(),
+                    source: Source::Dynamic as i32,
+                    skip_if_absent: false,
+                };
+                Self::metadata(&same, &at.field("dynamic_metadata"))
+            }
+            Some(ActionSpecifier::Metadata(metadata)) => Self::metadata(metadata, &at.field("metadata")),
             Some(ActionSpecifier::Extension(_)) => refused("extension", at),
-            Some(ActionSpecifier::RemoteAddressMatch(_)) => refused("remote_address_match", at),
+            Some(ActionSpecifier::RemoteAddressMatch(matching)) => {
+                let at = at.field("remote_address_match");
+                let at_value = at.field("descriptor_value");
+                let text = required(&matching.descriptor_value, &at_value)?;
+                let (networks, invert) = networks(matching.address_matcher.as_ref(), &at.field("address_matcher"))?;
+                Some(Self::AddressMatch {
+                    key: key_or(&matching.descriptor_key, "remote_address_match"),
+                    value: Format::parse(&text).map_err(|reason| at_value.error(reason)).ok()?,
+                    otherwise: matching.default_value.clone(),
+                    networks,
+                    invert,
+                })
+            }
             None => {
                 at.error("needs one of the kinds of action");
                 None
@@ -200,8 +280,26 @@ impl Action {
         }
     }
 
+    fn metadata(metadata: &MetaData, at: &At) -> Option<Self> {
+        Some(Self::Metadata {
+            key: required(&metadata.descriptor_key, &at.field("descriptor_key"))?.into(),
+            of: match metadata.source() {
+                Source::Dynamic => Teller::Filters,
+                Source::RouteEntry => Teller::Route,
+                source @ (Source::ClusterEntry | Source::ClusterLocalityEntry) => {
+                    at.field("source").error(format!("{} is not supported", source.as_str_name()));
+                    return None;
+                }
+            },
+            path: MetadataPath::from_xds(metadata.metadata_key.as_ref(), &at.field("metadata_key"))?,
+            otherwise: metadata.default_value.clone(),
+            skip_if_absent: metadata.skip_if_absent,
+        })
+    }
+
     fn on(&self, request: &Described<'_>) -> Said {
         match self {
+            Self::SourceCluster => Said::Entry("source_cluster".into(), request.own_cluster.to_owned()),
             Self::Fixed { key, value } => Said::Entry(Arc::clone(key), value.clone()),
             Self::DestinationCluster => match request.cluster {
                 Some(cluster) => Said::Entry("destination_cluster".into(), cluster.to_owned()),
@@ -233,8 +331,69 @@ impl Action {
                 let holds = query::all_match(parameters, request.head.query().unwrap_or_default());
                 matched(key, value, holds == *expect)
             }
+            Self::Metadata { key, of, path, otherwise, skip_if_absent } => {
+                let metadata = match of {
+                    Teller::Filters => request.metadata,
+                    Teller::Route => request.of_route,
+                };
+                let text = path.find(metadata).and_then(Value::as_str).filter(|text| !text.is_empty());
+                let text = text.or_else(|| Some(otherwise).filter(|text| !text.is_empty()).map(String::as_str));
+                found(key, text.map(str::to_owned), *skip_if_absent)
+            }
+            Self::AddressMatch { key, value, otherwise, networks, invert } => {
+                if networks.iter().any(|network| addresses::holds(network, request.remote)) == *invert {
+                    return Said::NoDescriptor;
+                }
+                let mut text = Vec::new();
+                value.write(&mut text, request.value);
+                let text = if text.is_empty() { Cow::from(otherwise) } else { String::from_utf8_lossy(&text) };
+                found(key, Some(text.into_owned()).filter(|text| !text.is_empty()), false)
+            }
         }
     }
+}
+
+impl MetadataPath {
+    fn from_xds(key: Option<&MetadataKey>, at: &At) -> Option<Self> {
+        let Some(key) = key else {
+            at.error("is required");
+            return None;
+        };
+        let filter = required(&key.key, &at.field("key"))?;
+        let mut steps = key.path.iter().map(|segment| segment.segment.as_ref());
+        let Some(Some(Segment::Key(first))) = steps.next() else {
+            at.field("path").error("begins with the name of a field");
+            return None;
+        };
+        let step = |segment: Option<&Segment>| match segment {
+            Some(Segment::Key(name)) => Some(Step::Field(name.clone())),
+            Some(Segment::Index(index)) => usize::try_from(*index).ok().map(Step::Item),
+            None => {
+                at.field("path").error("has an empty step");
+                None
+            }
+        };
+        Some(Self { filter, first: first.clone(), rest: steps.map(step).collect::<Option<_>>()? })
+    }
+
+    fn find<'a>(&self, metadata: &'a DynamicMetadata) -> Option<&'a Value> {
+        let first = metadata.fields(&self.filter)?.get(&self.first)?;
+        self.rest.iter().try_fold(first, |value, step| match (step, value) {
+            (Step::Field(name), value) => value.get(name),
+            (Step::Item(index), Value::List(items)) => items.get(*index),
+            (Step::Item(_), _) => None,
+        })
+    }
+}
+
+/// Of which one has to hold the client, or, if inverted, none.
+fn networks(matcher: Option<&AddressMatcher>, at: &At) -> Option<(Vec<IpNet>, bool)> {
+    let Some(matcher) = matcher else {
+        at.error("is required");
+        return None;
+    };
+    let read = |(index, range): (usize, &_)| addresses::xds_network(range, &at.index("ranges", index));
+    Some((matcher.ranges.iter().enumerate().map(read).collect::<Option<_>>()?, matcher.invert_match))
 }
 
 fn matched(key: &Arc<str>, value: &str, holds: bool) -> Said {

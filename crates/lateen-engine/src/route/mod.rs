@@ -24,6 +24,7 @@ use crate::config::metadata::Origin;
 use crate::config::scalar::{discovered, u32_or};
 use crate::filters::http::PerFilter;
 use crate::message::RequestHead;
+use crate::metadata::DynamicMetadata;
 use crate::rate_limit::descriptor::{Described, Descriptor, Policy};
 use virtual_host::HostIndex;
 pub(crate) use virtual_host::RouteMatcher;
@@ -63,6 +64,8 @@ pub struct Route {
     /// Statistics of its own, under this name.
     pub stat_prefix: Option<Arc<str>>,
     pub origin: Origin,
+    /// What else it says of itself.
+    pub metadata: DynamicMetadata,
 }
 
 /// `Decorator`: the name of what a route leads to.

@@ -111,6 +111,7 @@ impl VirtualHost {
                 decorator: route.decorator.as_ref().map(Decorator::from_xds),
                 stat_prefix: Some(route.stat_prefix.as_str()).filter(|prefix| !prefix.is_empty()).map(Arc::from),
                 origin: Origin::from_xds(route.metadata.as_ref()),
+                metadata: DynamicMetadata::of_resource(route.metadata.as_ref()),
             }));
         }
         let tls = match host.require_tls() {

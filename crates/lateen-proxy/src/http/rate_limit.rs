@@ -8,7 +8,9 @@ use lateen_engine::filters::http::local_rate_limit::{LocalRateLimit, Outcome};
 use lateen_engine::filters::http::rate_limit::{self, RateLimit};
 use lateen_engine::flags::LocalReply;
 use lateen_engine::message::Headers;
+use lateen_engine::metadata::DynamicMetadata;
 use lateen_engine::rate_limit::descriptor::Described;
+use lateen_engine::route::format::Operator;
 use lateen_engine::route::{Action, Route};
 
 use super::forward::request_value;
@@ -35,7 +37,8 @@ impl Exchange<'_> {
             _ => None,
         });
         let cluster = chosen.as_ref().map(|chosen| &*chosen.cluster);
-        let request = Described { head: &self.head, remote: self.remote, cluster };
+        let value = |operator: &_, line: &mut Vec<u8>| request_value(operator, &self.info, &self.head.headers, line);
+        let request = self.described(route, cluster, &value);
         let said = route.map(|route| &route.rate_limits);
         let decision = limit.decide(&request, said, Instant::now(), self.context.worker.random())?;
         let stats = self.context.worker.limit(limit);
@@ -79,7 +82,8 @@ impl Exchange<'_> {
         let snapshot = Arc::clone(&self.snapshot);
         let cluster = snapshot.cluster(&chosen.cluster)?;
         let worker = &self.context.worker;
-        let request = Described { head: &self.head, remote: self.remote, cluster: Some(&chosen.cluster) };
+        let value = |operator: &_, line: &mut Vec<u8>| request_value(operator, &self.info, &self.head.headers, line);
+        let request = self.described(Some(route), Some(&chosen.cluster), &value);
         let question = limit.question(&request, Some(&route.rate_limits), of_route, worker.random())?;
         let state = worker.cluster(cluster);
         let stats = state.limits.of(&limit.stat_prefix);
@@ -114,6 +118,26 @@ impl Exchange<'_> {
             self.head.headers.append(name, value);
         }
         None
+    }
+
+    fn described<'d>(
+        &'d self,
+        route: Option<&'d Route>,
+        cluster: Option<&'d str>,
+        value: &'d dyn Fn(&Operator, &mut Vec<u8>),
+    ) -> Described<'d> {
+        Described {
+            head: &self.head,
+            remote: self.remote,
+            cluster,
+            metadata: &self.info.metadata,
+            of_route: match route {
+                Some(route) => &route.metadata,
+                None => DynamicMetadata::none(),
+            },
+            own_cluster: &self.context.worker.shared.node.cluster,
+            value,
+        }
     }
 
     /// Tells what limits have to say of the request.

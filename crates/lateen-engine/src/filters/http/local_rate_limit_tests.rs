@@ -9,6 +9,7 @@ use http::Method;
 
 use super::*;
 use crate::message::{Headers, RequestHead, Scheme, Version};
+use crate::metadata::DynamicMetadata;
 
 fn bucket(tokens: u32) -> kinds::TokenBucket {
     let fill_interval = Some(protobuf::Duration { seconds: 3600, nanos: 0 });
@@ -77,7 +78,15 @@ fn asked_by(user: Option<&'static str>) -> RequestHead {
 
 fn ask(limit: &LocalRateLimit, user: Option<&'static str>, now: Instant) -> Option<Decision> {
     let head = asked_by(user);
-    let request = Described { head: &head, remote: IpAddr::V4(Ipv4Addr::LOCALHOST), cluster: None };
+    let request = Described {
+        head: &head,
+        remote: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        cluster: None,
+        metadata: DynamicMetadata::none(),
+        of_route: DynamicMetadata::none(),
+        own_cluster: "",
+        value: &|_, _| {},
+    };
     limit.decide(&request, None, now, 0)
 }
 
