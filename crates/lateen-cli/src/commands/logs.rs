@@ -154,29 +154,33 @@ impl Source {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        if let (Some(file), Some(count)) = (&mut self.file, self.tail) {
-            let start = log_file::start_of_last(file, count)?;
-            file.seek(SeekFrom::Start(start))?;
-        }
-        self.copy(out)
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let shown = match self.tail {
+            Some(count) => log_file::last(file, count)?,
+            None => 0..file.metadata()?.len(),
+        };
+        file.seek(SeekFrom::Start(shown.start))?;
+        self.copy(shown.end - shown.start, out)
     }
 
     /// Shows what has come since. A large file is put aside, as is that of a run that has ended, and another one begun.
     fn go_on(&mut self, out: &mut impl Write) -> io::Result<()> {
-        self.copy(out)?;
+        self.copy(u64::MAX, out)?;
         let Ok(now) = std::fs::metadata(&self.path) else { return Ok(()) };
         let known = self.file.as_ref().and_then(|file| file.metadata().ok());
         if known.is_none_or(|known| known.ino() != now.ino()) {
             // What came between the last look and the change.
-            self.copy(out)?;
+            self.copy(u64::MAX, out)?;
             self.file = File::open(&self.path).ok();
-            self.copy(out)?;
+            self.copy(u64::MAX, out)?;
         }
         Ok(())
     }
 
-    fn copy(&mut self, out: &mut impl Write) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+    /// Shows what is there, up to so many bytes.
+    fn copy(&mut self, most: u64, out: &mut impl Write) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut file = file.take(most);
         let mut buffer = vec![0; 64 << 10];
         loop {
             match file.read(&mut buffer)? {

@@ -298,14 +298,14 @@ async fn a_slow_reader_slows_the_writer() {
         http2::send(&mut sending, vec![b'x'; size].into(), true).await;
     });
     let mut response = within("the head", response).await.expect("there is one");
-    let before = proxy.resident_kib();
+    let before = proxy.anonymous_kib();
     let body: &mut RecvStream = response.body_mut();
     let mut read = 0_usize;
     let mut most = 0;
     while let Some(data) = http2::data(body).await {
         read += data.expect("it is open").len();
         if read.is_multiple_of(1 << 20) {
-            most = most.max(proxy.resident_kib());
+            most = most.max(proxy.anonymous_kib());
         }
     }
     assert_eq!(read, size);

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -106,13 +107,13 @@ pub(crate) fn put_aside(path: &Path) {
     let _ = fs::rename(path, previous(path));
 }
 
-/// Where the last `count` lines of a file begin, looking at most at its last megabyte.
-pub(crate) fn start_of_last(file: &mut File, count: usize) -> io::Result<u64> {
+/// Where the last `count` lines of a file are now, looking at most at its last megabyte: more may come meanwhile.
+pub(crate) fn last(file: &mut File, count: usize) -> io::Result<Range<u64>> {
     let length = file.metadata()?.len();
     let from = length.saturating_sub(MAX_END);
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.take(MAX_END).read_to_end(&mut bytes)?;
+    file.take(length - from).read_to_end(&mut bytes)?;
     let mut starts = vec![0];
     starts.extend(bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1));
     // No line begins behind the last line's end.
@@ -123,16 +124,16 @@ pub(crate) fn start_of_last(file: &mut File, count: usize) -> io::Result<u64> {
         Some(before) => starts.iter().rev().nth(before).copied().unwrap_or(0),
         None => bytes.len(),
     };
-    Ok(from + start as u64)
+    Ok(from + start as u64..from + bytes.len() as u64)
 }
 
 /// The last `count` lines of a file, without times.
 pub(crate) fn tail(path: &Path, count: usize, form: Form) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let start = start_of_last(&mut file, count)?;
-    file.seek(SeekFrom::Start(start))?;
+    let last = last(&mut file, count)?;
+    file.seek(SeekFrom::Start(last.start))?;
     let mut bytes = Vec::new();
-    file.take(MAX_END).read_to_end(&mut bytes)?;
+    file.take(last.end - last.start).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let line = |line: &str| match form {
         Form::Plain => format!("{line}\n"),
@@ -157,6 +158,17 @@ mod tests {
         assert_eq!(tail(&path, 0, Form::Plain).unwrap(), "");
         fs::write(&path, "").unwrap();
         assert_eq!(tail(&path, 2, Form::Plain).unwrap(), "");
+    }
+
+    #[test]
+    fn what_comes_while_lines_are_counted_is_none_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let mut file = File::open(&path).unwrap();
+        let last = last(&mut file, 1).unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(b"three\n").unwrap();
+        assert_eq!(last, 4..8);
     }
 
     #[tokio::test]
