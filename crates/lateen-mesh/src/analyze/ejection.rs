@@ -32,9 +32,10 @@ fn tell(resource: &Resource<DestinationRule>, mesh: &Mesh, policy: &Policy<'_>, 
         _ => (DEFAULT, field),
     };
     let name = mesh.resolve_host(&resource.spec.host, resource.namespace());
-    let concerned = mesh.services().iter().filter(|service| {
-        service.resolution != Resolution::Passthrough && host::is_subset_of(&service.host, &name)
-    });
+    let concerned = mesh
+        .services()
+        .iter()
+        .filter(|service| service.resolution != Resolution::Passthrough && host::is_subset_of(&service.host, &name));
     for service in concerned {
         let endpoints = endpoints(mesh, service, policy);
         // One endpoint alone is better left where it is.
@@ -56,7 +57,9 @@ fn endpoints(mesh: &Mesh, service: &Service, policy: &Policy<'_>) -> usize {
     let all = mesh.endpoints(service);
     let of = |number| {
         let members = all.port(number).iter();
-        members.filter(|member| policy.subset.is_none_or(|subset| selects(&subset.labels, &member.workload.labels))).count()
+        members
+            .filter(|member| policy.subset.is_none_or(|subset| selects(&subset.labels, &member.workload.labels)))
+            .count()
     };
     service.ports.iter().map(|port| of(port.number)).max().unwrap_or_default()
 }

@@ -208,7 +208,8 @@ status: {{phase: Running, podIP: 10.0.1.{number}, conditions: [{{type: Ready, st
         )
     };
     let db = |pods: u8| {
-        (0..pods).map(pod).collect::<String>() + &service("default", "db", "[{name: http, port: 80}, {name: more, port: 81}]")
+        (0..pods).map(pod).collect::<String>()
+            + &service("default", "db", "[{name: http, port: 80}, {name: more, port: 81}]")
     };
     let rule = |policy: &str| object("DestinationRule", "default", "db", &format!("{{host: db, {policy}}}"));
     let own = |share: &str| rule(&format!("trafficPolicy: {{outlierDetection: {{interval: 1s{share}}}}}"));
@@ -230,10 +231,15 @@ status: {{phase: Running, podIP: 10.0.1.{number}, conditions: [{{type: Ready, st
         )
     );
     // A subset counts its own.
-    let subset = "subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {outlierDetection: {maxEjectionPercent: 20}}}]";
+    let subset =
+        "subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {outlierDetection: {maxEjectionPercent: 20}}}]";
     assert_eq!(
         short(&(db(9) + &rule(subset))),
-        one("LAT0104", "DestinationRule default/db", "spec.subsets[0].trafficPolicy.outlierDetection.maxEjectionPercent")
+        one(
+            "LAT0104",
+            "DestinationRule default/db",
+            "spec.subsets[0].trafficPolicy.outlierDetection.maxEjectionPercent"
+        )
     );
 }
 

@@ -1,4 +1,5 @@
-"""gRPC's own client and server, without generated code: `serve FILE` tells its port in FILE, `call ADDRESS` makes calls."""
+"""gRPC's own client and server, without generated code: `serve FILE` tells its port in FILE, `call ADDRESS` makes calls, and
+`keep ADDRESS NUMBER` goes on making calls over so many connections, and prints for each round who answered."""
 
 import os
 import sys
@@ -145,5 +146,22 @@ def call(address):
     print("all calls are as they should be")
 
 
+def keep(address, number):
+    # Each with connections of its own.
+    options = OPTIONS + [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.insecure_channel(address, options=options) for _ in range(int(number))]
+
+    def answered_by(channel):
+        try:
+            _, done = channel.unary_unary("/peer.Peer/Echo").with_call(b"", timeout=20)
+        except grpc.RpcError as error:
+            return f"failed({error.code().name}:{error.details()})"
+        return dict(done.initial_metadata()).get("server", "nobody")
+
+    while True:
+        print(*map(answered_by, channels), flush=True)
+        time.sleep(0.05)
+
+
 if __name__ == "__main__":
-    {"serve": serve, "call": call}[sys.argv[1]](sys.argv[2])
+    {"serve": serve, "call": call, "keep": keep}[sys.argv[1]](*sys.argv[2:])

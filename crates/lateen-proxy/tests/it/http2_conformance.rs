@@ -65,7 +65,7 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 }
 
 /// A program that is killed when the test ends.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -74,12 +74,12 @@ impl Drop for Running {
     }
 }
 
-fn grpc_script() -> PathBuf {
+pub(crate) fn grpc_script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/grpc_peer.py")
 }
 
 /// Starts gRPC's own server.
-async fn grpc_server(python: &Path, folder: &Path) -> (Running, SocketAddr) {
+pub(crate) async fn grpc_server(python: &Path, folder: &Path) -> (Running, SocketAddr) {
     let port = folder.join("port");
     let mut command = Command::new(python);
     command.arg(grpc_script()).arg("serve").arg(&port).stdin(Stdio::null());

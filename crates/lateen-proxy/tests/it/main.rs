@@ -28,6 +28,7 @@ mod on_demand;
 #[allow(dead_code, reason = "shared with the suite `hostile`, which uses more of it")]
 mod proxy;
 mod server_names;
+mod spreading;
 mod stats_log;
 mod tcp_begin;
 mod tls_resumption;
