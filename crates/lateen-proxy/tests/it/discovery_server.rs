@@ -284,6 +284,11 @@ pub(crate) async fn follower(server: SocketAddr) -> Proxy {
     speaking("DELTA_GRPC", server).await
 }
 
+/// The same, cutting no connection that goes on under rules of the past.
+pub(crate) async fn patient_follower(server: SocketAddr) -> Proxy {
+    Proxy::run_without_cuts(|_| following("DELTA_GRPC", server)).await
+}
+
 /// The same by the named form of the protocol.
 pub(crate) async fn speaking(api_type: &str, server: SocketAddr) -> Proxy {
     Proxy::run(|_| following(api_type, server)).await

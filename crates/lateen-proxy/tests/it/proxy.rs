@@ -35,6 +35,9 @@ pub(crate) struct Setup {
     pub(crate) descriptors: Option<u32>,
 }
 
+/// After so many seconds a proxy cuts connections to what is gone.
+const DRAIN_TIME: u32 = 5;
+
 #[derive(Debug)]
 pub(crate) struct Proxy {
     process: Child,
@@ -67,7 +70,7 @@ impl Setup {
             &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""),
             env!("CARGO_BIN_EXE_lateen-proxy"),
         ]);
-        self.listening(Proxy::run_by(shell, |log| self.bootstrap(upstreams, log)).await).await
+        self.listening(Proxy::run_by(shell, DRAIN_TIME, |log| self.bootstrap(upstreams, log)).await).await
     }
 
     /// The same with a real Envoy.
@@ -143,18 +146,23 @@ impl Proxy {
         if envoy.is_some() {
             command.args(["--file-flush-interval-msec", "5", "--disable-hot-restart", "-l", "error"]);
         }
-        Self::run_by(command, bootstrap).await
+        Self::run_by(command, DRAIN_TIME, bootstrap).await
+    }
+
+    /// Starts a proxy that cuts no connection, however long what it belonged to is gone.
+    pub(crate) async fn run_without_cuts(bootstrap: impl FnOnce(&str) -> String) -> Self {
+        Self::run_by(Command::new(env!("CARGO_BIN_EXE_lateen-proxy")), 3600, bootstrap).await
     }
 
     /// Starts a proxy by a command that passes its arguments on to it.
-    async fn run_by(mut command: Command, bootstrap: impl FnOnce(&str) -> String) -> Self {
+    async fn run_by(mut command: Command, drain_time: u32, bootstrap: impl FnOnce(&str) -> String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let file = folder.path().join("bootstrap.yaml");
         let log = folder.path().join("access.log");
         std::fs::write(&file, bootstrap(&log.display().to_string())).expect("it can be written");
         let admin_file = folder.path().join("admin");
         let process = command
-            .args(["--concurrency", "1", "--drain-time-s", "5", "-c"])
+            .args(["--concurrency", "1", "--drain-time-s", &drain_time.to_string(), "-c"])
             .arg(&file)
             .arg("--admin-address-path")
             .arg(&admin_file)

@@ -11,7 +11,7 @@ use lateen_testing::upstream::Upstream;
 use tokio::net::TcpListener;
 
 use crate::authority::{Authority, Leaf, quoted};
-use crate::discovery_server::{ADS, Server, World, follower, http};
+use crate::discovery_server::{ADS, Server, World, http, patient_follower};
 use crate::proxy::Proxy;
 use crate::tunnel_pair::{Kind, Pairing};
 
@@ -43,7 +43,7 @@ fn world(kind: Kind, upstream: std::net::SocketAddr, own: &Leaf, trusted: &Autho
 }
 
 async fn back(server: &Server) -> Proxy {
-    let mut back = follower(server.address).await;
+    let mut back = patient_follower(server.address).await;
     server.live(1).await;
     back.address = back.listener("main").await.expect("it listens");
     back
