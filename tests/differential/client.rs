@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
+use hyper::ext::Protocol;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -68,7 +69,7 @@ async fn exchange(stream: impl Stream + 'static, row: &Row, text: &str) -> Answe
     let answer = async {
         match (row.raw, row.http2) {
             (true, _) => raw(stream, &escaped(text)).await,
-            (false, true) => http2(stream, text).await,
+            (false, true) => http2(stream, text, row.then.as_deref()).await,
             (false, false) => http1(stream, text, row.then.as_deref()).await,
         }
     };
@@ -118,12 +119,7 @@ async fn http1(mut stream: impl Stream, text: &str, then: Option<&str>) -> Answe
         }
     };
     if let (Some(then), Answer::Response { status: 101 | 200, body, .. }) = (then, &mut answer) {
-        let _ = stream.write_all(then.as_bytes()).await;
-        let mut back = vec![0; then.len()];
-        *body = match stream.read_exact(&mut back).await {
-            Ok(_) => String::from_utf8_lossy(&back).into_owned(),
-            Err(error) => format!("({:?})", error.kind()),
-        };
+        *body = said(&mut stream, then).await;
     }
     answer
 }
@@ -193,20 +189,52 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The same request over HTTP/2.
-async fn http2(stream: impl Stream + 'static, text: &str) -> Answer {
+async fn http2(stream: impl Stream + 'static, text: &str, then: Option<&str>) -> Answer {
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let Ok((mut sender, connection)) = handshake else { return Answer::Closed };
     tokio::spawn(connection);
-    let Ok(response) = sender.send_request(translate(text)).await else { return Answer::Closed };
-    let (head, body) = response.into_parts();
-    let Ok(body) = body.collect().await else { return Answer::Closed };
-    let trailers = body.trailers().cloned().unwrap_or_default();
-    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, value) in head.headers.iter().chain(&trailers) {
-        headers.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let request = translate(text);
+    if request.extensions().get::<Protocol>().is_some() {
+        // With an answer the proxy's settings are here, without which the client asks for no protocol (RFC 8441 section 3).
+        let first = Request::builder().uri("http://nobody.test/").body(Full::new(Bytes::new()));
+        if sender.send_request(first.expect("the request is valid")).await.is_err() {
+            return Answer::Closed;
+        }
     }
-    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let is_tunnel = *request.method() == Method::CONNECT;
+    let Ok(mut response) = sender.send_request(request).await else { return Answer::Closed };
+    let tunnel = (is_tunnel && response.status().is_success()).then(|| hyper::upgrade::on(&mut response));
+    let (head, body) = response.into_parts();
+    let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut note = |fields: &http::HeaderMap| {
+        for (name, value) in fields {
+            headers.entry(name.to_string()).or_default().push(String::from_utf8_lossy(value.as_bytes()).into_owned());
+        }
+    };
+    note(&head.headers);
+    let body = match (tunnel, then) {
+        (Some(tunnel), Some(then)) => match tunnel.await {
+            Ok(upgraded) => said(&mut TokioIo::new(upgraded), then).await,
+            Err(error) => format!("({error})"),
+        },
+        _ => {
+            let Ok(body) = body.collect().await else { return Answer::Closed };
+            body.trailers().into_iter().for_each(&mut note);
+            String::from_utf8_lossy(&body.to_bytes()).into_owned()
+        }
+    };
     Answer::Response { status: head.status.as_u16(), headers, body }
+}
+
+/// Says `then`, and gives as many bytes of what comes back.
+async fn said(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), then: &str) -> String {
+    let _ = stream.write_all(then.as_bytes()).await;
+    let _ = stream.flush().await;
+    let mut back = vec![0; then.len()];
+    match stream.read_exact(&mut back).await {
+        Ok(_) => String::from_utf8_lossy(&back).into_owned(),
+        Err(error) => format!("({:?})", error.kind()),
+    }
 }
 
 fn translate(text: &str) -> Request<Full<Bytes>> {
@@ -215,9 +243,20 @@ fn translate(text: &str) -> Request<Full<Bytes>> {
     let mut words = lines.next().expect("a request has a first line").split(' ');
     let (method, path) = (words.next().expect("a method"), words.next().expect("a path"));
     let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
-    let host = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).expect("a host").1;
-    let mut request = Request::builder().method(method).uri(format!("http://{host}{path}"));
-    for (name, value) in fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+    let field =
+        |wanted: &str| fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value);
+    let host = field("host").expect("a host");
+    let mut request = match (method, field("upgrade")) {
+        ("CONNECT", _) => Request::builder().method(method).uri(path),
+        // RFC 8441 section 4.
+        (_, Some(protocol)) => Request::builder()
+            .method(Method::CONNECT)
+            .uri(format!("http://{host}{path}"))
+            .extension(Protocol::from(protocol)),
+        _ => Request::builder().method(method).uri(format!("http://{host}{path}")),
+    };
+    let others = |name: &&str| !["host", "connection", "upgrade"].iter().any(|known| name.eq_ignore_ascii_case(known));
+    for (name, value) in fields.iter().filter(|(name, _)| others(name)) {
         request = request.header(*name, *value);
     }
     request

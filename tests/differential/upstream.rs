@@ -139,7 +139,9 @@ where
 {
     let service = service_fn(move |request| answer(request, host.clone(), tls.clone(), Arc::clone(&ledger)));
     // A peer that goes away is part of the tests.
-    let _ = Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http2().enable_connect_protocol();
+    let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
 }
 
 /// Says of each line which host has heard it.

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
-use crate::codec::mux;
+use crate::codec::{h2, mux};
 use crate::tls::stream::Secured;
 use crate::upstream::tcp_info::{bytes_acknowledged, has_unsent};
 
@@ -154,6 +154,8 @@ pub(crate) enum Stream {
     Wire(Wire),
     /// Through a connection that others use too.
     Tunnelled(mux::Stream),
+    /// The same over HTTP/2, behind a CONNECT or an upgrade.
+    Http2(Box<h2::Duplex>),
 }
 
 impl Stream {
@@ -197,14 +199,16 @@ impl Stream {
 pub(crate) enum Mark {
     Wire(u64),
     Tunnelled(mux::Mark),
+    /// Nobody can tell.
+    Unknown,
 }
 
 impl Stream {
     /// See [`mux::Stream::take_refused`].
     pub(crate) fn take_refused(&mut self) -> Option<BytesMut> {
         match self {
-            Self::Wire(_) => None,
             Self::Tunnelled(stream) => stream.take_refused(),
+            Self::Wire(_) | Self::Http2(_) => None,
         }
     }
 
@@ -217,6 +221,7 @@ impl Stream {
         match self {
             Self::Wire(wire) => Mark::Wire(wire.written()),
             Self::Tunnelled(stream) => Mark::Tunnelled(stream.mark()),
+            Self::Http2(_) => Mark::Unknown,
         }
     }
 
@@ -237,6 +242,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Wire(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tunnelled(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
 }
@@ -246,6 +252,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Wire(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tunnelled(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
@@ -257,6 +264,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Wire(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tunnelled(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -264,6 +272,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Wire(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tunnelled(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -271,6 +280,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Wire(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tunnelled(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Http2(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }
@@ -372,7 +382,7 @@ impl Shared {
     pub(crate) fn has_unsent(&self) -> bool {
         match &*self.0.borrow() {
             Stream::Wire(wire) => has_unsent(wire.as_raw_fd()),
-            Stream::Tunnelled(_) => true,
+            Stream::Tunnelled(_) | Stream::Http2(_) => true,
         }
     }
 
@@ -384,7 +394,7 @@ impl Shared {
     /// Ends a tunnelled stream both ways, after what was written; true if it is one. There is nothing to wait for then.
     pub(crate) fn close(&self) -> bool {
         match &mut *self.0.borrow_mut() {
-            Stream::Wire(_) => false,
+            Stream::Wire(_) | Stream::Http2(_) => false,
             Stream::Tunnelled(stream) => {
                 stream.close();
                 true

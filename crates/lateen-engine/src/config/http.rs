@@ -40,7 +40,7 @@ pub struct HttpConnectionManager {
     pub forward_client_cert: ForwardClientCert,
     pub client_cert_details: ClientCertDetails,
     pub normalization: Normalization,
-    /// Upgrades that every route allows, in lower case: `websocket`.
+    /// Upgrades that every route allows, in lower case: `websocket`, `connect`.
     pub upgrades: Vec<String>,
     pub via: Option<http::HeaderValue>,
     /// `Expect: 100-continue` goes up and interim responses come down, instead of the one being answered here.
@@ -124,6 +124,8 @@ pub struct HttpTimeouts {
     pub idle: Option<Duration>,
     /// Without activity on a stream; default five minutes.
     pub stream_idle: Option<Duration>,
+    /// From a request's first byte to the last of its answer.
+    pub max_stream: Option<Duration>,
     /// For the head of a request to arrive.
     pub request_headers: Option<Duration>,
     pub drain: Duration,
@@ -165,7 +167,6 @@ impl HttpConnectionManager {
         let empty = HttpProtocolOptions::default();
         let common = config.common_http_protocol_options.as_ref().unwrap_or(&empty);
         let at_common = at.field("common_http_protocol_options");
-        refuse!(at_common, common; max_stream_duration);
         let server_name = if config.server_name.is_empty() { "envoy" } else { &config.server_name };
         let filters = HttpFilter::chain(&config.http_filters, at);
         Some(Self {
@@ -306,7 +307,7 @@ fn upgrades(config: &proto::HttpConnectionManager, at: &At) -> Vec<String> {
         let at = at.index("upgrade_configs", index);
         refuse!(at, upgrade; filters);
         let kind = upgrade.upgrade_type.to_ascii_lowercase();
-        if kind == "connect" || kind == "connect-udp" {
+        if kind == "connect-udp" {
             at.field("upgrade_type").error(format!("{} is not supported", upgrade.upgrade_type));
         } else if bool_or(upgrade.enabled.as_ref(), true) {
             upgrades.push(kind);
@@ -324,6 +325,7 @@ fn timeouts(config: &proto::HttpConnectionManager, common: &HttpProtocolOptions,
         stream_idle: limit(Some(
             read(config.stream_idle_timeout.as_ref(), "stream_idle_timeout").unwrap_or(Duration::from_secs(300)),
         )),
+        max_stream: limit(duration(common.max_stream_duration.as_ref(), &at_common.field("max_stream_duration"))),
         request_headers: limit(read(config.request_headers_timeout.as_ref(), "request_headers_timeout")),
         drain: read(config.drain_timeout.as_ref(), "drain_timeout").unwrap_or(Duration::from_secs(5)),
     }

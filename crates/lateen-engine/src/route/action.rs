@@ -16,6 +16,8 @@ use regex::Regex;
 use super::mirror::Mirror;
 use super::redirect::Redirect;
 use super::retry_policy::RetryPolicy;
+use super::stream_duration::MaxStreamDuration;
+use super::upgrade::Upgrades;
 use super::{Mutations, Route};
 use crate::config::error::{At, refuse};
 use crate::config::scalar::{bool_or, duration};
@@ -49,13 +51,15 @@ pub struct Forward {
     /// None: `grpc-timeout` is not looked at; zero: taken as it is.
     pub max_grpc_timeout: Option<Duration>,
     pub grpc_timeout_offset: Option<Duration>,
+    /// For the whole exchange from its beginning, in place of all those.
+    pub max_stream: Option<MaxStreamDuration>,
     pub retry: Option<Arc<RetryPolicy>>,
     pub hash: Vec<HashPolicy>,
     pub path: PathRewrite,
     pub host: HostRewrite,
     pub append_x_forwarded_host: bool,
-    /// Upgrades allowed or forbidden here, in lower case, over what the connection manager says.
-    pub upgrades: Vec<(String, bool)>,
+    /// Upgrades allowed or forbidden here, over what the connection manager says.
+    pub upgrades: Upgrades,
     pub high_priority: bool,
     pub mirrors: Vec<Mirror>,
 }
@@ -191,7 +195,7 @@ impl Forward {
     fn from_xds(route: &proto::RouteAction, outer: &PerFilter, at: &At) -> Option<Self> {
         refuse!(at, route;
             metadata_match, retry_policy_typed_config, hedge_policy, internal_redirect_policy,
-            internal_redirect_action, max_internal_redirects, max_stream_duration, early_data_policy, path_rewrite_policy, path_rewrite, cors, flush_timeout);
+            internal_redirect_action, max_internal_redirects, early_data_policy, path_rewrite_policy, path_rewrite, cors, flush_timeout);
         let refused = route.regex_rewrite.is_some() && !route.prefix_rewrite.is_empty();
         if refused {
             at.error("prefix_rewrite and regex_rewrite exclude each other");
@@ -218,12 +222,16 @@ impl Forward {
             idle_timeout: duration(route.idle_timeout.as_ref(), &at.field("idle_timeout")),
             max_grpc_timeout: duration(max_grpc, &at.field("max_grpc_timeout")),
             grpc_timeout_offset: duration(offset, &at.field("grpc_timeout_offset")),
+            max_stream: route
+                .max_stream_duration
+                .as_ref()
+                .map(|config| MaxStreamDuration::from_xds(config, &at.field("max_stream_duration"))),
             retry,
             hash: hash_policies(&route.hash_policy, at),
             path,
             host: host_rewrite(route, at)?,
             append_x_forwarded_host: route.append_x_forwarded_host,
-            upgrades: upgrades(&route.upgrade_configs, at),
+            upgrades: Upgrades::from_xds(&route.upgrade_configs, at),
             high_priority: route.priority == 1,
             mirrors: mirrors(&route.request_mirror_policies, at),
         })
@@ -264,6 +272,8 @@ impl Forward {
         let path = head.path_only();
         let rest = &head.target()[path.len()..];
         match &self.path {
+            // CONNECT has none.
+            _ if path.is_empty() => None,
             PathRewrite::None => None,
             PathRewrite::Prefix(new) => Some(format!("{new}{}{rest}", &path[route.matched_prefix(path)..])),
             PathRewrite::Regex(regex) => Some(regex.apply(path).into_owned() + rest),
@@ -288,19 +298,6 @@ impl Forward {
 fn mirrors(policies: &[proto::route_action::RequestMirrorPolicy], at: &At) -> Vec<Mirror> {
     let read = |(index, policy)| Mirror::from_xds(policy, &at.index("request_mirror_policies", index));
     policies.iter().enumerate().filter_map(read).collect()
-}
-
-fn upgrades(configs: &[proto::route_action::UpgradeConfig], at: &At) -> Vec<(String, bool)> {
-    let read = |(index, config): (usize, &proto::route_action::UpgradeConfig)| {
-        let at = at.index("upgrade_configs", index);
-        refuse!(at, config; connect_config);
-        let (kind, enabled) = (config.upgrade_type.to_ascii_lowercase(), bool_or(config.enabled.as_ref(), true));
-        if enabled && kind.starts_with("connect") {
-            at.field("upgrade_type").error(format!("{} is not supported", config.upgrade_type));
-        }
-        (kind, enabled)
-    };
-    configs.iter().enumerate().map(read).collect()
 }
 
 fn target(route: &proto::RouteAction, outer: &PerFilter, at: &At) -> Option<ClusterTarget> {

@@ -7,6 +7,8 @@ pub mod mutation;
 pub(crate) mod query;
 pub mod redirect;
 pub mod retry_policy;
+pub mod stream_duration;
+pub mod upgrade;
 mod virtual_host;
 
 use std::sync::Arc;

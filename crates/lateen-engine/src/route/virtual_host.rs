@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as proto;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
+use http::Method;
 use proto::route_match::PathSpecifier;
 use regex::Regex;
 
@@ -227,6 +228,8 @@ enum PathMatcher {
     /// The prefix, and then the end or a slash.
     Segments(String, CaseSensitive),
     Regex(Regex),
+    /// Requests to connect, which have no path and match nothing else.
+    Connect,
 }
 
 type CaseSensitive = bool;
@@ -255,16 +258,13 @@ impl RouteMatcher {
             Some(PathSpecifier::SafeRegex(regex)) => {
                 PathMatcher::Regex(strings::whole(&regex.regex, &at.field("safe_regex"))?)
             }
-            Some(PathSpecifier::ConnectMatcher(_)) => {
-                at.refuse_if("connect_matcher", true);
-                return None;
-            }
+            Some(PathSpecifier::ConnectMatcher(_)) => PathMatcher::Connect,
             Some(PathSpecifier::PathMatchPolicy(_)) => {
                 at.refuse_if("path_match_policy", true);
                 return None;
             }
             None => {
-                at.error("needs prefix, path, path_separated_prefix or safe_regex");
+                at.error("needs prefix, path, path_separated_prefix, safe_regex or connect_matcher");
                 return None;
             }
         };
@@ -291,7 +291,7 @@ impl RouteMatcher {
     }
 
     pub(crate) fn matches(&self, head: &RequestHead, path: &str, facts: &RouteFacts<'_>) -> bool {
-        self.path.matches(path)
+        self.path.matches(path, head)
             && self.fraction.as_ref().is_none_or(|fraction| facts.random % fraction.denominator < fraction.numerator)
             && (!self.grpc || head.is_grpc())
             && self.headers.iter().all(|matcher| matcher.matches(head))
@@ -301,8 +301,10 @@ impl RouteMatcher {
 }
 
 impl PathMatcher {
-    fn matches(&self, path: &str) -> bool {
+    fn matches(&self, path: &str, head: &RequestHead) -> bool {
         match self {
+            Self::Connect => head.method == Method::CONNECT,
+            _ if path.is_empty() => false,
             Self::Regex(regex) => regex.is_match(path),
             Self::Prefix(text, sensitive) => prefix_len(path, text, *sensitive).is_some(),
             Self::Exact(text, sensitive) => path.len() == text.len() && prefix_len(path, text, *sensitive).is_some(),
@@ -328,6 +330,7 @@ impl Route {
             }
             // Envoy: an expression matches the whole path.
             PathMatcher::Regex(_) => path.len(),
+            PathMatcher::Connect => 0,
         }
     }
 }

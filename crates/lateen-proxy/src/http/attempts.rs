@@ -40,6 +40,7 @@ pub(super) struct Attempts<'e, 'x, 'r> {
     pub(super) body: &'r Rc<Replay>,
     pub(super) length: Option<u64>,
     pub(super) upgrade: Option<&'r str>,
+    pub(super) raw: Option<&'r [u8]>,
     pub(super) interims: &'r Interims,
     pub(super) names: Option<&'r ServerNames>,
     /// Balances requests that are alike to one host.
@@ -162,6 +163,7 @@ impl Attempts<'_, '_, '_> {
             body: Rc::clone(self.body),
             length: self.length,
             upgrade: self.upgrade,
+            raw: self.raw,
             interims: self.interims,
             names: self.names,
             spoken: &spoken,

@@ -7,13 +7,13 @@ use std::task::{Context as Task, Poll};
 use std::time::Instant;
 
 use http::{HeaderValue, StatusCode};
-use lateen_engine::flags::ResponseFlag;
+use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::ResponseHead;
 use lateen_engine::route::Route;
 use lateen_engine::route::action::{Chosen, Forward};
+use lateen_engine::route::upgrade::CONNECT;
 
-use super::body::{BodyError, Frame};
-use super::clock::Expired;
+use super::body::{Body, BodyError, Frame};
 use super::forward::idle_timeout;
 use super::headers::{SERVICE_TIME, number};
 use super::request::{After, Exchange, date};
@@ -21,6 +21,8 @@ use super::respond::{self, Gone, Responder, Sink, Start};
 use super::upgrade::Tunnel;
 use super::watch::{Stopped, Watch};
 use crate::cluster::ClusterState;
+use crate::codec::h1::{Framing, encode};
+use crate::codec::h2::Duplex;
 use crate::stream::Stream;
 use crate::telemetry::grpc_stats::{Direction, Messages};
 use crate::telemetry::operators;
@@ -37,6 +39,8 @@ pub(super) struct Back<'a> {
     pub(super) watch: Watch<'a>,
     /// Of an answer of which they are counted.
     pub(super) messages: Option<Messages>,
+    /// What comes from the client on a stream that is to be a tunnel.
+    pub(super) stream: Option<Body>,
 }
 
 impl Back<'_> {
@@ -53,14 +57,15 @@ impl Back<'_> {
             &mut answer.head,
             ResponseHead { status: StatusCode::OK, headers: Default::default(), version: responder.version() },
         );
+        if let Some(kind) = answer.upgraded.take() {
+            return self.begin_tunnel(exchange, answer, head, &kind, responder).await;
+        }
         self.finish_head(exchange, &mut head);
         exchange.info.status = head.status.as_u16();
-        if let Some(kind) = answer.upgraded.take() {
-            let up = upgraded(answer, &head, &kind, responder).await;
-            let (idle, route) = (idle_timeout(exchange, self.action), Arc::clone(self.route));
-            let after = up.map_or(After::Close, |up| After::Upgraded(Tunnel { up, idle, route }));
-            exchange.info.response_headers = head.headers;
-            return after;
+        if self.stream.is_some() && head.status.is_success() {
+            // On a stream, a success would tell the client that it has its tunnel (RFC 8441 section 5).
+            let reply = LocalReply::new(StatusCode::BAD_GATEWAY, "", "upgrade_declined");
+            return exchange.reply(Box::new(reply), false, responder).await;
         }
         let is_end = answer.body.is_end();
         if is_end && lateen_engine::message::is_grpc(&head.headers) {
@@ -108,6 +113,33 @@ impl Back<'_> {
         self.write(exchange, sink.end()).await.map_or_else(|after| after, |()| self.after(exchange))
     }
 
+    /// Passes on that the upstream agrees; the connection or stream is a tunnel then.
+    async fn begin_tunnel(
+        self,
+        exchange: &mut Exchange<'_>,
+        answer: Answer,
+        mut head: ResponseHead,
+        kind: &str,
+        responder: Responder,
+    ) -> After {
+        let over_http2 = matches!(responder, Responder::H2(_));
+        if kind != CONNECT {
+            // Either version says it in its own way (RFC 9110 section 15.2.2, RFC 8441 section 5).
+            head.status = StatusCode::SWITCHING_PROTOCOLS;
+        }
+        self.finish_head(exchange, &mut head);
+        if over_http2 && kind != CONNECT {
+            head.status = StatusCode::OK;
+        }
+        let (idle, route) = (idle_timeout(exchange, self.action), Arc::clone(self.route));
+        let told = tell(&head, kind, responder, self.stream).await;
+        exchange.info.response_headers = head.headers;
+        match (answer.into_upgraded(), told) {
+            (Some(up), Ok(down)) => After::Upgraded(Tunnel { up, down, idle, route }),
+            _ => After::Close,
+        }
+    }
+
     /// Writes to the client, which may take no longer for it than nothing may move.
     ///
     /// # Errors
@@ -134,10 +166,10 @@ impl Back<'_> {
                 After::Close
             }
             Stopped::Expired(expired) => {
-                if expired == Expired::Response {
-                    self.state.stats.rq_timeout.inc();
+                exchange.count_expired(expired, self.state);
+                if let Some(flag) = expired.flag() {
+                    exchange.info.flag(flag);
                 }
-                exchange.info.flag(expired.flag());
                 exchange.info.details = expired.details().into();
                 After::Close
             }
@@ -250,23 +282,28 @@ fn broken(exchange: &mut Exchange<'_>, error: BodyError) {
     exchange.info.details = "upstream_reset_after_response_started".into();
 }
 
-/// Passes a 101 on; the connection to upstream is what the client speaks with then.
-async fn upgraded(
-    answer: Answer,
+/// Passes on that there is a tunnel; the client's end of it, if that is a stream.
+async fn tell(
     head: &ResponseHead,
     kind: &str,
     responder: Responder,
-) -> Option<(Stream, bytes::BytesMut)> {
-    let Responder::H1(responder) = responder else { return None };
-    let up = answer.into_upgraded()?;
-    let mut out = bytes::BytesMut::new();
-    crate::codec::h1::encode::response(
-        &mut out,
-        head,
-        crate::codec::h1::Framing::None,
-        crate::codec::h1::encode::Connection::Upgrade(kind),
-        0,
-    );
-    responder.stream.write_message(&mut [&mut out]).await.ok()?;
-    Some(up)
+    stream: Option<Body>,
+) -> Result<Option<Stream>, Gone> {
+    match responder {
+        Responder::H1(responder) => {
+            let connection = match kind {
+                CONNECT => encode::Connection::KeepAlive,
+                kind => encode::Connection::Upgrade(kind),
+            };
+            let mut out = bytes::BytesMut::new();
+            encode::response(&mut out, head, Framing::None, connection, 0);
+            responder.stream.write_message(&mut [&mut out]).await.map_err(|_| Gone)?;
+            Ok(None)
+        }
+        Responder::H2(mut sending) => {
+            sending.send_head(head, false).map_err(|_| Gone)?;
+            let receiving = if let Some(Body::H2(receiving)) = stream { Some(receiving) } else { None };
+            Ok(Some(Stream::Http2(Box::new(Duplex::new(receiving, sending)))))
+        }
+    }
 }

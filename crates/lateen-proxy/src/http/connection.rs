@@ -222,9 +222,7 @@ async fn serve_http1(stream: SharedStream, prefix: BytesMut, mut context: Rc<Con
             Served::Upgraded(upgraded) => {
                 let buffer = std::mem::take(&mut reader.borrow_mut().buffer);
                 drop(reader);
-                if let Some(down) = stream.into_stream() {
-                    Box::pin(upgraded.tunnel((down, buffer))).await;
-                }
+                Box::pin(upgraded.tunnel(stream.into_stream().map(|down| (down, buffer)))).await;
                 return;
             }
         }
@@ -458,10 +456,12 @@ fn serve_stream(context: &Rc<Context>, accepted: codec::Accepted) {
     let context = Rc::clone(context);
     // In a box at once: starting a task moves its future about.
     tokio::task::spawn_local(Box::pin(async move {
-        let codec::Accepted { head, length, body, answer } = accepted;
+        let codec::Accepted { head, length, upgrade, body, answer } = accepted;
         let body = body.map_or(Body::Empty, Body::H2);
         let mut alarm = context.worker.alarms.alarm();
-        let incoming = request::Incoming { head, body, length, upgrade: None, reader: None, alarm: &mut alarm };
-        request::serve(&context, incoming, Responder::H2(answer)).await;
+        let incoming = request::Incoming { head, body, length, upgrade, reader: None, alarm: &mut alarm };
+        if let Served::Upgraded(upgraded) = request::serve(&context, incoming, Responder::H2(answer)).await {
+            upgraded.tunnel(None).await;
+        }
     }));
 }

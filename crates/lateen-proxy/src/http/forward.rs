@@ -8,7 +8,7 @@ use std::task::Context as Task;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::RequestHead;
 use lateen_engine::route::action::{Chosen, Forward, HostRewrite};
@@ -29,6 +29,7 @@ use super::request::{After, Exchange};
 use super::respond::Responder;
 use super::watch::{Stopped, Watch};
 use crate::alarm::Alarm;
+use crate::listener::connection::ConnectionInfo;
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::grpc_stats::{Direction, Messages};
 use crate::telemetry::operators;
@@ -61,7 +62,7 @@ async fn forward_head(
     exchange: &mut Exchange<'_>,
     head: &mut RequestHead,
     route: &Arc<Route>,
-    incoming: Incoming<'_>,
+    mut incoming: Incoming<'_>,
     mut responder: Responder,
 ) -> After {
     let Action::Forward(action) = &route.action else { unreachable!("only forwarding routes come here") };
@@ -91,6 +92,7 @@ async fn forward_head(
         return exchange.reply(Box::new(reply), !incoming.body.is_end(), responder).await;
     }
     let _request = state.hold_request();
+    let stream = incoming.take_stream(&responder);
     let body = Rc::new(Replay::new(incoming.body, true));
     if let Some(stats) = &exchange.grpc_stats {
         body.count(Messages::new(stats, Direction::Request));
@@ -102,10 +104,11 @@ async fn forward_head(
     let connection = &exchange.context.connection;
     let names = cluster.names(&head.headers, head.host(), (connection.remote, connection.local));
     let interims = Interims::new(exchange.context.manager.proxy_100_continue);
+    let first = first_bytes(action, head, connection);
     // The clock of an upgrade has no time for the answer: that never ends.
     let timeout = timeout.filter(|_| incoming.upgrade.is_none());
     let started = Instant::now();
-    let clock = Clock::new(idle_timeout(exchange, action), timeout, started, incoming.alarm);
+    let clock = Clock::new(idle_timeout(exchange, action), timeout, exchange.ends, started, incoming.alarm);
     let mut attempts = Attempts {
         exchange,
         route,
@@ -116,6 +119,7 @@ async fn forward_head(
         body: &body,
         length,
         upgrade: incoming.upgrade.as_deref(),
+        raw: first.as_deref(),
         interims: &interims,
         names: names.as_ref(),
         hash: hash.hash,
@@ -140,7 +144,8 @@ async fn forward_head(
     }
     match result {
         Ok(Ok(answer)) => {
-            let back = Back { route, action, chosen: &chosen, state: &state, started, cookie, watch, messages: None };
+            let back =
+                Back { route, action, chosen: &chosen, state: &state, started, cookie, watch, messages: None, stream };
             back.send(exchange, answer, responder).await
         }
         Ok(Err(Ended::Reply(reply))) => {
@@ -148,14 +153,27 @@ async fn forward_head(
             exchange.reply(Box::new(reply), unread, responder).await
         }
         Err(Stopped::Expired(expired)) => {
-            if expired == Expired::Response {
-                state.stats.rq_timeout.inc();
-            }
+            exchange.count_expired(expired, &state);
             let whole = body.has_ended();
             exchange.reply(Box::new(expired.reply(whole)), !whole, responder).await
         }
         Ok(Err(Ended::Gone)) | Err(_) => gone(exchange),
     }
+}
+
+impl Incoming<'_> {
+    /// What comes on a stream that is to be a tunnel, which waits until it is one.
+    fn take_stream(&mut self, responder: &Responder) -> Option<Body> {
+        let is_stream = self.upgrade.is_some() && matches!(responder, Responder::H2(_));
+        is_stream.then(|| std::mem::replace(&mut self.body, Body::Empty))
+    }
+}
+
+/// What a host gets before all else behind a CONNECT that ends here; none if it does not.
+fn first_bytes(action: &Forward, head: &RequestHead, connection: &ConnectionInfo) -> Option<Vec<u8>> {
+    let connect = action.upgrades.connect.filter(|_| head.method == Method::CONNECT)?;
+    let header = connect.proxy_protocol.map(|version| version.header(connection.remote, connection.local));
+    Some(header.unwrap_or_default())
 }
 
 /// The route's word, else the connection manager's; zero is none.
@@ -178,6 +196,9 @@ fn timeout(action: &Forward, head: &RequestHead, asks: bool) -> Option<Duration>
     {
         let asked = action.grpc_timeout_offset.map_or(asked, |offset| asked.saturating_sub(offset));
         timeout = Some(if most.is_zero() { asked } else { asked.min(most) });
+    }
+    if action.max_stream.is_some() {
+        return None;
     }
     let own = if asks { millis(&head.headers, &UPSTREAM_TIMEOUT) } else { None };
     own.or(timeout).filter(|timeout| !timeout.is_zero())

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -85,6 +85,8 @@ pub(super) struct Exchange<'a> {
     pub(super) changes: Vec<Changes>,
     /// The client asks for an upgrade.
     pub(super) upgrade: bool,
+    /// When all of it has to be over.
+    pub(super) ends: Option<Instant>,
     pub(super) router: RouterOptions,
     pub(super) snapshot: Arc<lateen_engine::config::Snapshot>,
     pub(super) passed: Passed,
@@ -197,6 +199,7 @@ impl<'a> Exchange<'a> {
             told: Vec::new(),
             changes: Vec::new(),
             upgrade: false,
+            ends: None,
             router: RouterOptions::default(),
             snapshot: context.worker.snapshot(),
             passed: Passed::new(context),
@@ -256,8 +259,10 @@ impl<'a> Exchange<'a> {
             }
         };
         self.begin_trace(route.as_deref());
+        self.bound(route.as_deref());
+        let found = route.as_ref().map(Arc::as_ptr);
         // 4. Filters, in order.
-        match self.filter(&manager.filters, table, &mut route, pending).await {
+        match self.filter_in_time(&manager.filters, table, &mut route, pending).await {
             Filtered::Passed => {}
             Filtered::Gone => return Flow::Gone,
             Filtered::Answered(answer) => {
@@ -273,10 +278,14 @@ impl<'a> Exchange<'a> {
             return Flow::Reply(Box::new(reply(StatusCode::NOT_FOUND, details).flag(ResponseFlag::NoRouteFound)));
         };
         self.info.route = Some(Arc::clone(&route.name));
+        if found != Some(Arc::as_ptr(&route)) {
+            self.bound(Some(&route));
+        }
         match &route.action {
             Action::Forward(action) => {
-                if let Some(kind) = upgrade.filter(|kind| !allows(&manager.upgrades, &action.upgrades, kind)) {
-                    return Flow::Reply(Box::new(reply(StatusCode::FORBIDDEN, format!("upgrade_failed{{{kind}}}"))));
+                if let Some(kind) = upgrade.filter(|kind| !action.upgrades.allow(kind, &manager.upgrades)) {
+                    tracing::debug!(kind, "the upgrade is not allowed");
+                    return Flow::Reply(Box::new(reply(StatusCode::FORBIDDEN, "upgrade_failed")));
                 }
                 Flow::Forward(route)
             }
@@ -491,14 +500,6 @@ impl<'a> Exchange<'a> {
 
     pub(super) fn count_no_cluster(&self) {
         self.context.state.stats.no_cluster.inc();
-    }
-}
-
-/// Whether an upgrade is allowed: the route's word, else the connection manager's.
-fn allows(manager: &[String], route: &[(String, bool)], kind: &str) -> bool {
-    match route.iter().find(|(name, _)| name == kind) {
-        Some((_, allowed)) => *allowed,
-        None => manager.iter().any(|name| name == kind),
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) struct Stats {
     pub(super) rq_active: Gauge,
     pub(super) rq_completed: Counter,
     pub(super) rq_overload_close: Counter,
+    pub(super) rq_max_duration_reached: Counter,
     pub(super) classes: [Counter; 5],
     pub(super) rq_time: Histogram,
     pub(super) no_route: Counter,
@@ -85,6 +86,7 @@ impl Stats {
             rq_active: registry.gauge(&scope, "downstream_rq_active"),
             rq_completed: counter("downstream_rq_completed"),
             rq_overload_close: counter("downstream_rq_overload_close"),
+            rq_max_duration_reached: counter("downstream_rq_max_duration_reached"),
             classes: [
                 counter("downstream_rq_1xx"),
                 counter("downstream_rq_2xx"),

@@ -134,9 +134,17 @@ impl Way {
     }
 }
 
-/// Copies until both directions have ended, one breaks, or nothing has moved for `idle`. Returns the bytes moved from
-/// `down` to `up` and back.
-pub(crate) async fn both(down: &mut Rewound, up: &mut Rewound, idle: Option<Duration>, mut alarm: Alarm) -> (u64, u64) {
+/// How long bytes are copied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Until nothing has moved for so long.
+    pub(crate) idle: Option<Duration>,
+    pub(crate) ends: Option<Instant>,
+}
+
+/// Copies until both directions have ended, one breaks, or a limit is reached. Returns the bytes moved from `down` to `up`
+/// and back.
+pub(crate) async fn both(down: &mut Rewound, up: &mut Rewound, limits: Limits, mut alarm: Alarm) -> (u64, u64) {
     let (mut there, mut back) = (Way::default(), Way::default());
     let (mut seen, mut since) = (0, Instant::now());
     std::future::poll_fn(|cx| {
@@ -148,12 +156,16 @@ pub(crate) async fn both(down: &mut Rewound, up: &mut Rewound, idle: Option<Dura
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
             _ => {}
         }
-        let Some(idle) = idle else { return Poll::Pending };
+        let Limits { idle, ends } = limits;
+        if idle.is_none() && ends.is_none() {
+            return Poll::Pending;
+        }
         let (now, moved) = (Instant::now(), there.moved + back.moved);
         if moved != seen {
             (seen, since) = (moved, now);
         }
-        alarm.poll(now, since + idle, cx)
+        let quiet = idle.map(|idle| since + idle);
+        quiet.into_iter().chain(ends).min().map_or(Poll::Pending, |deadline| alarm.poll(now, deadline, cx))
     })
     .await;
     // What was read and not taken is not lost: the stream may be refused, and the bytes go elsewhere.

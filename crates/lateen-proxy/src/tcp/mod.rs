@@ -13,6 +13,7 @@ use lateen_engine::balance::outlier::Outcome;
 use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::flags::ResponseFlag;
+use tokio::time::Instant;
 
 use crate::cluster::{Host, Tried};
 use crate::listener::connection::ConnectionInfo;
@@ -63,18 +64,14 @@ pub(crate) async fn serve(
     let mut info = StreamInfo::new(connection);
     info.metadata = info.connection.metadata.clone();
     let mut down = Rewound { prefix, stream };
+    let ends = proxy.max_downstream_connection_duration.map(|most| Instant::now() + most);
     for _ in 0..=MOVES {
         let Some(mut up) = Box::pin(open(&proxy, &worker, &mut info)).await else { break };
-        let copying = copy::both(&mut down, &mut up, proxy.idle_timeout, worker.alarms.alarm());
-        let bounded = async {
-            match proxy.max_downstream_connection_duration {
-                Some(most) => tokio::time::timeout(most, copying).await.unwrap_or_default(),
-                None => copying.await,
-            }
-        };
+        let limits = copy::Limits { idle: proxy.idle_timeout, ends };
+        let copying = copy::both(&mut down, &mut up, limits, worker.alarms.alarm());
         let ((received, sent), cut) = tokio::select! {
             biased;
-            moved = bounded => (moved, false),
+            moved = copying => (moved, false),
             () = drain.reached(Phase::Cut) => ((0, 0), true),
             () = &mut revoked => ((0, 0), true),
         };

@@ -23,17 +23,22 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::BytesMut;
+use http::StatusCode;
 use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
-use lateen_engine::message::{RequestHead, ResponseHead, Version};
+use lateen_engine::message::{Headers, RequestHead, ResponseHead, Version};
+use lateen_engine::route::upgrade::CONNECT;
+use tokio::io::AsyncWriteExt as _;
 
 use super::acquire::{Destination, acquire};
 use super::connect::{Connected, Payload, connect};
-use super::pool::{H1, Limits, Pool};
+use super::pool::{Counted, H1, Limits, Pool};
 use super::replay::Replay;
 use super::{http1, http2};
 use crate::cluster::{ClusterState, Host, Slot};
+use crate::codec::h2::{Duplex, SendStream};
 use crate::http::body::{Body, BodyError, Frame};
 use crate::http::interim::Interims;
+use crate::stream::Stream;
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::Held;
 use crate::worker::Worker;
@@ -44,8 +49,10 @@ pub(crate) struct Outgoing<'a> {
     pub body: Rc<Replay>,
     /// Of the request that came in; what its framing was decides whether the way up is chunked.
     pub length: Option<u64>,
-    /// An upgrade that is asked for.
+    /// An upgrade that is asked for; `connect`, of that method.
     pub upgrade: Option<&'a str>,
+    /// It ends here: the host gets this, and then what comes through the tunnel.
+    pub raw: Option<&'a [u8]>,
     /// Where interim responses go.
     pub interims: &'a Interims,
     /// What the server is called, where the cluster takes that from the request.
@@ -97,6 +104,18 @@ pub(super) enum Connection {
     },
     /// A stream ends by itself.
     H2,
+    /// A stream that has become a tunnel.
+    Tunnel(SendStream),
+    /// No HTTP is spoken on it.
+    Raw(Stream, Counted),
+}
+
+/// The upstream's end of a tunnel, and what was read from it already.
+pub(crate) struct Upstream {
+    pub(crate) stream: Stream,
+    pub(crate) read: BytesMut,
+    /// What counts the connection as one, while it is one of its own.
+    pub(crate) counted: Option<Counted>,
 }
 
 /// Which side broke off an exchange whose answer had begun.
@@ -164,14 +183,25 @@ impl Answer {
         }
     }
 
-    /// The bare connection behind an upgrade, with what was read already.
-    pub(crate) fn into_upgraded(self) -> Option<(crate::stream::Stream, BytesMut)> {
-        drop(self.body);
+    /// What is behind an upgrade.
+    pub(crate) fn into_upgraded(self) -> Option<Upstream> {
         drop(self.way_up);
-        let Connection::H1 { connection, .. } = self.connection else { return None };
-        let H1 { stream, reader, .. } = connection;
-        let buffer = Rc::try_unwrap(reader).ok()?.into_inner().buffer;
-        Some((stream.into_stream()?, buffer))
+        match (self.connection, self.body) {
+            (Connection::H1 { connection, .. }, body) => {
+                drop(body);
+                let (stream, read, counted) = connection.into_parts()?;
+                Some(Upstream { stream, read, counted: Some(counted) })
+            }
+            (Connection::Tunnel(sending), body) => {
+                let receiving = if let Body::H2(receiving) = body { Some(receiving) } else { None };
+                let stream = Stream::Http2(Box::new(Duplex::new(receiving, sending)));
+                Some(Upstream { stream, read: BytesMut::new(), counted: None })
+            }
+            (Connection::Raw(stream, counted), _) => {
+                Some(Upstream { stream, read: BytesMut::new(), counted: Some(counted) })
+            }
+            (Connection::H2, _) => None,
+        }
     }
 }
 
@@ -233,6 +263,9 @@ async fn once(
     kept: bool,
 ) -> Result<Answer, Unanswered> {
     let cluster = state.config();
+    if let Some(first) = outgoing.raw {
+        return Box::pin(raw(worker, state, host, &cluster, (outgoing.names, first))).await;
+    }
     let pool = host.pools.of(outgoing.names);
     let http2 = match cluster.protocol {
         UpstreamProtocol::Http1 => false,
@@ -265,6 +298,29 @@ async fn once(
     }
     let connection = H1::new(connected, &pool, generation, ends(worker, &cluster), (slot, held));
     http1::send(state, &pool, connection, &cluster, outgoing).await
+}
+
+/// Connects for a tunnel that ends here: whoever asked for it is told of a success at once (Envoy's `TcpUpstream`).
+async fn raw(
+    worker: &Rc<Worker>,
+    state: &Rc<ClusterState>,
+    host: &Rc<Host>,
+    cluster: &Arc<Cluster>,
+    (names, first): (Option<&ServerNames>, &[u8]),
+) -> Result<Answer, Unanswered> {
+    let (connected, slot, held) = open(worker, state, host, cluster, names, Payload::Bytes).await?;
+    let Connected { mut stream, local, .. } = connected;
+    let failed = |error: std::io::Error| Failure::with(FailureKind::Connect, error);
+    stream.write_all(first).await.map_err(failed)?;
+    stream.flush().await.map_err(failed)?;
+    Ok(Answer {
+        head: ResponseHead { status: StatusCode::OK, headers: Headers::default(), version: Version::Http11 },
+        body: Body::Empty,
+        upgraded: Some(CONNECT.to_owned()),
+        local,
+        way_up: WayUp::Whole,
+        connection: Connection::Raw(stream, Counted::new(slot, held)),
+    })
 }
 
 /// Opens one more connection to a host, if the cluster may have it.

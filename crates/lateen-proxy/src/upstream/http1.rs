@@ -9,10 +9,12 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use lateen_engine::config::cluster::Cluster;
 use lateen_engine::message::Version;
+use lateen_engine::route::upgrade::CONNECT;
 
 use super::attempt::{Answer, Connection, Outgoing, Pump, Unanswered, WayUp, downstream, limits};
 use super::pool::{H1, Pool};
 use super::replay::Replay;
+use super::websocket;
 use crate::cluster::ClusterState;
 use crate::codec::h1::{self, Framing, encode, response};
 use crate::http::body::{Body, Frame, H1Body};
@@ -47,13 +49,15 @@ pub(super) async fn send(
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::Chunked,
     };
+    let key = websocket::key(&outgoing.head.headers, outgoing.upgrade);
     let mut out = BytesMut::new();
     let told = is_bodiless(&outgoing.head.method) || outgoing.head.headers.contains(&http::header::CONTENT_LENGTH);
     encode::request(
         &mut out,
         outgoing.head,
         if framing == Framing::None && !told { Framing::Length(0) } else { framing },
-        outgoing.upgrade,
+        // CONNECT is a method, and needs no other word.
+        outgoing.upgrade.filter(|kind| *kind != CONNECT).map(|kind| encode::Asked { kind, key: key.as_deref() }),
     );
     state.stats.cx_tx_bytes.add(out.len() as u64);
     let mut sending = match framing {
@@ -73,7 +77,7 @@ pub(super) async fn send(
         poll_head(&mut connection, outgoing, matches!(sending, Sending::Whole | Sending::Broken), cx)
     })
     .await;
-    let parsed = match received {
+    let mut parsed = match received {
         Ok(parsed) => parsed,
         Err(_) if connection.stream.has_timed_out() => {
             state.stats.cx_connect_fail.inc();
@@ -89,6 +93,9 @@ pub(super) async fn send(
             return Err(Unanswered { failure, unprocessed });
         }
     };
+    if key.is_some() {
+        websocket::forget(&mut parsed.head.headers);
+    }
     connection.peer_idle = parsed.idle_timeout.map(Duration::from_secs).or(connection.peer_idle);
     let body = match parsed.framing {
         Framing::None => Body::Empty,

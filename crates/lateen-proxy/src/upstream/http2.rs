@@ -6,15 +6,18 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use lateen_engine::config::cluster::{Cluster, ServerNames};
-use lateen_engine::message::Version;
+use lateen_engine::message::{RequestHead, Version};
+use lateen_engine::route::upgrade::CONNECT;
 
 use super::attempt::{self, Answer, Connection, Outgoing, Unanswered, WayUp, downstream, ends, limits, open};
 use super::connect::{Connected, Payload};
 use super::pool::{H2, Pool};
 use super::replay::Replay;
+use super::websocket;
 use crate::cluster::{ClusterState, Host, Slot};
 use crate::codec::h2::{Driver, Ended, Reason, Role, SendStream, Settings};
 use crate::http::body::{Body, Frame};
+use crate::http::interim::Interims;
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::Held;
 use crate::worker::Worker;
@@ -105,8 +108,11 @@ pub(super) fn begin(
 }
 
 async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswered> {
-    let H2 { opener, local, .. } = connection;
     outgoing.spoken.set(Some(Version::Http2));
+    if let Some(kind) = outgoing.upgrade {
+        return Box::pin(tunnel(connection, outgoing.head, kind, outgoing.interims)).await;
+    }
+    let H2 { opener, local, .. } = connection;
     let (mut answer, stream) = opener
         .open(outgoing.head, outgoing.body.is_empty())
         .map_err(|_| Unanswered { failure: Failure::new(FailureKind::Refused), unprocessed: true })?;
@@ -134,6 +140,36 @@ async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswe
     .await?;
     let body = if answer.is_end() { Body::Empty } else { Body::H2(answer) };
     Ok(Answer { head, body, way_up, connection: Connection::H2, upgraded: None, local })
+}
+
+/// Asks for a tunnel: by CONNECT, or, for another protocol, by what RFC 8441 makes of that. As Envoy, it does not wait for the
+/// settings of a new connection, and who does not know the protocol resets the stream.
+async fn tunnel(connection: H2, request: &RequestHead, kind: &str, interims: &Interims) -> Result<Answer, Unanswered> {
+    let H2 { opener, local, .. } = connection;
+    let protocol = Some(kind).filter(|kind| *kind != CONNECT);
+    if protocol.is_some() && opener.refuses_protocols() {
+        return Err(
+            Failure::with(FailureKind::Refused, "the host takes no other protocols on streams".to_owned()).into()
+        );
+    }
+    let (mut answer, sending) = opener
+        .tunnel(request, protocol)
+        .map_err(|_| Unanswered { failure: Failure::new(FailureKind::Refused), unprocessed: true })?;
+    drop(opener);
+    let mut head = std::future::poll_fn(|cx| {
+        answer
+            .poll_response(cx, |interim| interims.push(interim))
+            .map_err(|ended| Unanswered { failure: failed(ended, true), unprocessed: ended == Ended::Unprocessed })
+    })
+    .await?;
+    let accepted = head.status.is_success();
+    if accepted {
+        websocket::answer(&mut head.headers, &request.headers, kind);
+    }
+    let connection = if accepted { Connection::Tunnel(sending) } else { Connection::H2 };
+    let body = if answer.is_end() && !accepted { Body::Empty } else { Body::H2(answer) };
+    let upgraded = accepted.then(|| kind.to_owned());
+    Ok(Answer { head, body, way_up: WayUp::Whole, connection, upgraded, local })
 }
 
 /// The rest of a request on its way.

@@ -15,3 +15,4 @@ pub(crate) mod replay;
 pub(crate) mod tcp_info;
 pub(crate) mod tunnels;
 mod waiters;
+mod websocket;

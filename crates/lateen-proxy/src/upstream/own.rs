@@ -55,6 +55,7 @@ impl OwnRequest {
             body: Rc::clone(&self.body),
             length: self.length,
             upgrade: None,
+            raw: None,
             names: names.as_ref(),
             interims: &interims,
             spoken: &Cell::new(None),

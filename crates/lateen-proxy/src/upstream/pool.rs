@@ -19,7 +19,7 @@ use super::waiters::{Made, Making, Waiters, Waiting};
 use crate::cluster::Slot;
 use crate::codec::h2::Opener;
 use crate::http::body::Reader;
-use crate::stream::Shared as SharedStream;
+use crate::stream::{Shared as SharedStream, Stream};
 use crate::telemetry::failure::Failure;
 use crate::telemetry::stats::Held;
 
@@ -37,8 +37,20 @@ pub(crate) struct H1 {
     /// Of the pool when it was made.
     generation: u64,
     _made: Made,
+    counted: Counted,
+}
+
+/// What counts a connection while it lasts: for the cluster's limits, and for the gauge.
+#[derive(Debug)]
+pub(crate) struct Counted {
     _slot: Slot,
     _held: Held,
+}
+
+impl Counted {
+    pub(super) fn new(slot: Slot, held: Held) -> Self {
+        Self { _slot: slot, _held: held }
+    }
 }
 
 impl H1 {
@@ -61,9 +73,15 @@ impl H1 {
             peer_idle: None,
             generation,
             _made: pool.0.waiters.made(),
-            _slot: slot,
-            _held: held,
+            counted: Counted::new(slot, held),
         }
+    }
+
+    /// The bare connection, and what was read from it.
+    pub(super) fn into_parts(self) -> Option<(Stream, BytesMut, Counted)> {
+        let Self { stream, reader, counted, .. } = self;
+        let read = Rc::try_unwrap(reader).ok()?.into_inner().buffer;
+        Some((stream.into_stream()?, read, counted))
     }
 
     /// Nothing came and the peer has not closed: what an idle connection must look like to be used. `waker` hears when that

@@ -31,6 +31,8 @@ pub struct Http2Options {
     pub initial_stream_window: u32,
     pub initial_connection_window: u32,
     pub keepalive: Option<(Duration, Duration)>,
+    /// Clients may open a stream as another protocol's connection (RFC 8441).
+    pub allow_connect: bool,
 }
 
 impl Default for Http2Options {
@@ -40,6 +42,7 @@ impl Default for Http2Options {
             initial_stream_window: 16 << 20,
             initial_connection_window: 24 << 20,
             keepalive: None,
+            allow_connect: false,
         }
     }
 }
@@ -49,6 +52,7 @@ impl Http2Options {
         let mut result = Self::default();
         let Some(http2) = http2 else { return result };
         refuse!(at, http2; allow_metadata, custom_settings_parameters);
+        result.allow_connect = http2.allow_connect;
         result.max_concurrent_streams = u32_or(http2.max_concurrent_streams.as_ref(), result.max_concurrent_streams);
         result.initial_stream_window = u32_or(http2.initial_stream_window_size.as_ref(), result.initial_stream_window);
         result.initial_connection_window =

@@ -93,18 +93,22 @@ impl Socket {
         let wrapper: ProxyProtocolUpstreamTransport = open(any, &at)?;
         refuse!(at, wrapper; allow_unspecified_address, tlv_as_pool_key);
         let config = wrapper.config.clone().unwrap_or_default();
-        refuse!(at.field("config"), config; pass_through_tlvs, added_tlvs);
         Some(Self {
             tls: tls::upstream(wrapper.transport_socket.as_ref(), &at.field("transport_socket"))?,
-            proxy_protocol: Some(match config.version() {
-                core::proxy_protocol_config::Version::V1 => ProxyProtocol::V1,
-                core::proxy_protocol_config::Version::V2 => ProxyProtocol::V2,
-            }),
+            proxy_protocol: Some(ProxyProtocol::from_xds(&config, &at.field("config"))),
         })
     }
 }
 
 impl ProxyProtocol {
+    pub(crate) fn from_xds(config: &core::ProxyProtocolConfig, at: &At) -> Self {
+        refuse!(at, config; pass_through_tlvs, added_tlvs);
+        match config.version() {
+            core::proxy_protocol_config::Version::V1 => Self::V1,
+            core::proxy_protocol_config::Version::V2 => Self::V2,
+        }
+    }
+
     /// The header of a TCP connection from `source` to `destination`.
     pub fn header(self, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
         let ips = (source.ip(), destination.ip());

@@ -8,9 +8,17 @@ use lateen_engine::message::{Headers, RequestHead, ResponseHead};
 
 use super::{Framing, is_forbidden_trailer};
 
+/// What the upstream is asked to change to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) kind: &'a str,
+    /// Of a WebSocket, where the head has none.
+    pub(crate) key: Option<&'a str>,
+}
+
 /// Writes a request's head; a length that is not zero is among the fields already. `upgrade` asks the upstream to change
 /// protocol.
-pub(crate) fn request(out: &mut BytesMut, head: &RequestHead, framing: Framing, upgrade: Option<&str>) {
+pub(crate) fn request(out: &mut BytesMut, head: &RequestHead, framing: Framing, upgrade: Option<Asked<'_>>) {
     out.reserve(head.headers.byte_len() + head.headers.len() * 4 + head.path.len() + head.authority.len() + 64);
     out.put_slice(head.method.as_str().as_bytes());
     out.put_u8(b' ');
@@ -19,10 +27,15 @@ pub(crate) fn request(out: &mut BytesMut, head: &RequestHead, framing: Framing, 
     out.put_slice(&head.authority);
     out.put_slice(b"\r\n");
     fields(out, &head.headers);
-    if let Some(kind) = upgrade {
+    if let Some(Asked { kind, key }) = upgrade {
         out.put_slice(b"connection: upgrade\r\nupgrade: ");
         out.put_slice(kind.as_bytes());
         out.put_slice(b"\r\n");
+        if let Some(key) = key {
+            out.put_slice(b"sec-websocket-key: ");
+            out.put_slice(key.as_bytes());
+            out.put_slice(b"\r\n");
+        }
     }
     match framing {
         Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, Method, header};
 use lateen_engine::config::http::Underscores;
 use lateen_engine::message::{Headers, RequestHead, Scheme, Version};
+use lateen_engine::route::upgrade::CONNECT;
 
 use super::head::{self, Span, Spans};
 use super::{ConnectionOptions, Framing, Limits, Refusal, Special, framing, has_bare_line_feed, strip_hop_by_hop};
@@ -28,7 +29,7 @@ pub(crate) struct Request {
     pub head: RequestHead,
     pub framing: Framing,
     pub keep_alive: bool,
-    /// What `Upgrade` asks for, in lower case.
+    /// What `Upgrade` asks for, in lower case; or [`CONNECT`], of that method.
     pub upgrade: Option<String>,
 }
 
@@ -129,11 +130,22 @@ fn assemble(mut head: RequestHead, special: Special) -> Result<Request, Refusal>
     if framing == Framing::Chunked && head.version == Version::Http10 {
         return Err(Refusal::Bad("http1.transfer_encoding_not_allowed"));
     }
+    let connect = head.method == Method::CONNECT;
+    if connect {
+        // Section 6.3: what follows is the tunnel's, and a body would be taken for its beginning.
+        match framing {
+            Framing::None => drop(headers.remove(&header::CONTENT_LENGTH)),
+            Framing::Chunked => return Err(Refusal::NotImplemented),
+            Framing::Length(_) | Framing::Close => return Err(Refusal::Bad("http1.body_disallowed")),
+        }
+    }
+    let asked = connect.then(|| CONNECT.to_owned());
     if !special.hop_by_hop {
-        return Ok(Request { keep_alive: head.version == Version::Http11, head, framing, upgrade: None });
+        return Ok(Request { keep_alive: head.version == Version::Http11, head, framing, upgrade: asked });
     }
     let options = ConnectionOptions::read(headers);
     let upgrade = match (options.upgrade, headers.get(&header::UPGRADE)) {
+        _ if connect => asked,
         // Who asks for HTTP/2 so is content with HTTP/1.1 (RFC 9113 does not know it any more); Envoy passes over it, too.
         (true, Some(kind)) => kind.to_str().ok().map(str::to_ascii_lowercase).filter(|kind| kind != "h2c"),
         _ => None,

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use bytes::BytesMut;
 use http::{HeaderName, Method, StatusCode, header};
 use lateen_engine::message::{Headers, ResponseHead, Version};
+use lateen_engine::route::upgrade::CONNECT;
 
 use super::head::{self, Spans};
 use super::{ConnectionOptions, Framing, Limits, Refusal, Special, framing, strip_hop_by_hop};
@@ -15,7 +16,7 @@ pub(crate) struct Response {
     pub framing: Framing,
     /// The connection may be used again once the body is read.
     pub keep_alive: bool,
-    /// 101: the connection now speaks this.
+    /// The connection now speaks this: 101, or a success of CONNECT.
     pub upgrade: Option<String>,
     /// How long the peer says it keeps an idle connection, in seconds.
     pub idle_timeout: Option<u64>,
@@ -82,6 +83,13 @@ impl Parsed {
 fn assemble(mut head: ResponseHead, special: Special, method: &Method) -> Result<Response, Refusal> {
     let ResponseHead { status, version, .. } = head;
     let headers = &mut head.headers;
+    if *method == Method::CONNECT && status.is_success() {
+        // Section 6.3: a tunnel begins behind the head. RFC 9110 section 9.3.6: fields about a body are passed over.
+        strip_hop_by_hop(headers);
+        headers.remove(&header::CONTENT_LENGTH);
+        let upgrade = Some(CONNECT.to_owned());
+        return Ok(Response { head, framing: Framing::None, keep_alive: false, upgrade, idle_timeout: None });
+    }
     // RFC 9112 section 6.3: these never have a body, whatever their fields say.
     let bodiless = *method == Method::HEAD
         || status.is_informational()

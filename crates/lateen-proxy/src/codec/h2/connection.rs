@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     connection_window: u32,
     /// How often the peer is asked whether it is there, and how long it may take to answer.
     pub(super) keepalive: Option<(Duration, Duration)>,
+    /// Streams may become connections of other protocols (RFC 8441).
+    pub(super) protocols: bool,
     pub(super) bounds: Bounds,
 }
 
@@ -62,6 +64,7 @@ impl Settings {
             stream_window: options.initial_stream_window,
             connection_window: options.initial_connection_window,
             keepalive: options.keepalive,
+            protocols: options.allow_connect,
             bounds: Bounds { bytes: max_header_bytes, fields: max_fields, underscores: Underscores::Allow },
         }
     }
@@ -91,6 +94,8 @@ pub(super) enum Phase {
 pub(super) struct Peer {
     pub(super) max_streams: u32,
     pub(super) stream_window: u32,
+    /// It takes streams that become connections of other protocols.
+    pub(super) protocols: bool,
     /// It goes away and has processed no stream behind this one.
     pub(super) last: Option<u32>,
 }
@@ -146,12 +151,11 @@ pub(super) struct State {
     pub(super) driver: Bell,
 }
 
-/// A request that came, and its `Content-Length`.
+/// A request that came.
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) id: u32,
-    pub(super) head: RequestHead,
-    pub(super) length: Option<u64>,
+    pub(super) request: heads::Request,
 }
 
 impl Connection {
@@ -159,7 +163,7 @@ impl Connection {
         let mut state = State {
             role,
             settings,
-            peer: Peer { max_streams: STREAMS_AT_FIRST, stream_window: DEFAULT_WINDOW, last: None },
+            peer: Peer { max_streams: STREAMS_AT_FIRST, stream_window: DEFAULT_WINDOW, protocols: false, last: None },
             phase: Phase::Open,
             out: Out::default(),
             encoder: Encoder::new(),
@@ -198,7 +202,7 @@ impl Connection {
 impl State {
     /// What is sent first.
     fn greet(&mut self) {
-        let mut settings = Vec::with_capacity(24);
+        let mut settings = Vec::with_capacity(32);
         let mut set = |id: u16, value: u32| {
             settings.extend_from_slice(&id.to_be_bytes());
             settings.extend_from_slice(&value.to_be_bytes());
@@ -206,6 +210,9 @@ impl State {
         match self.role {
             Role::Client => set(setting::ENABLE_PUSH, 0),
             Role::Server(_) => set(setting::MAX_CONCURRENT_STREAMS, self.settings.max_streams),
+        }
+        if self.settings.protocols && self.role != Role::Client {
+            set(setting::ENABLE_CONNECT_PROTOCOL, 1);
         }
         set(setting::INITIAL_WINDOW_SIZE, self.settings.stream_window);
         set(setting::MAX_HEADER_LIST_SIZE, u32::try_from(self.settings.bounds.bytes).unwrap_or(u32::MAX));
@@ -244,8 +251,8 @@ impl State {
         (most.min(self.peer.max_streams) as usize).saturating_sub(self.streams.len())
     }
 
-    /// Opens a stream with a request; its identifier. None if there is no room.
-    pub(super) fn open(&mut self, head: &RequestHead, end: bool) -> Option<u32> {
+    /// Opens a stream with a request, which may ask to speak another protocol; its identifier. None if there is no room.
+    pub(super) fn open(&mut self, head: &RequestHead, protocol: Option<&str>, end: bool) -> Option<u32> {
         if self.room(u32::MAX) == 0 {
             return None;
         }
@@ -257,7 +264,7 @@ impl State {
         self.streams.insert(id, stream);
         self.open += 1;
         let encoder = &mut self.encoder;
-        self.out.headers(id, end, |out| heads::write_request(encoder, out, head));
+        self.out.headers(id, end, |out| heads::write_request(encoder, out, head, protocol));
         self.driver.ring();
         Some(id)
     }

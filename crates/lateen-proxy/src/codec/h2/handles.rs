@@ -9,7 +9,7 @@ use lateen_engine::message::{Headers, RequestHead, ResponseHead};
 
 use super::connection::{Connection, Role, State};
 use super::frame::Reason;
-use super::heads;
+use super::heads::{self, Request};
 use super::stream::{Ended, Stream};
 use crate::http::body::{BodyError, Frame};
 
@@ -162,6 +162,8 @@ pub(crate) struct Accepted {
     pub(crate) head: RequestHead,
     /// `Content-Length`.
     pub(crate) length: Option<u64>,
+    /// The protocol that the stream is to speak, in lower case; or `connect`, of that method.
+    pub(crate) upgrade: Option<String>,
     /// None if it has no body.
     pub(crate) body: Option<RecvStream>,
     pub(crate) answer: SendStream,
@@ -177,7 +179,8 @@ impl Accepted {
             let bodiless = stream.received && stream.data.is_empty() && stream.trailers.is_none();
             let body = (!bodiless).then(|| RecvStream(Handle::new(connection, &mut state, arrived.id)));
             let answer = SendStream(Handle::new(connection, &mut state, arrived.id));
-            return Some(Self { head: arrived.head, length: arrived.length, body, answer });
+            let Request { head, length, upgrade } = arrived.request;
+            return Some(Self { head, length, upgrade, body, answer });
         }
     }
 }
@@ -212,10 +215,31 @@ impl Opener {
     /// Nothing was sent.
     pub(crate) fn open(&self, head: &RequestHead, end: bool) -> Result<(RecvStream, Option<SendStream>), Refused> {
         let mut state = self.0.state();
-        let id = state.open(head, end).ok_or(Refused)?;
+        let id = state.open(head, None, end).ok_or(Refused)?;
         let answer = RecvStream(Handle::new(&self.0, &mut state, id));
         let body = (!end).then(|| SendStream(Handle::new(&self.0, &mut state, id)));
         Ok((answer, body))
+    }
+
+    /// Sends the head of a request after which the stream is to be a tunnel: what CONNECT leads to, or `protocol`.
+    ///
+    /// # Errors
+    /// Nothing was sent.
+    pub(crate) fn tunnel(
+        &self,
+        head: &RequestHead,
+        protocol: Option<&str>,
+    ) -> Result<(RecvStream, SendStream), Refused> {
+        let mut state = self.0.state();
+        let id = state.open(head, protocol, false).ok_or(Refused)?;
+        let receiving = RecvStream(Handle::new(&self.0, &mut state, id));
+        Ok((receiving, SendStream(Handle::new(&self.0, &mut state, id))))
+    }
+
+    /// The peer does not let streams speak other protocols; false while its settings have not come.
+    pub(crate) fn refuses_protocols(&self) -> bool {
+        let state = self.0.state();
+        state.has_settings && !state.peer.protocols
     }
 }
 

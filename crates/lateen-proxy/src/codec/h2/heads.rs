@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use lateen_engine::config::http::Underscores;
 use lateen_engine::message::{Headers, RequestHead, ResponseHead, Scheme, Version};
+use lateen_engine::route::upgrade::CONNECT;
 
 use crate::codec::hpack::{Encoder, Field, Keep, is_authority};
 
@@ -21,6 +22,16 @@ pub(super) struct Bounds {
     pub(super) underscores: Underscores,
 }
 
+/// A request that came.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) head: RequestHead,
+    /// `Content-Length`.
+    pub(super) length: Option<u64>,
+    /// The protocol that the stream is to speak, in lower case; or [`CONNECT`], of that method.
+    pub(super) upgrade: Option<String>,
+}
+
 /// A section while its fields come.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -31,6 +42,7 @@ pub(super) struct Section {
     scheme: Option<Bytes>,
     authority: Option<Bytes>,
     path: Option<Bytes>,
+    protocol: Option<Bytes>,
     status: Option<StatusCode>,
     headers: Headers,
     host: Option<HeaderValue>,
@@ -50,6 +62,7 @@ impl Section {
             scheme: None,
             authority: None,
             path: None,
+            protocol: None,
             status: None,
             headers: Headers::with_capacity(expected),
             host: None,
@@ -77,6 +90,7 @@ impl Section {
             Field::Scheme(scheme) => comes_late || self.scheme.replace(scheme).is_some(),
             Field::Authority(authority) => comes_late || self.authority.replace(authority).is_some(),
             Field::Path(path) => comes_late || self.path.replace(path).is_some(),
+            Field::Protocol(protocol) => comes_late || self.protocol.replace(protocol).is_some(),
             Field::Status(status) => comes_late || self.status.replace(status).is_some(),
             Field::Plain(name, value) => {
                 self.fields += 1;
@@ -113,9 +127,21 @@ impl Section {
         true
     }
 
-    /// As a request, and its `Content-Length`.
-    pub(super) fn request(mut self, scheme: Scheme) -> Result<(RequestHead, Option<u64>), Malformed> {
-        let method = self.method.take().ok_or(Malformed)?;
+    /// As a request, its `Content-Length`, and what its stream is to become; `protocols`: that may be another protocol's.
+    pub(super) fn request(mut self, scheme: Scheme, protocols: bool) -> Result<Request, Malformed> {
+        let mut method = self.method.take().ok_or(Malformed)?;
+        let protocol = self.protocol.take();
+        if protocol.is_some() && (method != Method::CONNECT || !protocols) {
+            return Err(Malformed);
+        }
+        let upgrade = match &protocol {
+            // RFC 8441 section 4: it has what a request has that asks for an upgrade, and is routed as that, as in Envoy.
+            Some(protocol) => {
+                method = Method::GET;
+                Some(std::str::from_utf8(protocol).map_err(|_| Malformed)?.to_ascii_lowercase())
+            }
+            None => (method == Method::CONNECT).then(|| CONNECT.to_owned()),
+        };
         let connect = method == Method::CONNECT;
         // Sections 8.3.1 and 8.5.
         let is_whole = connect != self.scheme.is_some() && connect != self.path.is_some();
@@ -140,7 +166,7 @@ impl Section {
             join_cookies(&mut self.headers);
         }
         let head = RequestHead { method, scheme, authority, path, headers: self.headers, version: Version::Http2 };
-        Ok((head, self.length))
+        Ok(Request { head, length: self.length, upgrade })
     }
 
     /// As a response, and its `Content-Length`.
@@ -162,7 +188,8 @@ impl Section {
     }
 
     fn is_request(&self) -> bool {
-        self.method.is_some() || self.scheme.is_some() || self.authority.is_some() || self.path.is_some()
+        let pseudo = [&self.scheme, &self.authority, &self.path, &self.protocol];
+        self.method.is_some() || pseudo.iter().any(|field| field.is_some())
     }
 }
 
@@ -190,11 +217,12 @@ fn is_connection_specific(name: &HeaderName) -> bool {
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }
 
-/// Writes a request's head as a block.
-pub(super) fn write_request(encoder: &mut Encoder, out: &mut Vec<u8>, head: &RequestHead) {
+/// Writes a request's head as a block; `protocol`: what its stream is to speak.
+pub(super) fn write_request(encoder: &mut Encoder, out: &mut Vec<u8>, head: &RequestHead, protocol: Option<&str>) {
     encoder.begin(out);
     let connect = head.method == Method::CONNECT;
-    match &head.method {
+    let method = if protocol.is_some() { &Method::CONNECT } else { &head.method };
+    match method {
         &Method::GET => Encoder::fixed(out, 2),
         &Method::POST => Encoder::fixed(out, 3),
         method => encoder.field(out, ":method", method.as_str().as_bytes(), Keep::Yes),
@@ -205,6 +233,9 @@ pub(super) fn write_request(encoder: &mut Encoder, out: &mut Vec<u8>, head: &Req
             b"/" => Encoder::fixed(out, 4),
             path => encoder.field(out, ":path", path, Keep::Yes),
         }
+    }
+    if let Some(protocol) = protocol {
+        encoder.field(out, ":protocol", protocol.as_bytes(), Keep::Yes);
     }
     if !head.authority.is_empty() {
         encoder.field(out, ":authority", &head.authority, Keep::Yes);

@@ -6,6 +6,7 @@
 
 mod connection;
 mod driver;
+mod duplex;
 pub(in crate::codec) mod flood;
 pub(in crate::codec) mod frame;
 #[cfg(any(test, feature = "fuzz"))]
@@ -20,6 +21,7 @@ mod tests;
 
 pub(crate) use connection::{Role, Settings};
 pub(crate) use driver::Driver;
+pub(crate) use duplex::Duplex;
 pub(crate) use frame::{PREFACE, Reason};
 pub(crate) use handles::{Accepted, Opener, RecvStream, SendStream};
 pub(crate) use stream::Ended;

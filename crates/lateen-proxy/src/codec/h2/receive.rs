@@ -288,7 +288,8 @@ impl State {
             self.endure()?;
             return self.refuse_large(id, end);
         }
-        let (head, length) = section.request(scheme).map_err(malformed)?;
+        let request = section.request(scheme, self.settings.protocols).map_err(malformed)?;
+        let length = request.length;
         let mut stream = Stream::new(self.stream_window, self.peer.stream_window.into(), self.now);
         stream.has_head = true;
         stream.received = end;
@@ -298,7 +299,7 @@ impl State {
         }
         self.streams.insert(id, stream);
         self.open += 1;
-        self.accepted.push_back(Arrived { id, head, length });
+        self.accepted.push_back(Arrived { id, request });
         self.worked();
         Ok(())
     }
@@ -419,6 +420,12 @@ impl State {
                     stream.task.ring();
                 }
             }
+            setting::ENABLE_CONNECT_PROTOCOL => match value {
+                // RFC 8441 section 3: what was once allowed stays so.
+                0 if !self.peer.protocols => {}
+                1 => self.peer.protocols = true,
+                _ => return Err(PROTOCOL),
+            },
             // Our frames are never larger than everybody takes.
             setting::MAX_FRAME_SIZE if !(MAX_PAYLOAD as u32..1 << 24).contains(&value) => return Err(PROTOCOL),
             // Section 6.5.2: others mean nothing, and the peer's limit of header lists is advice.

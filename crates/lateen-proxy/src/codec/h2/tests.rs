@@ -507,3 +507,80 @@ fn whatever_a_peer_sends_counts_stay_right() {
         assert_eq!((state.open, state.streams.len()), (0, 0), "seed {seed}");
     }
 }
+
+fn literal(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).expect("it is short"));
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    frame(kind::HEADERS, flag::END_HEADERS, 1, &block)
+}
+
+/// RFC 8441: a stream becomes another protocol's connection, where the server says that it may.
+#[test]
+fn a_stream_becomes_another_protocols_connection_where_it_may() {
+    let fields =
+        [(":method", "CONNECT"), (":protocol", "WebSocket"), (":scheme", "http"), (":path", "/"), (":authority", "h")];
+    for allowed in [true, false] {
+        let options = Http2Options { allow_connect: allowed, ..Http2Options::default() };
+        let server = End::new(Role::Server(Scheme::Http), &options);
+        server.feed(&[PREFACE, &frame(kind::SETTINGS, 0, 0, &[])].concat());
+        let told = |(head, payload): &(Head, Vec<u8>)| {
+            head.kind == kind::SETTINGS && payload.chunks(6).any(|setting| setting == [0, 8, 0, 0, 0, 1])
+        };
+        assert_eq!(server.frames().iter().any(told), allowed);
+        server.feed(&literal(&fields));
+        match server.accept() {
+            Some(accepted) => {
+                let asked = (&accepted.head.method, accepted.head.target(), accepted.upgrade.as_deref());
+                assert_eq!(asked, (&Method::GET, "/", Some("websocket")));
+                assert!(allowed);
+            }
+            None => {
+                assert!(!allowed);
+                assert_eq!(server.resets(), [(1, Reason::PROTOCOL_ERROR.0)]);
+            }
+        }
+    }
+    // A protocol of another method is none.
+    let options = Http2Options { allow_connect: true, ..Http2Options::default() };
+    let server = End::new(Role::Server(Scheme::Http), &options);
+    server.feed(&[PREFACE, &frame(kind::SETTINGS, 0, 0, &[])].concat());
+    server.feed(&literal(&[(":method", "GET"), fields[1], fields[2], fields[3], fields[4]]));
+    assert_eq!(server.resets(), [(1, Reason::PROTOCOL_ERROR.0)]);
+}
+
+#[test]
+fn connect_has_a_host_and_nothing_else() {
+    let server = End::server();
+    server.feed(&literal(&[(":method", "CONNECT"), (":authority", "h:80")]));
+    let accepted = server.accept().expect("it is whole");
+    assert_eq!(
+        (accepted.head.host(), accepted.head.target(), accepted.upgrade.as_deref()),
+        ("h:80", "", Some("connect"))
+    );
+    for more in [(":path", "/"), (":scheme", "http")] {
+        let server = End::server();
+        server.feed(&literal(&[(":method", "CONNECT"), (":authority", "h:80"), more]));
+        assert_eq!(server.resets(), [(1, Reason::PROTOCOL_ERROR.0)], "{more:?}");
+    }
+}
+
+#[test]
+fn what_a_server_says_of_protocols_is_yes_and_stays_so() {
+    let said = |values: &[u32]| {
+        let client = End::new(Role::Client, &Http2Options::default());
+        let opener = Opener(Rc::clone(&client.0));
+        values.iter().for_each(|value| client.feed(&settings(setting::ENABLE_CONNECT_PROTOCOL, *value)));
+        (opener.refuses_protocols(), client.failure())
+    };
+    assert_eq!(said(&[]), (false, None), "nobody knows yet");
+    assert_eq!((said(&[0]), said(&[1]), said(&[0, 1])), ((true, None), (false, None), (false, None)));
+    for wrong in [&[2][..], &[1, 0]] {
+        assert_eq!(said(wrong).1, Some(Reason::PROTOCOL_ERROR), "{wrong:?}");
+    }
+}

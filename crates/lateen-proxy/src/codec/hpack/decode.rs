@@ -94,6 +94,7 @@ impl Decoder {
                 Name::Plain(name) => name.as_str().len(),
                 Name::Method | Name::Scheme | Name::Status => ":method".len(),
                 Name::Authority => ":authority".len(),
+                Name::Protocol => ":protocol".len(),
                 Name::Path => ":path".len(),
                 // Its text is not kept; it is not longer than this.
                 Name::Malformed => size - OVERHEAD,

@@ -12,6 +12,8 @@ pub(crate) enum Field {
     Scheme(Bytes),
     Authority(Bytes),
     Path(Bytes),
+    /// What a stream is to speak (RFC 8441 section 4).
+    Protocol(Bytes),
     Status(StatusCode),
     Plain(HeaderName, HeaderValue),
     /// Of this name, but nothing that HTTP/2 allows (RFC 9113 section 8.2.1): the message that carries it is malformed,
@@ -26,6 +28,7 @@ pub(crate) enum Name {
     Scheme,
     Authority,
     Path,
+    Protocol,
     Status,
     Plain(HeaderName),
     Malformed,
@@ -39,6 +42,7 @@ impl Name {
             b":authority" => Self::Authority,
             b":path" => Self::Path,
             b":status" => Self::Status,
+            b":protocol" => Self::Protocol,
             _ => HeaderName::from_lowercase(text).map_or(Self::Malformed, Self::Plain),
         }
     }
@@ -58,6 +62,8 @@ impl Name {
             // An empty one is not allowed for any scheme that is served here (RFC 9113 section 8.3.1).
             Self::Path => (!value.is_empty() && value.iter().all(u8::is_ascii_graphic))
                 .then(|| Field::Path(Bytes::copy_from_slice(value))),
+            Self::Protocol => (!value.is_empty() && value.iter().all(u8::is_ascii_graphic))
+                .then(|| Field::Protocol(Bytes::copy_from_slice(value))),
             Self::Status => StatusCode::from_bytes(value).ok().map(Field::Status),
             Self::Plain(name) => HeaderValue::from_bytes(value).ok().map(|mut value| {
                 value.set_sensitive(sensitive);
@@ -81,6 +87,7 @@ impl Field {
             Self::Scheme(_) => Name::Scheme,
             Self::Authority(_) => Name::Authority,
             Self::Path(_) => Name::Path,
+            Self::Protocol(_) => Name::Protocol,
             Self::Status(_) => Name::Status,
             Self::Plain(name, _) => Name::Plain(name.clone()),
             Self::Malformed(name) => name.clone(),
