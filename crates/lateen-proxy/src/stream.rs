@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::codec::{h2, mux};
+use crate::tcp::ears;
 use crate::tls::stream::Secured;
 use crate::upstream::tcp_info::{bytes_acknowledged, has_unsent};
 
@@ -376,6 +377,21 @@ impl Shared {
     /// Of a stream that the peer has ended: it has read nothing of what was written since; false if nobody can tell.
     pub(crate) fn is_unread_since(&self, mark: Mark) -> bool {
         self.0.borrow().is_unread_since(mark)
+    }
+
+    /// Nothing is heard of the peer from now on, until its ears are opened. False if something has come that was not read.
+    pub(crate) fn close_ears(&self) -> bool {
+        match &*self.0.borrow() {
+            Stream::Wire(wire) => ears::close(&wire.tcp().socket),
+            // What was read of it is told as it ends.
+            Stream::Tunnelled(_) | Stream::Http2(_) => true,
+        }
+    }
+
+    pub(crate) fn open_ears(&self) {
+        if let Stream::Wire(wire) = &*self.0.borrow() {
+            ears::open(&wire.tcp().socket);
+        }
     }
 
     /// Not all that was written is on its way; so if nobody can tell.

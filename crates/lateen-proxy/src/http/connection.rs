@@ -279,7 +279,13 @@ impl Waiting<'_> {
                 }
             }
             let now = first.take().unwrap_or_else(Instant::now);
-            self.poll_patience(began, (since, now), manager, cx)
+            let over = ready!(self.poll_patience(began, (since, now), manager, cx));
+            if matches!(over, Next::Over) && !reader.stream.close_ears() {
+                // It has come, and the worker will hear of it.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(over)
         })
         .await
     }
@@ -360,19 +366,22 @@ async fn answer_alone(context: &Rc<Context>, stream: &SharedStream, lifetime: &R
     request::answer_unread(context, head, responder, reply).await;
 }
 
-/// Ends a connection on which nothing is under way. A request may be on its way to it: reading it here would acknowledge
-/// bytes that nobody acts on, and its sender could not know. So it finds no socket, and is told by a reset that it was not
-/// read (RFC 9110 section 9.2.2: what was not processed may be sent again, whatever its method).
+/// Ends a connection on which nothing is under way, and whose ears are closed (`tcp::ears`). A request that crosses its end
+/// finds no socket, and is told by a reset that it was not read: what was not processed may be sent again, whatever its method
+/// (RFC 9110 section 9.2.2).
 async fn leave(stream: &SharedStream, reader: &Rc<RefCell<Reader>>) {
     if stream.close() {
         return;
     }
     if stream.has_unsent() {
         // A reset would take the end of the last answer with it. Who asks again has read all of it, but for what is pipelined.
+        stream.open_ears();
         return linger(stream, reader).await;
     }
-    // The client may as well have gone by now.
-    let _ = stream.shutdown().await;
+    // There is room for the word that this is the end; nobody can be waited for with closed ears.
+    let mut farewell = std::pin::pin!(stream.shutdown());
+    let _ = farewell.as_mut().poll(&mut task::Context::from_waker(task::Waker::noop()));
+    stream.open_ears();
 }
 
 /// Ends the connection so that the last answer arrives: our direction first, then what the client still sends, for a

@@ -1,6 +1,7 @@
 //! TCP proxying: a connection from a listener to a host of a cluster, bytes both ways.
 
 pub(crate) mod copy;
+pub(crate) mod ears;
 mod splice;
 mod tunnel;
 

@@ -162,6 +162,15 @@ async fn no_post_is_lost_or_doubled_between_two_proxies() {
     assert_eq!(pair.tunnels("total", "total").await, [1; 2]);
 }
 
+/// Without one it leaves unread what comes too late, and its socket says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_post_is_lost_or_doubled_between_two_proxies_without_tunnels() {
+    let (address, ledger) = closing_upstream().await;
+    let pair = Pairing { manager: IMPATIENT, tunnels: [false; 2], ..Pairing::HTTP }.start(address).await;
+    cross("POST", &pair.front, &ledger).await;
+    assert_eq!(pair.tunnels("total", "total").await, [0; 2]);
+}
+
 /// The same by itself: nobody reads what comes behind an idle close, and nobody acknowledges it.
 #[tokio::test]
 async fn a_request_behind_an_idle_close_meets_a_reset() {
