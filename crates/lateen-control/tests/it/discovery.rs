@@ -164,6 +164,47 @@ const CREDENTIAL: &str = "kubernetes://shop";
 
 const CART: &str = "outbound|80||cart.default.svc.cluster.local";
 
+/// istio#38440, istio#33564: a source that cannot be reached keeps nobody from what others have; what it had stays while that is
+/// known. A control plane that starts without it leaves that out and says so: what it never saw it cannot keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_cannot_be_reached_takes_nothing_from_the_others() {
+    const FAR: &str = "outbound|80||far.test";
+    const ENTRY: &str = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: far}\nspec: {hosts: [far.test], \
+                         ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC, endpoints: [{address: 192.0.2.1}]}\n";
+    let told = |answer: &serde_json::Value| {
+        let all = answer["diagnostics"].as_array().unwrap().iter();
+        all.filter_map(|found| found["message"].as_str()).any(|message| message.starts_with("cannot be read"))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let [source, away] = ["remote", "away"].map(|name| folder.path().join(name));
+    std::fs::create_dir(folder.path().join("input")).unwrap();
+    std::fs::write(folder.path().join("input/shop.yaml"), SHOP).unwrap();
+    std::fs::write(folder.path().join("second-source"), "remote").unwrap();
+    let world = World::of(folder).await;
+    world.run_pod("web-1", "web", "web", "10.244.0.2");
+    world.run_pod("cart-1", "cart", "cart", "10.244.0.3");
+    let mut proxy = web(&world).await;
+    let seen = proxy.until(|seen| seen.names.contains(CART)).await;
+    assert!(!seen.names.contains(FAR) && told(&world.get("/api/v1/diagnostics").await));
+    // It is there, and gone again.
+    std::fs::create_dir(&away).unwrap();
+    std::fs::write(away.join("far.yaml"), ENTRY).unwrap();
+    std::fs::rename(&away, &source).unwrap();
+    proxy.until(|seen| seen.names.contains(FAR)).await;
+    std::fs::rename(&source, &away).unwrap();
+    world.eventually("/api/v1/diagnostics", told).await;
+    assert_eq!(world.names("ServiceEntry").await, ["far"]);
+    assert!(proxy.until(|seen| seen.names.contains(CART)).await.names.contains(FAR), "what is known stays");
+    drop(proxy);
+    let world = world.restart().await;
+    assert!(told(&world.get("/api/v1/diagnostics").await));
+    let mut proxy = web(&world).await;
+    let seen = proxy.until(|seen| seen.names.contains(CART)).await;
+    assert!(!seen.names.contains(FAR), "{seen:?}");
+    std::fs::rename(&away, &source).unwrap();
+    proxy.until(|seen| seen.names.contains(FAR)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pods_token_brings_its_configuration_and_then_every_change() {
     let world = shop().await;

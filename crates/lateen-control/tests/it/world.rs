@@ -195,8 +195,10 @@ pub(crate) async fn start(folder: &Path) -> anyhow::Result<Running> {
 
 async fn start_with(folder: &Path, keys: keys::Options) -> anyhow::Result<Running> {
     let plugged_in = folder.join("cacerts");
+    let second = std::fs::read_to_string(folder.join("second-source")).ok();
+    let second = second.as_deref();
     serve::start(Options {
-        paths: vec![folder.join("input")],
+        paths: ["input"].into_iter().chain(second).map(|name| folder.join(name)).collect(),
         state_dir: folder.to_owned(),
         ca_dir: plugged_in.exists().then_some(plugged_in),
         kubernetes: std::fs::read_to_string(folder.join("kubernetes")).ok().map(|url| ApiServer {

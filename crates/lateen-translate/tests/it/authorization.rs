@@ -244,6 +244,20 @@ fn without_requests_denials_widen_and_permissions_narrow() {
     assert!(allows(&config, &[("ALLOW", "[{from: [{source: {ipBlocks: [10.9.9.9]}}]}]")], TCP));
 }
 
+/// istio#61126: nobody is let in since a policy that speaks of them could not be kept. That it could not be is told.
+#[test]
+fn what_cannot_be_enforced_as_written_is_closed() {
+    let config = MeshConfig::default();
+    let nobodys = "CUSTOM, provider: {name: nobody}";
+    let path = "[{to: [{operation: {paths: [/a]}}]}]";
+    for ask in [Ask { path: "/a", ..HTTP }, TCP] {
+        assert!(!allows(&config, &[(nobodys, "[{}]")], ask), "the authorizer is not known: {}", ask.path);
+        assert!(!allows(&config, &[("ALLOW", "[{}]"), (nobodys, "[{}]")], ask));
+        assert!(!allows(&config, &[(nobodys, path)], ask), "what it speaks of, or may");
+    }
+    assert!(allows(&config, &[(nobodys, path)], Ask { path: "/b", ..HTTP }), "it does not speak of that");
+}
+
 #[test]
 fn policies_are_asked_in_their_order() {
     let config = MeshConfig::default();
