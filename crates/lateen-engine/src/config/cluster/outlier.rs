@@ -77,7 +77,9 @@ impl OutlierDetection {
     }
 
     /// Envoy's defaults hold for what is not set. Hosts are not checked actively, so that
-    /// `successful_active_health_check_uneject_host` is about nothing.
+    /// `successful_active_health_check_uneject_host` is about nothing. Refused: `monitors`, which are extensions by name, of which
+    /// there are none here; and `detect_degraded_hosts`, by which an answer's `x-envoy-degraded` makes its host the last choice
+    /// for a while: whoever relies on that must not be served as if nothing had been said.
     pub(super) fn from_xds(outlier: &proto::OutlierDetection, at: &At) -> Self {
         refuse!(at, outlier; monitors, detect_degraded_hosts);
         let number = |value: &Option<protobuf::UInt32Value>, default| u32_or(value.as_ref(), default);
