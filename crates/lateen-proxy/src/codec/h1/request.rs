@@ -118,8 +118,16 @@ impl Parsed {
     }
 }
 
+/// The methods that Envoy knows: of HTTP, and of WebDAV, caches and the like (`http1_protocol_options.allow_custom_methods`).
+#[rustfmt::skip]
 fn is_standard(method: &Method) -> bool {
-    matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH")
+    matches!(
+        method.as_str(),
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "CONNECT" | "OPTIONS" | "TRACE" | "PATCH"
+            | "ACL" | "BIND" | "CHECKOUT" | "COPY" | "LINK" | "LOCK" | "MERGE" | "MKACTIVITY" | "MKCALENDAR" | "MKCOL"
+            | "MOVE" | "MSEARCH" | "NOTIFY" | "PROPFIND" | "PROPPATCH" | "PURGE" | "REBIND" | "REPORT" | "SEARCH"
+            | "SOURCE" | "SUBSCRIBE" | "UNBIND" | "UNLINK" | "UNLOCK" | "UNSUBSCRIBE"
+    )
 }
 
 /// Reads what the connection has to know out of the fields, and takes those away that end here.
