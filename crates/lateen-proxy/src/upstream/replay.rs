@@ -89,10 +89,7 @@ impl Replay {
         }
         let frame = ready!(self.source.borrow_mut().poll_frame(cx));
         match &frame {
-            None => {
-                self.ended.set(Some(Ok(())));
-                self.copies.borrow_mut().frame(None);
-            }
+            None => self.end(),
             Some(Err(error)) => {
                 self.ended.set(Some(Err(*error)));
                 drop(self.copies.take());
@@ -105,9 +102,18 @@ impl Replay {
                 let size = frame.byte_len();
                 self.received.set(self.received.get() + size as u64);
                 self.keep(frame, size, cursor);
+                // RFC 9112 section 7.1.2: nothing comes behind them, and nobody has to ask for it.
+                if matches!(frame, Frame::Trailers(_)) {
+                    self.end();
+                }
             }
         }
         Poll::Ready(frame)
+    }
+
+    fn end(&self) {
+        self.ended.set(Some(Ok(())));
+        self.copies.borrow_mut().frame(None);
     }
 
     /// The end is known to come behind what `cursor` has passed; it is taken note of then.

@@ -29,6 +29,27 @@ async fn lengths_and_chunks_go_up_as_they_came() {
 }
 
 #[tokio::test]
+async fn a_connection_outlives_trailers() {
+    let upstream = Upstream::start().await;
+    let proxy = Setup::default().start(&[upstream.address]).await;
+    let mut client = proxy.connect().await;
+    let mut server = None;
+    for _ in 0..2 {
+        client
+            .send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 2\r\n\r\n")
+            .await;
+        let peer = match &mut server {
+            Some(peer) => peer,
+            none => none.insert(upstream.accept().await),
+        };
+        peer.head().await;
+        assert_eq!(peer.chunked().await, ("hi".to_owned(), "x-sum: 2\r\n".to_owned()));
+        peer.send(OK).await;
+        assert_eq!(client.response().await.body, "ok");
+    }
+}
+
+#[tokio::test]
 async fn a_post_without_a_body_says_so() {
     let upstream = Upstream::start().await;
     let proxy = Setup::default().start(&[upstream.address]).await;
