@@ -1,5 +1,5 @@
-//! What the tests need beyond Rust, kept under `target/`: a real Envoy to compare with and a gRPC of another make, from PyPI,
-//! and h2spec, which is built with Go.
+//! What the tests need beyond Rust. Kept under `target/`: a real Envoy to compare with and a gRPC of another make, from PyPI,
+//! and h2spec, which is built with Go. From the distribution: curl, nghttp2's tools, Node.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -87,6 +87,32 @@ fn find(venv: &Path) -> anyhow::Result<PathBuf> {
         }
     }
     bail!("{ENVOY} holds no program named envoy (looked below {})", venv.display())
+}
+
+/// The distribution's clients and servers that the proxy is tried with: the variables that tell tests where they are. What
+/// is missing and cannot be installed is told, and left out; under CI that is an error.
+pub(crate) fn strangers() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let mut found = Vec::new();
+    for (variable, program, packages) in [
+        ("CURL_BIN", "curl", &["curl"][..]),
+        ("NODE_BIN", "node", &["nodejs"]),
+        // A folder: they are three, and `nghttpd` is of its own package.
+        ("NGHTTP2_BIN", "nghttpd", &["nghttp2-client", "nghttp2-server"]),
+    ] {
+        if std::env::var_os(variable).is_some() {
+            continue;
+        }
+        match from_archive(program, packages)? {
+            Some(_) if variable == "NGHTTP2_BIN" => {
+                let client = on_path("h2load").context("nghttp2-client is not installed")?;
+                found.push((variable, client.parent().context("a program lies in a folder")?.to_owned()));
+            }
+            Some(path) => found.push((variable, path)),
+            None if std::env::var_os("CI").is_some() => bail!("{program} is not installed"),
+            None => {}
+        }
+    }
+    Ok(found)
 }
 
 /// A program that comes as a package of the distribution: where it is, installed by apt if we may. `None`, having said so,

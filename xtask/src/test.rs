@@ -10,6 +10,7 @@ pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
     if let Some(h2spec) = install::h2spec()? {
         test.env("H2SPEC_BIN", h2spec);
     }
+    test.envs(install::strangers()?);
     // The whole-program tests start these; cargo builds a package's programs only for that package's own tests.
     crate::run(cargo().args(["build", "--workspace", "--bins"]))?;
     crate::run(&mut test)

@@ -24,6 +24,15 @@ def fail(request, context):
     context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not so: 100% ä")
 
 
+# `google.rpc.Status` with a code, a message and one detail, as bytes: gRPC carries it and does not look into it.
+DETAILS = b"\x08\x08\x12\x04full\x1a\x0b\n\x09type/name\xff"
+
+
+def fail_in_detail(request, context):
+    context.set_trailing_metadata([("grpc-status-details-bin", DETAILS), ("x-end-bin", bytes(range(256)))])
+    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+
+
 def stall(request, context):
     left = threading.Event()
     context.add_callback(left.set)
@@ -64,7 +73,7 @@ def was_cancelled(request, context):
     return b"yes" if cancelled.wait(20) else b"no"
 
 
-UNARY = {"Echo": echo, "Fail": fail, "Stall": stall, "WasCancelled": was_cancelled}
+UNARY = {"Echo": echo, "Fail": fail, "FailInDetail": fail_in_detail, "Stall": stall, "WasCancelled": was_cancelled}
 SERVER_STREAMING = {"Count": count, "CountAndFail": count_and_fail, "Endless": endless}
 OPTIONS = [("grpc.max_receive_message_length", 2 * LARGE), ("grpc.max_send_message_length", 2 * LARGE)]
 
@@ -102,6 +111,8 @@ def call(address):
     assert ("x-echo", "1") in done.initial_metadata(), done.initial_metadata()
     assert ("x-end-bin", b"\x00\x01\xff") in done.trailing_metadata(), done.trailing_metadata()
     assert unary("Echo")(b"", timeout=20) == b""
+    for compression in [grpc.Compression.Gzip, grpc.Compression.Deflate]:
+        assert unary("Echo")(b"a" * 10_000, timeout=20, compression=compression) == b"a" * 10_000
     large = os.urandom(LARGE)
     assert unary("Echo")(large, timeout=60) == large, "a message larger than any window"
 
@@ -131,6 +142,14 @@ def call(address):
     # Failures: without a message (trailers only), behind one, of a method that is not there.
     code, details = status_of(lambda: unary("Fail")(b"", timeout=20))
     assert (code, details) == (grpc.StatusCode.FAILED_PRECONDITION, "not so: 100% ä"), (code, details)
+    try:
+        unary("FailInDetail")(b"", timeout=20)
+        raise AssertionError("it should have failed")
+    except grpc.RpcError as error:
+        trailing = dict(error.trailing_metadata())
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
+        assert trailing["grpc-status-details-bin"] == DETAILS, trailing
+        assert trailing["x-end-bin"] == bytes(range(256)), trailing
     code, details = status_of(lambda: list(channel.unary_stream("/peer.Peer/CountAndFail")(b"", timeout=20)))
     assert (code, details) == (grpc.StatusCode.DATA_LOSS, "after one"), (code, details)
     code, _ = status_of(lambda: unary("Missing")(b"", timeout=20))
