@@ -13,6 +13,7 @@ use lateen_xds::client::{
 };
 use lateen_xds::server::Limits;
 use lateen_xds::type_url::{CLUSTER, ENDPOINT, LISTENER};
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
@@ -29,14 +30,17 @@ enum Told {
     Disconnected(String),
 }
 
-/// Tells all, and refuses what is called `bad`.
-struct Teller(mpsc::UnboundedSender<Told>);
+/// Tells all, and refuses what is called `bad` if it is to.
+struct Teller {
+    tell: mpsc::UnboundedSender<Told>,
+    refuses: bool,
+}
 
 impl Handler for Teller {
     async fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
         let upserts: Vec<_> = update.upserts.into_iter().map(|upsert| upsert.name).collect();
-        let bad = upserts.contains(&"bad".to_owned());
-        let _ = self.0.send(Told::Update { type_url: update.type_url, upserts, removals: update.removals });
+        let bad = self.refuses && upserts.contains(&"bad".to_owned());
+        let _ = self.tell.send(Told::Update { type_url: update.type_url, upserts, removals: update.removals });
         let rejection = Rejection { resource: "bad".to_owned(), reason: "it is bad".to_owned() };
         if bad { Err(vec![rejection]) } else { Ok(()) }
     }
@@ -46,7 +50,7 @@ impl Handler for Teller {
     }
 
     fn status(&mut self, status: Status<'_>) {
-        let _ = self.0.send(match status {
+        let _ = self.tell.send(match status {
             Status::Connected => Told::Connected,
             Status::Disconnected { reason, .. } => Told::Disconnected(reason.to_owned()),
         });
@@ -74,19 +78,40 @@ struct Client {
 
 impl Client {
     fn start(address: SocketAddr, token: &'static str) -> Self {
+        Self::start_as(address, token, true)
+    }
+
+    fn start_as(address: SocketAddr, token: &'static str, refuses: bool) -> Self {
         let (tell, told) = mpsc::unbounded_channel();
+        let teller = Teller { tell, refuses };
         let node = Node { id: "sidecar~127.0.0.1~p.n~d".to_owned(), ..Node::default() };
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(50));
         let task =
-            tokio::spawn(
-                async move { match client::run(node, Dial { address, token }, Teller(tell), backoff).await {} },
-            );
+            tokio::spawn(async move { match client::run(node, Dial { address, token }, teller, backoff).await {} });
         Self { told, task }
     }
 
     async fn next(&mut self) -> Told {
         let told = tokio::time::timeout(Duration::from_secs(20), self.told.recv()).await;
         told.expect("something happens").expect("the client runs")
+    }
+
+    /// Waits until a revision is in force, reading whatever it is told.
+    async fn settled_at(&mut self, server: &Server, revision: u64) {
+        while self.told.try_recv().is_ok() {}
+        server.live(revision).await;
+    }
+
+    /// Reads on until it has its listeners, which come last; how many updates of clusters came before.
+    async fn settled(&mut self) -> usize {
+        let mut clusters = 0;
+        loop {
+            match self.next().await {
+                Told::Update { type_url, .. } if type_url == LISTENER => return clusters,
+                Told::Update { .. } => clusters += 1,
+                Told::Connected | Told::Disconnected(_) => {}
+            }
+        }
     }
 
     async fn update(&mut self, type_url: &str, upserts: &[&str], removals: &[&str]) {
@@ -249,4 +274,74 @@ async fn a_proxy_that_takes_long_does_not_hold_up_the_others() {
     assert!(first.message().await.expect("it is served").is_some());
     let mut second = silent_after(&server, vec![first_request()]).await;
     assert!(second.message().await.expect("it is served as well").is_some());
+}
+
+/// One after the other is refused what it asks for, and none of them keeps the place of those that wait for their turn.
+#[tokio::test]
+async fn proxies_that_refuse_do_not_hold_up_a_storm() {
+    let ever = Duration::from_secs(3600);
+    let limits = || Limits { joining: 2, joining_within: ever, answer: ever, ..Limits::default() };
+    let mut server = Server::with_limits(world(1, &["a", "bad"]), None, limits()).await;
+    let each = |at: usize| Client::start_as(server.address, "Bearer good", at.is_multiple_of(4));
+    let mut clients: Vec<Client> = (0..40).map(each).collect();
+    for revision in 2..4 {
+        for client in &mut clients {
+            // What was refused, and what was beside it once more.
+            assert!(client.settled().await <= 2);
+        }
+        let address = server.stop().await;
+        server = Server::with_limits(world(revision, &["a", "bad", "c"]), Some(address), limits()).await;
+    }
+}
+
+/// Clusters that no window has room for.
+fn large(revision: u64) -> World {
+    let cluster = |at: u64| Cluster {
+        name: format!("c{at}"),
+        alt_stat_name: format!("{revision} ").repeat(20_000),
+        ..Cluster::default()
+    };
+    (0..40).fold(World::new(revision), |world, at| world.with(&format!("c{at}"), &cluster(at)))
+}
+
+#[tokio::test]
+async fn a_proxy_that_reads_nothing_delays_nobody_and_is_owed_the_newest_alone() {
+    let limits = Limits { answer: Duration::from_secs(3600), ..Limits::default() };
+    let server = Server::with_limits(large(1), None, limits).await;
+    let (requests, receiver) = mpsc::unbounded_channel();
+    requests.send(first_request()).expect("somebody listens");
+    let mut slow = AggregatedDiscoveryServiceClient::connect(format!("http://{}", server.address))
+        .await
+        .expect("up")
+        .max_decoding_message_size(64 << 20);
+    let slow = slow.stream_aggregated_resources(UnboundedReceiverStream::new(receiver)).await.expect("it opens");
+    let mut slow = slow.into_inner();
+
+    let mut quick = Client::start(server.address, "Bearer good");
+    let mut views = Vec::new();
+    for revision in 2..20 {
+        quick.settled_at(&server, revision - 1).await;
+        views.push(server.current());
+        server.set(large(revision));
+    }
+    quick.settled_at(&server, 19).await;
+    // The one that is being sent to the slow one is the first; it has no other waiting.
+    crate::world::eventually("old configurations are let go", async || {
+        let alive = views.iter().filter(|view| view.strong_count() > 0).count();
+        if alive <= 1 { Ok(()) } else { Err(format!("{alive} of {} are held", views.len())) }
+    })
+    .await;
+
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| *last != 19) {
+        let response = tokio::time::timeout(Duration::from_secs(20), slow.message()).await.expect("it is served");
+        let response = response.expect("it goes on").expect("there is more");
+        let cluster = Cluster::decode(response.resources[0].value.as_slice()).expect("it is a cluster");
+        let revision = cluster.alt_stat_name.split(' ').next().and_then(|text| text.parse::<u64>().ok());
+        seen.push(revision.expect("a test's cluster says its revision"));
+        let DiscoveryResponse { version_info, nonce, type_url, .. } = response;
+        let answer = DiscoveryRequest { version_info, response_nonce: nonce, type_url, ..DiscoveryRequest::default() };
+        requests.send(answer).expect("the stream is there");
+    }
+    assert_eq!(seen, [1, 19]);
 }

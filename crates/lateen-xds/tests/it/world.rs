@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
@@ -114,6 +114,11 @@ impl Server {
 
     pub(crate) fn set(&self, world: World) {
         self.worlds.send_replace(Arc::new(world));
+    }
+
+    /// The configuration as it is now, for as long as somebody holds it.
+    pub(crate) fn current(&self) -> Weak<World> {
+        Arc::downgrade(&self.worlds.borrow())
     }
 
     /// Waits until a revision is in force at the proxy.
