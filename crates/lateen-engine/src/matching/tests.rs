@@ -200,6 +200,14 @@ fn responses_have_no_pseudo_headers() {
 }
 
 #[test]
+fn expressions_that_would_unfold_are_refused() {
+    for expression in ["(?:a{1000}){1000}", "((a{100}){100}){100}", &"(a|b)".repeat(100_000)] {
+        let refused = text(MatchPattern::SafeRegex(regex(expression)), false).expect_err("it is too large");
+        assert!(refused.contains("is no regular expression"), "{}", &refused[..refused.len().min(200)]);
+    }
+}
+
+#[test]
 fn header_names_are_checked() {
     let at = At::resource("r");
     assert!(HeaderMatcher::from_xds(&route::HeaderMatcher { name: "a b".into(), ..Default::default() }, &at).is_none());

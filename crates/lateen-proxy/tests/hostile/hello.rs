@@ -6,8 +6,10 @@ use std::sync::Arc;
 use lateen_testing::eventually::within;
 use lateen_testing::peer::Peer;
 use lateen_testing::upstream::Upstream;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
+use crate::authority::Authority;
 use crate::proxy::Proxy;
 
 /// The hello of a client that calls this name.
@@ -141,4 +143,64 @@ async fn names_with_line_breaks_are_for_nobody() {
     client.gone().await;
     drop(client);
     assert_eq!(proxy.log(1).await, ["<axyb.test>"]);
+}
+
+/// Two names with a certificate and routes of their own, each to its upstream.
+async fn two_names(authority: &Authority, upstreams: &[&Upstream; 2]) -> Proxy {
+    let mut chains = Vec::new();
+    let mut clusters = String::new();
+    for (name, upstream) in ["a", "b"].iter().zip(upstreams) {
+        let certificates = authority.sign(&format!("{name}.test")).certificates();
+        chains.push(format!(
+            r#"{{filter_chain_match: {{server_names: [{name}.test]}}, filters: [{{name: hcm, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: {name},
+              route_config: {{name: {name}, virtual_hosts: [{{name: {name}, domains: [{name}.test], routes: [{{match: {{prefix: /}}, route: {{cluster: {name}}}}}]}}]}},
+              http_filters: [{{name: router, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]}}}}],
+              transport_socket: {{name: tls, typed_config: {{"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, common_tls_context: {{{certificates}}}}}}}}}"#
+        ));
+        let port = upstream.address.port();
+        clusters.push_str(&format!(
+            "\n  - {{name: {name}, type: STATIC, load_assignment: {{cluster_name: {name}, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]}}}}"
+        ));
+    }
+    let chains = chains.join(", ");
+    Proxy::run(|_| {
+        format!(
+            r#"
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
+static_resources:
+  listeners:
+  - name: main
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    listener_filters: [{{name: tls, typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}}}]
+    filter_chains: [{chains}]
+  clusters:{clusters}
+"#
+        )
+    })
+    .await
+}
+
+/// The name in the hello chooses the routes: a request for a host of another name finds none, and a hello for a name that
+/// nobody has finds no chain (as at gateways, where each server has a chain of its own).
+#[tokio::test]
+async fn a_request_cannot_leave_the_name_of_its_hello() {
+    let authority = Authority::new("web");
+    let (a, b) = (Upstream::start().await, Upstream::start().await);
+    let proxy = two_names(&authority, &[&a, &b]).await;
+    let address = proxy.listener("main").await.expect("it listens");
+    let client = authority.sign("client.test").client(&authority, &[b"http/1.1"]);
+    let connect = async |name: &str| {
+        let tcp = TcpStream::connect(address).await.expect("it listens");
+        client.connect(name.to_owned().try_into().expect("it is a name"), tcp).await
+    };
+    for host in ["b.test", "B.test:443", "c.test"] {
+        let mut stream = connect("a.test").await.expect("they agree");
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("the proxy reads");
+        let mut answer = String::new();
+        within("an answer comes", stream.read_to_string(&mut answer)).await.expect("it is whole");
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{host}: {answer}");
+    }
+    connect("c.test").await.expect_err("no chain is for that name");
+    assert!(!a.is_asked().await && !b.is_asked().await);
 }

@@ -255,6 +255,20 @@ async fn one_of_several_values_is_enough_to_deny() {
     site.unharmed().await;
 }
 
+/// An expression that others would try in all ways there are; and one that would unfold to millions of states is none.
+#[tokio::test]
+async fn patterns_take_time_in_proportion() {
+    const HEADER: &str = "{name: rbac, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, \
+                          rules: {action: DENY, policies: {it: {permissions: [{any: true}], principals: [{header: {name: x, \
+                          string_match: {safe_regex: {regex: '(a+)+$'}}}}]}}}}}, ";
+    let site = Site::start(Setup { filters: HEADER, ..Setup::default() }).await;
+    let long = "a".repeat(40_000);
+    assert_eq!(site.get("/", &format!("x: {long}!\r\n")).await.0, 200);
+    assert!(is_denied(site.get("/", &format!("x: {long}\r\n")).await));
+    site.reached_once();
+    site.unharmed().await;
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_text_do_not_hide_a_value() {
     let site = guarded(BASE).await;
