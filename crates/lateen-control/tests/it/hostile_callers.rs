@@ -217,6 +217,84 @@ async fn noise_on_every_port_leaves_it_serving() {
     }
 }
 
+/// What a message of a stream is answered by, sent with its prefix as it is here.
+async fn grpc_status(address: SocketAddr, encoding: &str, message: Vec<u8>) -> Code {
+    let mut client = lateen_testing::http2::connect(address).await;
+    let request = http::Request::post(format!(
+        "http://{address}/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+    ));
+    let request = request.header("content-type", "application/grpc").header("te", "trailers");
+    let request = request.header("grpc-encoding", encoding).body(()).unwrap();
+    let (response, mut stream) = client.send_request(request, false).unwrap();
+    lateen_testing::http2::send(&mut stream, message.into(), false).await;
+    let (head, mut body) = response.await.unwrap().into_parts();
+    let status = match head.headers.get("grpc-status") {
+        Some(status) => status.clone(),
+        None => lateen_testing::http2::whole(&mut body).await.unwrap().1.unwrap()["grpc-status"].clone(),
+    };
+    Code::from_bytes(status.as_bytes())
+}
+
+/// A field with a length, as protobuf writes it.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
+    out.extend_from_slice(content);
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_would_unfold_are_refused_before_they_do() {
+    let world = shop().await;
+    // `node.metadata`, an object in an object in an object.
+    let mut deep = field(3, b"end");
+    for _ in 0..10_000 {
+        deep = field(5, &field(1, &[field(1, b"a"), field(2, &deep)].concat()));
+    }
+    let deep = field(1, &field(3, &field(1, &[field(1, b"a"), field(2, &deep)].concat())));
+    let prefixed = |compressed: u8, length: usize, message: &[u8]| {
+        [&[compressed][..], &u32::try_from(length).unwrap().to_be_bytes(), message].concat()
+    };
+    for (what, encoding, message, codes) in [
+        (
+            "four gigabytes",
+            "identity",
+            prefixed(0, u32::MAX as usize, b""),
+            [Code::OutOfRange, Code::ResourceExhausted],
+        ),
+        ("more than any may be", "identity", prefixed(0, 33 << 20, b""), [Code::OutOfRange, Code::ResourceExhausted]),
+        ("compressed", "gzip", prefixed(1, 4, b"\x1f\x8b\x08\x00"), [Code::Unimplemented, Code::Internal]),
+        ("said to be compressed", "identity", prefixed(1, 0, b""), [Code::Unimplemented, Code::Internal]),
+        ("deep", "identity", prefixed(0, deep.len(), &deep), [Code::InvalidArgument, Code::Internal]),
+    ] {
+        let code = grpc_status(world.running.xds, encoding, message).await;
+        assert!(codes.contains(&code), "{what}: {code:?}");
+    }
+    let csr = csr::Request::new(&id("web")).unwrap();
+    let token = world.token("web", "web-1").await;
+    assert!(create(channel(&world, None).await, Some(&token), csr.pem()).await.is_ok());
+}
+
+/// What the control plane knows is told on a socket for its owner, on loopback, or to whom it is about.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_for_all_tell_nothing_of_the_mesh() {
+    let world = shop().await;
+    for path in ["/debug/config_dump", "/debug/registryz", "/config_dump", "/api/v1/objects?kind=Secret"] {
+        let mut stream = TcpStream::connect(world.running.metrics).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+    // The port for proxies says nothing to who does not speak TLS.
+    let mut stream = TcpStream::connect(world.running.grpc).await.unwrap();
+    stream.write_all(b"GET /debug/syncz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_private_key_is_in_anything_that_is_told() {
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: shop}\nstringData: {tls.crt: c, tls.key: '-----BEGIN PRIVATE KEY-----'}\n";
