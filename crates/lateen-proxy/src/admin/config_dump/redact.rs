@@ -2,9 +2,31 @@
 
 use serde_json::{Map, Value};
 
-/// Fields with `udpa.annotations.sensitive`, and what holds keys of providers.
-const SENSITIVE: [&str; 7] =
-    ["private_key", "private_key_provider", "pkcs12", "password", "session_ticket_keys", "generic_secret", "users"];
+/// Fields with `udpa.annotations.sensitive`, what holds keys of providers, and what is sent to services of the proxy's own, of
+/// which tokens are a part.
+const SENSITIVE: [&str; 21] = [
+    "auth_password",
+    "auth_username",
+    "backend_token",
+    "context_extensions",
+    "credentials",
+    "credentials_data_source",
+    "downstream_auth_password",
+    "downstream_auth_passwords",
+    "downstream_auth_username",
+    "generic_secret",
+    "initial_metadata",
+    "password",
+    "pkcs12",
+    "private_key",
+    "private_key_provider",
+    "secret_access_key",
+    "secret_data",
+    "session_ticket_keys",
+    "session_token",
+    "users",
+    "web_identity_token_data_source",
+];
 
 /// `[redacted]`, and the same as bytes.
 const REDACTED: &str = "[redacted]";
@@ -23,6 +45,7 @@ fn redact(value: &mut Value, secret: bool) {
                 match value {
                     Value::String(text) if secret && name == "inline_bytes" => *text = REDACTED_BYTES.to_owned(),
                     Value::String(_) if name == "@type" => {}
+                    Value::Object(source) if name == "local_jwks" => redact_keys(source),
                     value => redact(value, secret || SENSITIVE.contains(&name.as_str())),
                 }
             }
@@ -32,6 +55,21 @@ fn redact(value: &mut Value, secret: bool) {
         scalar if secret => *scalar = Value::String(REDACTED.to_owned()),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Public keys are shown; one that both sides have (`k`, RFC 7518 section 6.4) is none, and bytes may be any.
+fn redact_keys(source: &mut Map<String, Value>) {
+    for (form, value) in source {
+        match value {
+            Value::String(keys) if form == "inline_string" && has_shared_key(keys) => *keys = REDACTED.to_owned(),
+            Value::String(keys) if form == "inline_bytes" => *keys = REDACTED_BYTES.to_owned(),
+            _ => {}
+        }
+    }
+}
+
+fn has_shared_key(keys: &str) -> bool {
+    keys.split_ascii_whitespace().collect::<String>().contains("\"k\":")
 }
 
 /// A packed message of a type that is not known here: nobody can say what its bytes hold.
@@ -60,6 +98,23 @@ mod tests {
         }], "session_ticket_keys": {"keys": [{"filename": "[redacted]"}]}});
         assert_eq!(redacted(certificate), expected);
     }
+
+    #[test]
+    fn tokens_and_shared_keys_are_redacted_and_public_keys_are_not() {
+        let public = json!({"inline_string": "{\"keys\":[{\"kty\":\"EC\",\"kid\":\"k\",\"x\":\"AA\"}]}"});
+        let told = json!({
+            "a": {"local_jwks": {"inline_string": "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}"}},
+            "b": {"local_jwks": {"inline_bytes": "c2VjcmV0"}},
+            "c": {"local_jwks": {"filename": "keys.json"}},
+            "check_settings": {"context_extensions": {"token": "secret"}},
+            "grpc_service": {"initial_metadata": [{"key": "authorization", "value": "secret"}]},
+        });
+        let shown = redacted(told).to_string();
+        assert!(!shown.contains("secret") && !shown.contains("c2VjcmV0"), "{shown}");
+        assert!(shown.contains("keys.json"), "{shown}");
+        assert_eq!(redacted(json!({"local_jwks": public})), json!({"local_jwks": public}));
+    }
+
     #[test]
     fn what_cannot_be_opened_is_redacted() {
         let packed = json!({"a": [
