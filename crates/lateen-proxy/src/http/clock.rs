@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::StatusCode;
 use lateen_engine::filters::http::HttpFilter;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
-use lateen_engine::route::{Action, Route, RouteTable, stream_duration};
+use lateen_engine::route::{Action, Route, stream_duration};
 use tokio::time::Instant;
 
 use super::ext_authz::Pending;
@@ -145,13 +145,12 @@ impl Exchange<'_> {
     pub(super) async fn filter_in_time(
         &mut self,
         filters: &[HttpFilter],
-        table: Option<&RouteTable>,
         route: &mut Option<Arc<Route>>,
         pending: &mut Pending<'_>,
     ) -> Filtered {
-        let Some(ends) = self.ends else { return self.filter(filters, table, route, pending).await };
+        let Some(ends) = self.ends else { return self.filter(filters, route, pending).await };
         // Few have one, and the others need no room for it.
-        let filtering = Box::pin(self.filter(filters, table, route, pending));
+        let filtering = Box::pin(self.filter(filters, route, pending));
         match tokio::time::timeout_at(ends.into(), filtering).await {
             Ok(filtered) => filtered,
             Err(_) => {

@@ -9,7 +9,7 @@ use lateen_engine::filters::http::{HttpFilter, Kind, Override, PerFilter, Step};
 use lateen_engine::filters::rbac::{RuleSets, Subject};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::message::RequestHead;
-use lateen_engine::route::{Action, Route, RouteTable};
+use lateen_engine::route::{Action, Route};
 
 use super::ext_authz::{Authorized, Pending};
 use super::jwt::Checked;
@@ -29,7 +29,6 @@ impl Exchange<'_> {
     pub(super) async fn filter(
         &mut self,
         filters: &[HttpFilter],
-        table: Option<&RouteTable>,
         route: &mut Option<Arc<Route>>,
         pending: &mut Pending<'_>,
     ) -> Filtered {
@@ -51,7 +50,7 @@ impl Exchange<'_> {
                         let asking = Box::pin(self.authorize(authz, place, said, route_found, pending));
                         match asking.await {
                             Authorized::Passed => {}
-                            Authorized::Changed => match self.find_route(table) {
+                            Authorized::Changed => match self.find_route().await {
                                 Ok(found) => {
                                     *route = found;
                                     continue 'route;
@@ -64,7 +63,7 @@ impl Exchange<'_> {
                     }
                     Kind::JwtAuthn(jwt) => match Box::pin(self.check_tokens(jwt, said)).await {
                         Checked::Passed { clear_route: false } => {}
-                        Checked::Passed { clear_route: true } => match self.find_route(table) {
+                        Checked::Passed { clear_route: true } => match self.find_route().await {
                             Ok(found) => {
                                 *route = found;
                                 continue 'route;

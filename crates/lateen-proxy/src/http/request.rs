@@ -17,7 +17,7 @@ use lateen_engine::filters::http::local_rate_limit::Quota;
 use lateen_engine::flags::{LocalReply, ResponseFlag};
 use lateen_engine::matching::paths::Normalized;
 use lateen_engine::message::{Headers, RequestHead};
-use lateen_engine::route::{Action, Found, Mutations, Route, RouteFacts, RouteTable};
+use lateen_engine::route::{Action, Found, Mutations, Route, RouteFacts};
 
 use super::back::gone;
 use super::body::{Body, Reader};
@@ -244,14 +244,7 @@ impl<'a> Exchange<'a> {
             return Flow::Reply(Box::new(refusal));
         }
         // 3. The route, so that filters know what it says to them.
-        if manager.on_demand
-            && let Some(refusal) = self.ask_for_host(&manager.routes).await
-        {
-            return Flow::Reply(refusal);
-        }
-        let snapshot = Arc::clone(&self.snapshot);
-        let table = snapshot.routes(&manager.routes).map(|table| &**table);
-        let mut route = match self.find_route(table) {
+        let mut route = match self.find_route().await {
             Ok(route) => route,
             Err(reply) => {
                 self.begin_trace(None);
@@ -262,7 +255,7 @@ impl<'a> Exchange<'a> {
         self.bound(route.as_deref());
         let found = route.as_ref().map(Arc::as_ptr);
         // 4. Filters, in order.
-        match self.filter_in_time(&manager.filters, table, &mut route, pending).await {
+        match self.filter_in_time(&manager.filters, &mut route, pending).await {
             Filtered::Passed => {}
             Filtered::Gone => return Flow::Gone,
             Filtered::Answered(answer) => {
@@ -274,7 +267,8 @@ impl<'a> Exchange<'a> {
         // 5. What the route does.
         let Some(route) = route else {
             self.context.state.stats.no_route.inc();
-            let details = if table.is_some() { "route_not_found" } else { "route_configuration_not_found" };
+            let is_there = self.snapshot.routes(&manager.routes).is_some();
+            let details = if is_there { "route_not_found" } else { "route_configuration_not_found" };
             return Flow::Reply(Box::new(reply(StatusCode::NOT_FOUND, details).flag(ResponseFlag::NoRouteFound)));
         };
         self.info.route = Some(Arc::clone(&route.name));
@@ -309,13 +303,23 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    pub(super) fn find_route(&self, table: Option<&RouteTable>) -> Result<Option<Arc<Route>>, Box<LocalReply>> {
+    /// The route of the request as it is now. The virtual host that it needs is waited for, if it is one of those that come
+    /// when they are asked for; then the request goes on with the snapshot that has it.
+    #[inline]
+    pub(super) async fn find_route(&mut self) -> Result<Option<Arc<Route>>, Box<LocalReply>> {
+        let manager = &self.context.manager;
+        if manager.on_demand
+            && let Some(refusal) = self.ask_for_host(&manager.routes).await
+        {
+            return Err(refusal);
+        }
         let facts = RouteFacts {
             random: self.random,
             scheme: self.head.scheme,
             internal: false,
             metadata: &self.info.metadata,
         };
+        let table = self.snapshot.routes(&manager.routes);
         match table.map_or(Found::None, |table| table.find(&self.head, &facts)) {
             Found::Route(route) => Ok(Some(Arc::clone(route))),
             Found::TlsRequired => Err(Box::new(self.to_https())),
@@ -341,7 +345,6 @@ impl<'a> Exchange<'a> {
         self.info.path = self.head.path.clone();
     }
 
-    /// Waits for the virtual host that this request needs, if it is one of those that come when they are asked for.
     async fn ask_for_host(&mut self, routes: &RouteSource) -> Option<Box<LocalReply>> {
         let name = self.snapshot.routes(routes)?.host_to_ask_for(&self.head)?;
         // Few wait, and the others need no room for it.

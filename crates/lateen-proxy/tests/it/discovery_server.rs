@@ -111,11 +111,11 @@ pub(crate) fn http(routes: &str, fields: &str) -> String {
     filtered("", routes, fields)
 }
 
-/// The same, asking for virtual hosts that are not there.
-pub(crate) fn http_on_demand(routes: &str) -> String {
+/// The same, asking for virtual hosts that are not there; `filters` come behind that, each with a comma.
+pub(crate) fn http_on_demand(routes: &str, filters: &str) -> String {
     let asks = "{name: on_demand, typed_config: {'@type': type.googleapis.com/\
                 envoy.extensions.filters.http.on_demand.v3.OnDemand}}, ";
-    filtered(asks, routes, "")
+    filtered(&format!("{asks}{filters}"), routes, "")
 }
 
 /// The same, with HTTP filters before the router, each followed by a comma.

@@ -7,7 +7,7 @@ use crate::proxy::Proxy;
 
 /// One listener, and a table that is empty at first.
 fn world(upstream: &Upstream) -> World {
-    World::default().cluster("a", upstream.address, "").empty_table("80").listener("main", &[http_on_demand("80")])
+    World::default().cluster("a", upstream.address, "").empty_table("80").listener("main", &[http_on_demand("80", "")])
 }
 
 async fn live(server: &Server) -> Proxy {
@@ -48,6 +48,36 @@ async fn the_first_request_waits_for_its_host_and_others_find_it_there() {
     let other = Upstream::start().await;
     server.apply(world(&upstream).cluster("b", other.address, "").virtual_host("80/here.test", "here.test", "b")).await;
     let (status, ()) = tokio::join!(status(&proxy, "here.test"), answer(&other, 1));
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn a_host_that_an_authorizer_puts_in_is_asked_for() {
+    let (upstream, authorizer) = (Upstream::start().await, Upstream::start().await);
+    let asks = "{name: authz, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, \
+                clear_route_cache: true, http_service: {server_uri: {uri: 'http://authz.test', cluster: authz, timeout: 5s}, \
+                authorization_response: {allowed_upstream_headers: {patterns: [{exact: host}]}}}}}, ";
+    let world = World::default()
+        .cluster("a", upstream.address, "")
+        .cluster("authz", authorizer.address, "")
+        .empty_table("80")
+        .listener("main", &[http_on_demand("80", asks)])
+        .virtual_host("80/asked.test", "asked.test", "a")
+        .virtual_host("80/meant.test", "meant.test", "a");
+    let server = Server::start(world).await;
+    let proxy = live(&server).await;
+    let authorized = async {
+        let mut peer = authorizer.accept().await;
+        peer.head().await;
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nHost: meant.test\r\n\r\n").await;
+    };
+    let answered = async {
+        let mut peer = upstream.accept().await;
+        let head = peer.head().await;
+        assert!(head.contains("\r\nhost: meant.test"), "{head}");
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+    };
+    let (status, (), ()) = tokio::join!(Box::pin(status(&proxy, "asked.test")), authorized, answered);
     assert_eq!(status, 200);
 }
 
