@@ -47,6 +47,20 @@ impl Alarms {
     pub(crate) fn alarm(&self) -> Alarm {
         Alarm { list: Rc::clone(&self.0), place: None, timer: None }
     }
+
+    /// What `work` comes to; none if that takes longer than `limit`.
+    pub(crate) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let (mut alarm, mut deadline) = (self.alarm(), None);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            let now = Instant::now();
+            alarm.poll(now, *deadline.get_or_insert(now + limit), cx).map(|()| None)
+        })
+        .await
+    }
 }
 
 impl Alarm {
@@ -162,6 +176,17 @@ mod tests {
             let [first, second, third] = [20, 1_400, 1_200].map(Duration::from_millis);
             let took = tokio::join!(rings(&alarms, first), rings(&alarms, second), rings(&alarms, third));
             assert!(took.0 >= first && took.1 >= second && took.2 >= third, "{took:?}");
+            assert!(alarms.0.far.borrow().iter().all(Option::is_none), "places are given back");
+        });
+    }
+
+    #[test]
+    fn work_has_its_limit_and_no_longer() {
+        on_a_worker(async {
+            let alarms = Alarms::default();
+            assert_eq!(alarms.within(Duration::from_millis(5), std::future::pending::<()>()).await, None);
+            let limit = Duration::from_hours(1);
+            assert_eq!(alarms.within(limit, tokio::time::sleep(Duration::from_millis(1))).await, Some(()));
             assert!(alarms.0.far.borrow().iter().all(Option::is_none), "places are given back");
         });
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -88,6 +89,11 @@ impl Wire {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.tcp(),
         }
+    }
+
+    /// Its own address.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.tcp().socket.local_addr().ok()
     }
 
     /// Bytes that the kernel has taken over the connection's life, TLS and all.

@@ -12,9 +12,9 @@ use lateen_xds::client::{Connect, ConnectError, Connection, channel};
 use lateen_xds::server::Variant;
 use tonic::transport;
 
-use crate::telemetry::failure::Failure;
+use crate::telemetry::failure::{Failure, FailureKind};
 use crate::tls::Offer;
-use crate::upstream::connect::{Payload, dial};
+use crate::upstream::connect::{Payload, reach};
 use crate::worker::Shared;
 
 /// Connects to a discovery server.
@@ -56,8 +56,10 @@ impl Connect for Dial {
     async fn connect(&mut self) -> Result<Connection, ConnectError> {
         let host = self.host()?;
         let names = self.cluster.auto_names.as_ref().map(|auto| auto.of(&Headers::default(), &self.authority));
-        let dialled = dial(&self.shared, &self.cluster, &host, names.as_ref(), Offer::For(Payload::Http2))
+        let reaching = reach(&self.shared, &self.cluster, &host, names.as_ref(), Offer::For(Payload::Http2));
+        let dialled = tokio::time::timeout(self.cluster.connect_timeout, reaching)
             .await
+            .unwrap_or_else(|_| Err(Failure::new(FailureKind::ConnectTimeout)))
             .map_err(|failure| ConnectError(format!("{}: {}", host.address, told(&failure))))?;
         let mut endpoint = transport::Endpoint::try_from(format!("http://{}", self.authority))?;
         if let Some((interval, timeout)) = self.cluster.http2.keepalive {

@@ -13,9 +13,11 @@ mod tunnel;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -29,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use crate::stream::{Stream, Wire};
 use crate::telemetry::ssl_stats;
-use crate::telemetry::stats::{Counter, Gauge, Scope};
+use crate::telemetry::stats::{Counter, Gauge, Held, Scope};
 use crate::tls::Inbound;
 use crate::worker::Worker;
 use connection::{ConnectionInfo, PeerTls, Written};
@@ -105,8 +107,12 @@ impl Listeners {
             let Some(socket) = sockets.remove(&listener.name) else { continue };
             match TcpListener::from_std(socket) {
                 Ok(socket) => {
-                    let accepting =
-                        tokio::task::spawn_local(accept(socket, Arc::clone(&listener.name), self.context()));
+                    let accepting = tokio::task::spawn_local(accept(
+                        socket,
+                        Arc::clone(&listener.name),
+                        listener.transparent,
+                        self.context(),
+                    ));
                     self.open.insert(Arc::clone(&listener.name), Open { accepting });
                 }
                 Err(error) => tracing::error!(listener = %listener.name, %error, "socket cannot be used"),
@@ -237,10 +243,12 @@ impl Accepting {
     }
 }
 
-async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
-    let address =
-        socket.local_addr().map_or_else(|_| name.to_string(), |address| address.to_string().replace(':', "_"));
+async fn accept(socket: TcpListener, name: Arc<str>, transparent: bool, context: Rc<Accepting>) {
+    let bound = socket.local_addr().ok();
+    let address = bound.map_or_else(|| name.to_string(), |address| address.to_string().replace(':', "_"));
     let scope = Scope::Listener(address.into());
+    // Connections come to one address, unless there are several, or none that is ours (IP_TRANSPARENT).
+    let only = bound.filter(|address| !address.ip().is_unspecified() && !transparent);
     let stats = &context.worker.shared.stats;
     let counters = Rc::new(Counters {
         total: stats.counter(&scope, "downstream_cx_total"),
@@ -261,15 +269,14 @@ async fn accept(socket: TcpListener, name: Arc<str>, context: Rc<Accepting>) {
                     continue;
                 };
                 counters.total.inc();
-                let held = (counters.active.hold(), context.count());
+                let counted = (counters.active.hold(), context.count());
                 let (name, context, counters) = (Arc::clone(&name), Rc::clone(&context), Rc::clone(&counters));
+                // What admission needs is not kept while the connection lives: neither memory nor the snapshot.
+                let beginning = Box::pin(begin(stream, (only, remote), name, context, (counters, counted)));
                 tokio::task::spawn_local(async move {
-                    // What admission needs is not kept while the connection lives: neither memory nor the snapshot.
-                    match Box::pin(admit(stream, remote, &name, &context, &counters)).await {
-                        Some(Admission::Connection(admitted)) => serve(*admitted, context).await,
-                        // Its streams are the connections.
-                        Some(Admission::Tunnel(tunnel)) => Box::pin(tunnel.serve(context, counters, held)).await,
-                        None => drop(held),
+                    let serving = beginning.await;
+                    if let Some(serving) = serving {
+                        serving.await;
                     }
                     drop(place);
                 });
@@ -362,20 +369,63 @@ enum Admission {
     Tunnel(Tunnel),
 }
 
+/// A connection's way to its end. It has room for what the connection does, and not for all that others do.
+struct Serving {
+    work: Pin<Box<dyn Future<Output = ()>>>,
+    /// Of what does not see to that itself.
+    cut: Option<Drain>,
+    _counted: Option<(Held, Counted)>,
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.cut.as_mut().is_some_and(|cut| cut.poll_reached(Phase::Cut, cx).is_ready()) {
+            return Poll::Ready(());
+        }
+        self.work.as_mut().poll(cx)
+    }
+}
+
+/// Admits a connection; none is served that is not.
+async fn begin(
+    stream: TcpStream,
+    addresses: (Option<SocketAddr>, SocketAddr),
+    name: Arc<str>,
+    context: Rc<Accepting>,
+    (counters, counted): (Rc<Counters>, (Held, Counted)),
+) -> Option<Serving> {
+    match admit(stream, addresses, &name, &context, &counters).await? {
+        Admission::Connection(admitted) => Some(serve(*admitted, context, Some(counted))),
+        // Its streams are the connections.
+        Admission::Tunnel(tunnel) => {
+            let work = Box::pin(tunnel.serve(context, counters, counted));
+            Some(Serving { work, cut: None, _counted: None })
+        }
+    }
+}
+
 /// One connection: which listener it belongs to, what it speaks, its chain, TLS, and whether that admits it.
 async fn admit(
     stream: TcpStream,
-    direct_remote: SocketAddr,
+    (known, direct_remote): (Option<SocketAddr>, SocketAddr),
     name: &Arc<str>,
     context: &Rc<Accepting>,
     counters: &Rc<Counters>,
 ) -> Option<Admission> {
     let worker = &context.worker;
     let snapshot = worker.snapshot();
-    let local = stream.local_addr().ok()?;
+    // 1. Where the client wanted to go.
+    let original = snapshot.listener(name)?.inspect.original_dst;
+    let original = if original { original_dst::of(&stream, direct_remote.is_ipv4()) } else { None };
+    let local = match original.or(known) {
+        Some(local) => local,
+        None => stream.local_addr().ok()?,
+    };
     let mut origin = Origin {
         listener: Arc::clone(name),
-        original: None,
+        original,
         local,
         remote: direct_remote,
         direct_remote,
@@ -383,11 +433,6 @@ async fn admit(
         sni: None,
         alpn: Vec::new(),
     };
-    // 1. Where the client wanted to go.
-    if snapshot.listener(name)?.inspect.original_dst {
-        origin.original = original_dst::of(&stream);
-        origin.local = origin.original.unwrap_or(local);
-    }
     let listener = origin.listener(&snapshot)?;
     // 2. What it speaks, where chains ask for it.
     let mut prefix = BytesMut::new();
@@ -409,8 +454,8 @@ async fn admit(
             let limit = chain.transport_socket_connect_timeout.unwrap_or(Duration::from_secs(15));
             let accepting = Box::pin(worker.shared.tls.accept(tls, stream.into(), prefix));
             let stats = &worker.shared.stats;
-            match tokio::time::timeout(limit, accepting).await {
-                Ok(Ok(Inbound { stream, peer, tunnel })) => {
+            match worker.alarms.within(limit, accepting).await {
+                Some(Ok(Inbound { stream, peer, tunnel })) => {
                     ssl_stats::secured(stats, &counters.scope, stream.state());
                     let (stream, peer) = (Wire::Tls(Box::new(stream)), Rc::new(peer));
                     if let Some(terms) = tunnel {
@@ -419,12 +464,12 @@ async fn admit(
                     }
                     (stream, BytesMut::new(), Some(peer))
                 }
-                Ok(Err(error)) => {
+                Some(Err(error)) => {
                     tracing::debug!(listener = %listener.name, remote = %origin.remote, %error, "TLS handshake failed");
                     ssl_stats::failed(stats, &counters.scope);
                     return None;
                 }
-                Err(_) => {
+                None => {
                     ssl_stats::failed(stats, &counters.scope);
                     return None;
                 }
@@ -442,25 +487,20 @@ async fn admit(
 }
 
 /// Hands a connection over to what ends its chain.
-async fn serve(admitted: Admitted, context: Rc<Accepting>) {
+fn serve(admitted: Admitted, context: Rc<Accepting>, counted: Option<(Held, Counted)>) -> Serving {
     let Admitted { stream, prefix, info, chain, drain, origin } = admitted;
     let in_force = InForce { context, origin, info: Rc::new(info) };
-    // A connection's task has room for what the connection does, and not for all that others do.
     match &chain.terminal {
         Terminal::Http(manager) => {
-            let mut cut = drain.clone();
-            let serving =
-                Box::pin(crate::http::connection::serve(stream, prefix, in_force, Arc::clone(manager), drain));
-            tokio::select! {
-                biased;
-                () = cut.reached(Phase::Cut) => {}
-                () = serving => {}
-            }
+            let cut = Some(drain.clone());
+            let work = crate::http::connection::serve(stream, prefix, in_force, Arc::clone(manager), drain);
+            Serving { work: Box::pin(work), cut, _counted: counted }
         }
         Terminal::Tcp(proxy) => {
             let (worker, info) = (Rc::clone(in_force.worker()), Rc::clone(in_force.info()));
             let revoked = in_force.revoked(drain.clone());
-            Box::pin(crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain, revoked)).await;
+            let work = crate::tcp::serve(stream, prefix, info, Arc::clone(proxy), worker, drain, revoked);
+            Serving { work: Box::pin(work), cut: None, _counted: counted }
         }
     }
 }

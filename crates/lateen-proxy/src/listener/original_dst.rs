@@ -10,10 +10,9 @@ use tokio::net::TcpStream;
 /// `linux/netfilter_ipv4.h` and `linux/netfilter_ipv6/ip6_tables.h`.
 const SO_ORIGINAL_DST: libc::c_int = 80;
 
-/// None for a connection that was not redirected.
-pub(super) fn of(stream: &TcpStream) -> Option<SocketAddr> {
-    let local = stream.local_addr().ok()?;
-    if local.is_ipv4() {
+/// None for a connection that was not redirected; `is_ipv4` is what its socket speaks.
+pub(super) fn of(stream: &TcpStream, is_ipv4: bool) -> Option<SocketAddr> {
+    if is_ipv4 {
         let raw: libc::sockaddr_in = option(stream, libc::SOL_IP)?;
         Some((Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr)), u16::from_be(raw.sin_port)).into())
     } else {

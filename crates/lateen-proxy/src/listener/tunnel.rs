@@ -105,7 +105,7 @@ impl Serving {
             let _held = (held, counted);
             if filters::pass(&chain, &mut info, &context.worker).await {
                 let stream = Stream::Tunnelled(stream);
-                serve(Admitted { stream, prefix: BytesMut::new(), info, chain, drain, origin }, context).await;
+                serve(Admitted { stream, prefix: BytesMut::new(), info, chain, drain, origin }, context, None).await;
             }
         });
     }

@@ -5,7 +5,6 @@ pub(crate) mod ears;
 mod splice;
 mod tunnel;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -67,7 +66,7 @@ pub(crate) async fn serve(
     let mut down = Rewound { prefix, stream };
     let ends = proxy.max_downstream_connection_duration.map(|most| Instant::now() + most);
     for _ in 0..=MOVES {
-        let Some(mut up) = Box::pin(open(&proxy, &worker, &mut info)).await else { break };
+        let Some(mut up) = Box::pin(open(&proxy, &worker, &state, &mut info)).await else { break };
         let limits = copy::Limits { idle: proxy.idle_timeout, ends };
         let copying = copy::both(&mut down, &mut up, limits, worker.alarms.alarm());
         let ((received, sent), cut) = tokio::select! {
@@ -97,7 +96,7 @@ pub(crate) async fn serve(
 const MOVES: u32 = 2;
 
 /// A connection to a host of the cluster; several hosts are tried if the configuration says so.
-async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> Option<Rewound> {
+async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, own: &ProxyState, info: &mut StreamInfo) -> Option<Rewound> {
     let snapshot = worker.snapshot();
     let Some(cluster) = snapshot.cluster(proxy.cluster(worker.random())) else {
         info.flag(ResponseFlag::NoClusterFound);
@@ -125,10 +124,12 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
         let names =
             cluster.transport.tells_client().then(|| ServerNames { client: Some(client), ..Default::default() });
         match reach(proxy, worker, cluster, &host, names.as_ref()).await {
-            Ok((stream, local)) => {
+            Ok((connected, prefix)) => {
                 state.note(worker, &host, Outcome::Established);
-                info.upstream_local = local;
-                return Some(stream);
+                if !own.loggers.is_empty() {
+                    info.upstream_local = connected.local();
+                }
+                return Some(Rewound { prefix, stream: connected.stream });
             }
             Err(failure) => {
                 state.stats.cx_connect_fail.inc();
@@ -143,21 +144,24 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, info: &mut StreamInfo) -> O
     None
 }
 
-/// A connection to a host, or through it where there is to be a tunnel; each within the cluster's connect time-out.
+/// A connection to a host, or through it where there is to be a tunnel, each within the cluster's connect time-out; and what
+/// was read from a tunnel already.
 async fn reach(
     proxy: &TcpProxy,
     worker: &Rc<Worker>,
     cluster: &Arc<Cluster>,
     host: &Host,
     names: Option<&ServerNames>,
-) -> Result<(Rewound, Option<SocketAddr>), Failure> {
+) -> Result<(Connected, BytesMut), Failure> {
     if proxy.tunnel.is_some() && cluster.protocol == UpstreamProtocol::Http2 {
         return Err(Failure::with(FailureKind::Connect, "tunnels are asked for over HTTP/1.1 only".to_owned()));
     }
-    let Connected { stream, local, .. } = connect(worker, cluster, &host.endpoint, names, Payload::Bytes).await?;
-    let Some(to) = &proxy.tunnel else { return Ok((Rewound { prefix: BytesMut::new(), stream }, local)) };
-    match tokio::time::timeout(cluster.connect_timeout, Box::pin(tunnel::open(stream, to))).await {
-        Ok(opened) => Ok((opened?, local)),
-        Err(_) => Err(Failure::new(FailureKind::ConnectTimeout)),
+    let mut connected = connect(worker, cluster, &host.endpoint, names, Payload::Bytes).await?;
+    let mut prefix = BytesMut::new();
+    if let Some(to) = &proxy.tunnel {
+        let opening = Box::pin(tunnel::open(&mut connected.stream, to));
+        let opened = worker.alarms.within(cluster.connect_timeout, opening).await;
+        prefix = opened.unwrap_or_else(|| Err(Failure::new(FailureKind::ConnectTimeout)))?;
     }
+    Ok((connected, prefix))
 }

@@ -3,25 +3,25 @@
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::stream::{Rewound, Stream};
+use crate::stream::Stream;
 use crate::telemetry::failure::{Failure, FailureKind};
 
 /// The largest head of an answer.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_FIELDS: usize = 100;
 
-/// Asks for a tunnel to `host` (with its port). What follows the answer's head belongs to the tunnel.
+/// Asks for a tunnel to `host` (with its port). What followed the answer's head came through the tunnel, and is given back.
 ///
 /// # Errors
 /// Another answer than a success, or none.
-pub(super) async fn open(mut stream: Stream, host: &str) -> Result<Rewound, Failure> {
+pub(super) async fn open(stream: &mut Stream, host: &str) -> Result<BytesMut, Failure> {
     let refused = |reason: String| Failure::with(FailureKind::Connect, format!("no tunnel to {host}: {reason}"));
     let request = format!("CONNECT {host} HTTP/1.1\r\nhost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|error| refused(error.to_string()))?;
     let mut head = BytesMut::new();
     loop {
         match status(&head) {
-            Ok(Some((200..=299, length))) => return Ok(Rewound { prefix: head.split_off(length), stream }),
+            Ok(Some((200..=299, length))) => return Ok(head.split_off(length)),
             // Something interim, before the answer.
             Ok(Some((100..=199, length))) => drop(head.split_to(length)),
             Ok(Some((status, _))) => return Err(refused(format!("the answer is {status}"))),

@@ -309,7 +309,8 @@ async fn raw(
     (names, first): (Option<&ServerNames>, &[u8]),
 ) -> Result<Answer, Unanswered> {
     let (connected, slot, held) = open(worker, state, host, cluster, names, Payload::Bytes).await?;
-    let Connected { mut stream, local, .. } = connected;
+    let local = connected.local();
+    let Connected { mut stream, .. } = connected;
     let failed = |error: std::io::Error| Failure::with(FailureKind::Connect, error);
     stream.write_all(first).await.map_err(failed)?;
     stream.flush().await.map_err(failed)?;

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use lateen_engine::config::cluster::{Cluster, ServerNames};
 use lateen_engine::config::endpoint::{Endpoint, HostAddress};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::net::TcpStream;
 
 use crate::stream::{Stream, Tcp, Wire};
 use crate::telemetry::failure::{Failure, FailureKind};
@@ -23,7 +23,18 @@ use crate::worker::{Shared, Worker};
 pub(crate) struct Connected {
     pub stream: Stream,
     pub alpn: Option<Vec<u8>>,
-    pub local: Option<SocketAddr>,
+    /// Of a stream in a tunnel, the tunnel's own address here.
+    pub tunnel_local: Option<SocketAddr>,
+}
+
+impl Connected {
+    /// Its address here. For a connection of its own that is a question to the kernel, for those who tell somebody.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Wire(wire) => wire.local(),
+            Stream::Tunnelled(_) | Stream::Http2(_) => self.tunnel_local,
+        }
+    }
 }
 
 /// A new connection of its own.
@@ -31,14 +42,13 @@ pub(crate) struct Connected {
 pub(crate) struct Dialled {
     pub wire: Wire,
     pub alpn: Option<Vec<u8>>,
-    pub local: Option<SocketAddr>,
     /// Until when the certificates are valid that a server showed which accepts a tunnel.
     pub valid_until: Option<SystemTime>,
 }
 
 impl From<Dialled> for Connected {
-    fn from(Dialled { wire, alpn, local, .. }: Dialled) -> Self {
-        Self { stream: Stream::Wire(wire), alpn, local }
+    fn from(Dialled { wire, alpn, .. }: Dialled) -> Self {
+        Self { stream: Stream::Wire(wire), alpn, tunnel_local: None }
     }
 }
 
@@ -81,53 +91,61 @@ pub(crate) async fn connect(
     {
         return peer.connect(worker, cluster, endpoint, names).await;
     }
-    dial(&worker.shared, cluster, endpoint, names, Offer::For(payload)).await.map(Into::into)
+    dial(worker, cluster, endpoint, names, Offer::For(payload)).await.map(Into::into)
 }
 
 /// Opens a connection of its own, within the cluster's connect time-out.
 ///
 /// # Errors
 /// A failure to connect, or to agree on TLS.
-pub(crate) async fn dial(
+pub(super) async fn dial(
+    worker: &Worker,
+    cluster: &Cluster,
+    endpoint: &Endpoint,
+    names: Option<&ServerNames>,
+    offer: Offer,
+) -> Result<Dialled, Failure> {
+    let attempt = reach(&worker.shared, cluster, endpoint, names, offer);
+    let made = worker.alarms.within(cluster.connect_timeout, attempt).await;
+    made.unwrap_or_else(|| Err(Failure::new(FailureKind::ConnectTimeout)))
+}
+
+/// Opens a connection, however long that takes.
+///
+/// # Errors
+/// A failure to connect, or to agree on TLS.
+pub(crate) async fn reach(
     shared: &Shared,
     cluster: &Cluster,
     endpoint: &Endpoint,
     names: Option<&ServerNames>,
     offer: Offer,
 ) -> Result<Dialled, Failure> {
-    let attempt = async {
-        let HostAddress::Socket(address) = &endpoint.address else {
-            return Err(Failure::with(FailureKind::Connect, format!("{} has no address", endpoint.address)));
-        };
-        let failed = |error: io::Error| Failure::with(FailureKind::Connect, reason(&error));
-        let tcp = tcp(shared, cluster, *address).await.map_err(failed)?;
-        let local = tcp.local_addr().ok();
-        let mut tcp = Tcp::from(tcp);
-        let socket = cluster.transport.of(endpoint);
-        if let Some(version) = socket.proxy_protocol {
-            // Without a client it is a connection of the proxy's own.
-            let own = (local.unwrap_or(*address), *address);
-            let (from, to) = names.and_then(|names| names.client).unwrap_or(own);
-            tcp.write_all(&version.header(from, to)).await.map_err(failed)?;
-        }
-        match &socket.tls {
-            None => Ok(Dialled { wire: Wire::Plain(tcp), alpn: None, local, valid_until: None }),
-            Some(tls) => {
-                // Handshakes are large and rare: requests need not have room for one.
-                let shaking = Box::pin(shared.tls.connect(tls, tcp, &endpoint.hostname, names, offer));
-                let scope = Scope::Cluster(Arc::clone(&cluster.name));
-                let Outbound { stream, alpn, valid_until } = shaking.await.map_err(|error| {
-                    ssl_stats::failed(&shared.stats, &scope);
-                    tls_failure(&error)
-                })?;
-                ssl_stats::secured(&shared.stats, &scope, stream.state());
-                Ok(Dialled { wire: Wire::Tls(Box::new(stream)), alpn, local, valid_until })
-            }
-        }
+    let HostAddress::Socket(address) = &endpoint.address else {
+        return Err(Failure::with(FailureKind::Connect, format!("{} has no address", endpoint.address)));
     };
-    match tokio::time::timeout(cluster.connect_timeout, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::new(FailureKind::ConnectTimeout)),
+    let failed = |error: io::Error| Failure::with(FailureKind::Connect, reason(&error));
+    let mut tcp = Tcp::from(tcp(shared, cluster, *address).await.map_err(failed)?);
+    let socket = cluster.transport.of(endpoint);
+    if let Some(version) = socket.proxy_protocol {
+        // Without a client it is a connection of the proxy's own.
+        let own = || (tcp.socket.local_addr().unwrap_or(*address), *address);
+        let (from, to) = names.and_then(|names| names.client).unwrap_or_else(own);
+        tcp.write_all(&version.header(from, to)).await.map_err(failed)?;
+    }
+    match &socket.tls {
+        None => Ok(Dialled { wire: Wire::Plain(tcp), alpn: None, valid_until: None }),
+        Some(tls) => {
+            // Handshakes are large and rare: requests need not have room for one.
+            let shaking = Box::pin(shared.tls.connect(tls, tcp, &endpoint.hostname, names, offer));
+            let scope = Scope::Cluster(Arc::clone(&cluster.name));
+            let Outbound { stream, alpn, valid_until } = shaking.await.map_err(|error| {
+                ssl_stats::failed(&shared.stats, &scope);
+                tls_failure(&error)
+            })?;
+            ssl_stats::secured(&shared.stats, &scope, stream.state());
+            Ok(Dialled { wire: Wire::Tls(Box::new(stream)), alpn, valid_until })
+        }
     }
 }
 
@@ -168,5 +186,16 @@ async fn tcp(shared: &Shared, cluster: &Cluster, address: SocketAddr) -> io::Res
     if let Some(source) = cluster.bind_source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    TcpSocket::from_std_stream(socket.into()).connect(address).await
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    // What could not be connected is closed in both directions, and only then there is an error to ask for.
+    if stream.ready(Interest::WRITABLE).await?.is_write_closed()
+        && let Some(error) = stream.take_error()?
+    {
+        return Err(error);
+    }
+    Ok(stream)
 }

@@ -82,6 +82,7 @@ pub(super) fn begin(
 ) {
     let settings = Settings::new(&cluster.http2, MAX_HEADER_LIST, MAX_FIELDS);
     let alarm = worker.alarms.alarm();
+    let local = connected.local();
     let mut driver = Driver::new(connected.stream, BytesMut::new(), Role::Client, settings, alarm);
     let opener = driver.opener();
     let (ends, idle) = (ends(worker, cluster), Some(cluster.idle_timeout).filter(|idle| !idle.is_zero()));
@@ -104,7 +105,7 @@ pub(super) fn begin(
         driver.finish().await;
         drop(held);
     });
-    pool.add_h2(H2 { opener, local: connected.local }, generation);
+    pool.add_h2(H2 { opener, local }, generation);
 }
 
 async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswered> {

@@ -61,8 +61,8 @@ impl H1 {
         ends: Option<Instant>,
         (slot, held): (Slot, Held),
     ) -> Self {
-        let Connected { stream, local, .. } = connected;
-        let stream = SharedStream::new(stream);
+        let local = connected.local();
+        let stream = SharedStream::new(connected.stream);
         let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), BytesMut::new())));
         Self {
             stream,

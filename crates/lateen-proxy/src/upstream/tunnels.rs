@@ -130,7 +130,7 @@ impl Peer {
         let making = Box::pin(async {
             for _ in 0..ROUNDS {
                 let own = if self.declines.get() {
-                    let dialled = dial(&worker.shared, cluster, endpoint, names, Offer::Tunnel).await?;
+                    let dialled = dial(worker, cluster, endpoint, names, Offer::Tunnel).await?;
                     self.take(worker, dialled)
                 } else {
                     self.dialling(worker, cluster, endpoint, names).settled().await?
@@ -144,10 +144,8 @@ impl Peer {
             }
             Err(Failure::new(FailureKind::Overflow))
         });
-        match tokio::time::timeout(cluster.connect_timeout, making).await {
-            Ok(made) => made,
-            Err(_) => Err(Failure::new(FailureKind::ConnectTimeout)),
-        }
+        let made = worker.alarms.within(cluster.connect_timeout, making).await;
+        made.unwrap_or_else(|| Err(Failure::new(FailureKind::ConnectTimeout)))
     }
 
     /// A stream of a tunnel that has room.
@@ -161,7 +159,7 @@ impl Peer {
         }
         let (stream, local) = tunnels.iter().find_map(|tunnel| Some((tunnel.opener.open(patience)?, tunnel.local)))?;
         worker.tunnels.stats.upstream_streams.inc();
-        Some(Connected { stream: Stream::Tunnelled(stream), alpn: None, local })
+        Some(Connected { stream: Stream::Tunnelled(stream), alpn: None, tunnel_local: local })
     }
 
     /// The handshake that is under way, or else a new one. It is a task of its own: who asked first may leave before those
@@ -181,7 +179,7 @@ impl Peer {
         let (peer, worker, making) = (Rc::clone(self), Rc::clone(worker), Rc::clone(&dialling));
         let (cluster, endpoint, names) = (Arc::clone(cluster), Arc::clone(endpoint), names.cloned());
         tokio::task::spawn_local(async move {
-            let dialled = dial(&worker.shared, &cluster, &endpoint, names.as_ref(), Offer::Tunnel).await;
+            let dialled = dial(&worker, &cluster, &endpoint, names.as_ref(), Offer::Tunnel).await;
             peer.dialling.take();
             let outcome = dialled.map(|dialled| *making.own.borrow_mut() = peer.take(&worker, dialled));
             *making.outcome.borrow_mut() = Some(outcome);
@@ -197,7 +195,8 @@ impl Peer {
         if declines {
             return Some(dialled);
         }
-        let Dialled { wire, local, valid_until, .. } = dialled;
+        let Dialled { wire, valid_until, .. } = dialled;
+        let local = wire.local();
         let mut driver = Driver::new(wire, Role::Client, worker.alarms.alarm());
         // Certificates that cannot be read were not verified either.
         let valid_until = valid_until.unwrap_or(SystemTime::UNIX_EPOCH);

@@ -21,7 +21,7 @@ impl State {
                 break;
             }
             let Some(payload) = rest.get(HEAD..HEAD + head.length) else { break };
-            if let Err(reason) = self.take(head, payload) {
+            if let Err(reason) = self.take(head, payload, rest.len() - HEAD) {
                 self.fail(reason);
             }
             used += HEAD + head.length;
@@ -29,13 +29,14 @@ impl State {
         used
     }
 
-    fn take(&mut self, head: Head, payload: &[u8]) -> Taken {
+    /// Takes a frame; from its payload on, so many bytes lie there.
+    fn take(&mut self, head: Head, payload: &[u8], ahead: usize) -> Taken {
         let of_stream = matches!(head.kind, kind::DATA | kind::OPEN | kind::STOP | kind::WINDOW);
         if of_stream != (head.stream > 0) || (of_stream && head.kind != kind::OPEN && head.stream > self.last) {
             return Err(Reason::PROTOCOL_ERROR);
         }
         match (head.kind, payload.len()) {
-            (kind::DATA, _) => self.data_frame(head, payload),
+            (kind::DATA, _) => self.data_frame(head, payload, ahead),
             (kind::OPEN, 0) => self.open_frame(head.stream),
             (kind::STOP, 9) => self.stop_frame(head.stream, payload),
             (kind::WINDOW, 4) => self.window_frame(head.stream, word(payload)),
@@ -79,7 +80,7 @@ impl State {
         Ok(())
     }
 
-    fn data_frame(&mut self, head: Head, payload: &[u8]) -> Taken {
+    fn data_frame(&mut self, head: Head, payload: &[u8], ahead: usize) -> Taken {
         let end = head.has(flag::END);
         if payload.is_empty() && !end {
             return self.endure();
@@ -94,6 +95,10 @@ impl State {
         let length = payload.len() as u32;
         stream.receive_window = stream.receive_window.checked_sub(length).ok_or(Reason::FLOW_CONTROL_ERROR)?;
         stream.accepted();
+        if payload.len() == MAX_PAYLOAD {
+            // A full frame is seldom the last: what grows piece by piece is copied each time.
+            stream.data.reserve(ahead);
+        }
         stream.data.extend_from_slice(payload);
         stream.received = end;
         stream.task.ring();
