@@ -4,6 +4,7 @@
 //! Invariants: it knows neither Kubernetes nor Istio's kinds; a connection lives and dies on one worker; nothing on a
 //! worker blocks; no panic is reachable from the network.
 
+mod activity;
 pub mod admin;
 mod alarm;
 pub mod bootstrap;

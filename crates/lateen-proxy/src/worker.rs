@@ -16,6 +16,7 @@ use lateen_engine::filters::http::jwt_authn::JwtAuthn;
 use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
 use lateen_engine::filters::network::{NetworkExtAuthz, NetworkRbac};
 
+use crate::activity::Activity;
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
 use crate::cluster::detection::Detections;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub lifecycle: Lifecycle,
     pub on_demand: OnDemand,
     pub overload: Overload,
+    pub activity: Activity,
     /// Where listeners listen; differs from what they ask for with port 0.
     pub listening: ArcSwap<Addresses>,
     /// What discovery sent, for the admin port.

@@ -22,6 +22,7 @@ use super::env;
 use super::mesh::Membership;
 use super::pages;
 use super::workers::Running;
+use crate::activity::Activity;
 use crate::admin::{self, ports};
 use crate::cluster::detection::Detections;
 use crate::cluster::dns::Resolving;
@@ -132,6 +133,7 @@ fn shared(is_member: bool, node: Option<&Node>) -> anyhow::Result<Shared> {
         lifecycle: Lifecycle::default(),
         on_demand: OnDemand::default(),
         overload: Overload::default(),
+        activity: Activity::default(),
         listening: ArcSwap::default(),
         received: Received::default(),
         socket_mark,
@@ -308,23 +310,44 @@ fn admin_listener(
 /// When nothing has changed for so long, all threads have done what belongs to it.
 const SETTLED: Duration = Duration::from_millis(200);
 
+/// Who uses the processor for less than this share of a time has nothing to do in it.
+const REST: (Duration, Duration) = (Duration::from_micros(250), Duration::from_millis(250));
+
 /// For so long after the proxy was live first, configuration comes in pieces, from a control plane at least.
 const STARTING: Duration = Duration::from_secs(60);
 
-/// Changes that come later are followed no oftener than this: what the next one needs is kept for it meanwhile.
+/// What comes later is followed no oftener than this: what the next one needs is kept for it meanwhile.
 const APART: Duration = Duration::from_secs(60);
 
-/// Keeps no pages for what is seldom done: once the configuration is there, and when it has changed.
+/// Keeps no pages for what is seldom done, or not any more: once the configuration is there, when it has changed, and when
+/// nothing is left to do.
 async fn give_back_pages(shared: Arc<Shared>, mut changes: watch::Receiver<u64>) {
     shared.lifecycle.reached(State::Live).await;
     let live = tokio::time::Instant::now();
     loop {
         while let Ok(Ok(())) = tokio::time::timeout(SETTLED, changes.changed()).await {}
+        shared.activity.forget();
         pages::give_back();
         if live.elapsed() >= STARTING {
             tokio::time::sleep(APART).await;
         }
-        if changes.changed().await.is_err() {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            },
+            () = rested(&shared.activity) => {}
+        }
+    }
+}
+
+/// Waits until workers have had something to do, and rest from it.
+async fn rested(activity: &Activity) {
+    activity.begun().await;
+    let (little, time) = REST;
+    loop {
+        let before = pages::processor_time();
+        tokio::time::sleep(time).await;
+        if pages::processor_time().saturating_sub(before) < little {
             return;
         }
     }

@@ -26,6 +26,7 @@ fn shared() -> Arc<Shared> {
         tls: TlsStore::default(),
         key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
+        activity: Default::default(),
         on_demand: OnDemand::default(),
         overload: crate::overload::Overload::default(),
         listening: arc_swap::ArcSwap::default(),

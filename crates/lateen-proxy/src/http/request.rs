@@ -104,6 +104,7 @@ pub(super) async fn serve<'a>(
     incoming: Incoming<'_>,
     mut responder: Responder,
 ) -> Served<'a> {
+    context.worker.shared.activity.note();
     context.state.stats.rq_total.inc();
     let _active = context.state.stats.rq_active.hold();
     let Incoming { mut head, mut body, length, upgrade, reader, alarm } = incoming;

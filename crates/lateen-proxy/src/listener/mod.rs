@@ -269,6 +269,7 @@ async fn accept(socket: TcpListener, name: Arc<str>, transparent: bool, context:
                     continue;
                 };
                 counters.total.inc();
+                context.worker.shared.activity.note();
                 let counted = (counters.active.hold(), context.count());
                 let (name, context, counters) = (Arc::clone(&name), Rc::clone(&context), Rc::clone(&counters));
                 // What admission needs is not kept while the connection lives: neither memory nor the snapshot.
