@@ -1,5 +1,7 @@
 //! The HTTP connection manager: codec settings, what it does to headers, and the HTTP filters in their order.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
@@ -16,7 +18,7 @@ use lateen_mesh::{PathNormalization, ProxyKind};
 
 use crate::filters::rbac::Authorization;
 use crate::filters::{jwt_authn, rate_limit};
-use crate::proto::{ads, boolean, http_filter, network_filter, no_timeout};
+use crate::proto::{ads, boolean, duration, http_filter, network_filter, no_timeout, uint32};
 use crate::telemetry;
 use crate::view::View;
 
@@ -107,6 +109,7 @@ pub(crate) fn filter(
         }
         Class::Gateway => {
             manager.http_protocol_options = Some(core::Http1ProtocolOptions::default());
+            bound_strangers(&mut manager);
             manager.forward_client_cert_details = http::ForwardClientCertDetails::SanitizeSet as i32;
             manager.set_current_client_cert_details = Some(http::SetCurrentClientCertDetails {
                 subject: Some(boolean(true)),
@@ -119,6 +122,18 @@ pub(crate) fn filter(
         Class::SidecarOutbound => {}
     }
     network_filter("envoy.filters.network.http_connection_manager", &manager)
+}
+
+/// Anybody may come to a gateway: what one connection can have the proxy hold is what Envoy's best practices for edges give it,
+/// and a head has a minute.
+fn bound_strangers(manager: &mut hcm::HttpConnectionManager) {
+    manager.request_headers_timeout = Some(duration(Duration::from_secs(60)));
+    manager.http2_protocol_options = Some(core::Http2ProtocolOptions {
+        max_concurrent_streams: Some(uint32(100)),
+        initial_stream_window_size: Some(uint32(64 << 10)),
+        initial_connection_window_size: Some(uint32(1 << 20)),
+        ..core::Http2ProtocolOptions::default()
+    });
 }
 
 fn http_filters(policies: &Policies, on_demand: bool) -> Vec<hcm::HttpFilter> {
