@@ -37,6 +37,7 @@ const TABLES: &[&str] = &[
     "formats",
     "tunnels",
     "traces",
+    "dynamic",
 ];
 const MIN_ROWS: usize = 400;
 const MIN_CONFIGS: usize = 60;
@@ -246,4 +247,9 @@ fn traces() {
 #[test]
 fn tunnels() {
     compare("tunnels");
+}
+
+#[test]
+fn dynamic() {
+    compare("dynamic");
 }

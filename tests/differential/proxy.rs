@@ -103,7 +103,9 @@ impl Proxy {
         let to = *self.listeners.get(&row.listener).unwrap_or_else(|| panic!("no listener {}", row.listener));
         let tag = row.tag();
         let logged = self.log().len();
-        let (answer, shown) = client::ask(to, row, &row.send, &upstream.certificates).await;
+        let send = (row.send.replace("UPSTREAM_PORT", &upstream.address.port().to_string()))
+            .replace("TLS_PORT", &upstream.tls.port().to_string());
+        let (answer, shown) = client::ask(to, row, &send, &upstream.certificates).await;
         let log = if row.log.is_some() { Some(self.logged(logged, &tag).await) } else { None };
         Observed { answer, shown, log, seen: upstream.take(&tag), sent: row.send.clone() }
     }

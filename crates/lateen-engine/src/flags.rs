@@ -31,6 +31,7 @@ pub enum ResponseFlag {
     UpstreamProtocolError,
     NoClusterFound,
     OverloadManager,
+    DnsResolutionFailed,
     DownstreamRemoteReset,
 }
 
@@ -62,6 +63,7 @@ impl ResponseFlag {
             Self::UpstreamProtocolError => "UPE",
             Self::NoClusterFound => "NC",
             Self::OverloadManager => "OM",
+            Self::DnsResolutionFailed => "DF",
             Self::DownstreamRemoteReset => "DR",
         }
     }
@@ -95,6 +97,7 @@ impl ResponseFlag {
             Self::UpstreamProtocolError => "UpstreamProtocolError",
             Self::NoClusterFound => "NoClusterFound",
             Self::OverloadManager => "OverloadManagerTerminated",
+            Self::DnsResolutionFailed => "DnsResolutionFailed",
             Self::DownstreamRemoteReset => "DownstreamRemoteReset",
         }
     }
@@ -144,7 +147,7 @@ impl std::fmt::Display for ResponseFlags {
 }
 
 /// In the order in which Envoy prints them.
-const ALL: [ResponseFlag; 25] = [
+const ALL: [ResponseFlag; 26] = [
     ResponseFlag::FailedLocalHealthCheck,
     ResponseFlag::NoHealthyUpstream,
     ResponseFlag::UpstreamRequestTimeout,
@@ -169,6 +172,7 @@ const ALL: [ResponseFlag; 25] = [
     ResponseFlag::UpstreamProtocolError,
     ResponseFlag::NoClusterFound,
     ResponseFlag::OverloadManager,
+    ResponseFlag::DnsResolutionFailed,
     ResponseFlag::DownstreamRemoteReset,
 ];
 

@@ -20,6 +20,7 @@ use crate::activity::Activity;
 use crate::alarm::Alarms;
 use crate::cluster::ClusterState;
 use crate::cluster::detection::Detections;
+use crate::cluster::dns_cache::DnsCaches;
 use crate::config::Received;
 use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Hosts that DNS found, by cluster; takes the place of the names in the cluster's own set.
     pub resolved: ArcSwap<HashMap<Arc<str>, Arc<EndpointSet>>>,
+    /// Hosts that requests have named.
+    pub dns_caches: DnsCaches,
     pub stats: Registry,
     /// Outlier detection.
     pub detections: Detections,
@@ -225,6 +228,15 @@ impl Worker {
         let state = ClusterState::new(cluster, set, self);
         self.clusters.borrow_mut().insert(Arc::clone(&cluster.name), Rc::clone(&state));
         state
+    }
+
+    /// Takes the newest hosts of a cluster that DNS has found.
+    pub(crate) fn take_hosts(self: &Rc<Self>, state: &Rc<ClusterState>) {
+        let (snapshot, name) = (self.snapshot(), Arc::clone(&state.config().name));
+        let resolved = self.shared.resolved.load();
+        if let (Some(cluster), Some(set)) = (snapshot.cluster(&name), resolved.get(&name)) {
+            state.update(cluster, set, self);
+        }
     }
 
     /// The statistics of a route that has its own.

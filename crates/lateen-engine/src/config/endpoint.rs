@@ -83,6 +83,13 @@ impl EndpointSet {
         Self { priorities: Vec::new(), overprovisioning_factor: 140 }
     }
 
+    /// Hosts of one priority and no locality.
+    pub fn of(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let locality =
+            Locality { region: String::new(), zone: String::new(), sub_zone: String::new(), weight: None, endpoints };
+        Self { priorities: vec![vec![locality]], ..Self::empty() }
+    }
+
     /// All hosts of all priorities.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.priorities.iter().flatten().flat_map(|locality| &locality.endpoints)

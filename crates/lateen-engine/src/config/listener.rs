@@ -10,11 +10,13 @@ use envoy_types::pb::envoy::config::listener::v3 as proto;
 use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as network_authz;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as network_rbac;
+use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3 as network_sni;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
 use envoy_types::pb::google::protobuf::Any;
 use ipnet::IpNet;
 use prost::Message;
 
+use super::dns_cache::DnsCache;
 use super::endpoint::{HostAddress, host_address};
 use super::error::{At, refuse};
 use super::http::{HttpConnectionManager, RouteSource};
@@ -24,6 +26,7 @@ use super::metadata::Origin;
 use super::scalar::{bool_or, duration, is, open, type_name};
 use super::tcp::TcpProxy;
 use super::tls::{self, DownstreamTls};
+use crate::filters::http::Kind;
 use crate::filters::network::NetworkFilter;
 use crate::matching::addresses;
 
@@ -274,6 +277,24 @@ impl Listener {
         })
     }
 
+    /// The caches that its filters resolve names with.
+    pub(crate) fn dns_caches(&self) -> impl Iterator<Item = &DnsCache> {
+        self.chains.iter().flat_map(|chain| {
+            let of_connections = chain.network.iter().filter_map(|filter| match filter {
+                NetworkFilter::SniDynamicForwardProxy(proxy) => Some(&proxy.cache),
+                NetworkFilter::Rbac(_) | NetworkFilter::ExtAuthz(_) => None,
+            });
+            let filters = match &chain.terminal {
+                Terminal::Http(manager) => manager.filters.as_slice(),
+                Terminal::Tcp(_) => &[],
+            };
+            of_connections.chain(filters.iter().filter_map(|filter| match &filter.kind {
+                Kind::DynamicForwardProxy(proxy) => Some(&proxy.cache),
+                _ => None,
+            }))
+        })
+    }
+
     /// Names of secrets that its chains need.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.chains.iter().filter_map(|chain| chain.tls.as_deref()).flat_map(|tls| tls.common.secrets())
@@ -338,6 +359,10 @@ fn network_filter(any: &Any, direction: Direction, at: &At) -> Option<Step> {
     if is::<network_authz::ExtAuthz>(any) {
         let authz = open::<network_authz::ExtAuthz>(any, at)?;
         return NetworkFilter::ext_authz(&authz, at).map(Step::Filter);
+    }
+    if is::<network_sni::FilterConfig>(any) {
+        let sni = open::<network_sni::FilterConfig>(any, at)?;
+        return NetworkFilter::sni_dynamic_forward_proxy(&sni, at).map(Step::Filter);
     }
     at.error(format!("network filter {} is not supported", type_name(any)));
     None

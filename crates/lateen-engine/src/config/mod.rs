@@ -3,6 +3,7 @@
 
 pub mod access_log;
 pub mod cluster;
+pub mod dns_cache;
 pub mod endpoint;
 pub mod error;
 pub mod grpc;

@@ -15,6 +15,7 @@ use foldhash::HashMap;
 use prost::Message;
 
 use super::cluster::{Cluster, Discovery};
+use super::dns_cache::DnsCache;
 use super::endpoint::EndpointSet;
 use super::error::{At, ConfigError};
 use super::listener::Listener;
@@ -98,6 +99,14 @@ impl Resources {
                 }
                 Err(found) => errors.extend(found),
             }
+        }
+        for cluster in staged.clusters.values() {
+            let agrees = staged.agrees_on_caches(CLUSTER, &cluster.name, cluster.dns_cache().into_iter());
+            errors.extend(agrees.err().into_iter().flatten());
+        }
+        for listener in staged.listeners.values() {
+            let agrees = staged.agrees_on_caches(LISTENER, &listener.name, listener.dns_caches());
+            errors.extend(agrees.err().into_iter().flatten());
         }
         let local = bootstrap.cluster_manager.as_ref().map_or("", |manager| &manager.local_cluster_name);
         if !local.is_empty() {
@@ -195,6 +204,7 @@ impl Resources {
             return Err(vec![refusal(name, "is a static cluster of the bootstrap")]);
         }
         let cluster = Cluster::from_xds(&decode::<ProtoCluster>(name, any)?)?;
+        self.agrees_on_caches(CLUSTER, &cluster.name, cluster.dns_cache().into_iter())?;
         check(Candidate::Cluster(&cluster))?;
         replace(&mut self.clusters, Arc::clone(&cluster.name), cluster, |cluster| cluster.fingerprint);
         Ok(())
@@ -210,9 +220,32 @@ impl Resources {
             return Err(vec![refusal(name, "is a static listener of the bootstrap")]);
         }
         let listener = Listener::from_xds(&decode::<ProtoListener>(name, any)?)?;
+        self.agrees_on_caches(LISTENER, &listener.name, listener.dns_caches())?;
         check(Candidate::Listener(&listener))?;
         replace(&mut self.listeners, Arc::clone(&listener.name), listener, |listener| listener.fingerprint);
         Ok(())
+    }
+
+    /// A cache is one, by its name, whoever uses it: what is said of it must be the same everywhere (Envoy).
+    fn agrees_on_caches<'a>(
+        &self,
+        kind: &'static str,
+        name: &str,
+        mut own: impl Iterator<Item = &'a DnsCache>,
+    ) -> Result<(), Vec<ConfigError>> {
+        let others = |wanted: &DnsCache| {
+            let of_clusters = self.clusters.values().filter(|cluster| kind != CLUSTER || *cluster.name != *name);
+            let of_listeners = self.listeners.values().filter(|listener| kind != LISTENER || *listener.name != *name);
+            let mut all = (of_clusters.filter_map(|cluster| cluster.dns_cache()))
+                .chain(of_listeners.flat_map(|listener| listener.dns_caches()));
+            all.any(|other| other.name == wanted.name && other != wanted)
+        };
+        match own.find(|cache| others(cache)) {
+            None => Ok(()),
+            Some(cache) => {
+                Err(vec![refusal(name, format!("the DNS cache `{}` has other settings elsewhere", cache.name))])
+            }
+        }
     }
 
     fn route_table(&mut self, name: &str, any: &Any) -> Result<(), Vec<ConfigError>> {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::filters::network::ext_authz::v3 as authz;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3 as proto;
+use envoy_types::pb::envoy::extensions::filters::network::sni_dynamic_forward_proxy::v3 as sni;
 use envoy_types::pb::envoy::service::auth::v3 as auth;
 use prost::Message;
 
 use super::ext_authz::{Ends, context, grpc_service, must_be_v3};
 use super::rbac::RuleSets;
 use crate::config::GrpcService;
+use crate::config::dns_cache::DnsCache;
 use crate::config::error::{At, refuse};
 use crate::config::metadata::map;
 use crate::matching::MetadataMatcher;
@@ -20,6 +22,15 @@ use crate::metadata::{DynamicMetadata, Fields};
 pub enum NetworkFilter {
     Rbac(Arc<NetworkRbac>),
     ExtAuthz(Arc<NetworkExtAuthz>),
+    SniDynamicForwardProxy(Arc<SniDynamicForwardProxy>),
+}
+
+/// `envoy.filters.network.sni_dynamic_forward_proxy`: a connection waits until the server name that it asks for is resolved.
+#[derive(Debug)]
+pub struct SniDynamicForwardProxy {
+    pub cache: DnsCache,
+    /// Where connections go.
+    pub port: u16,
 }
 
 /// `envoy.filters.network.rbac`.
@@ -52,6 +63,20 @@ impl NetworkFilter {
         let rules = (config.rules.as_ref(), config.shadow_rules.as_ref());
         let rules = RuleSets::from_xds(rules, ("", &config.shadow_rules_stat_prefix), false, at)?;
         Some(Self::Rbac(Arc::new(NetworkRbac { stat_prefix: config.stat_prefix.clone(), rules })))
+    }
+
+    pub(crate) fn sni_dynamic_forward_proxy(config: &sni::FilterConfig, at: &At) -> Option<Self> {
+        refuse!(at, config; save_upstream_address);
+        let Some(sni::filter_config::PortSpecifier::PortValue(port)) = config.port_specifier else {
+            at.field("port_value").error("is required: a server name has no port");
+            return None;
+        };
+        let Some(port) = u16::try_from(port).ok().filter(|port| *port > 0) else {
+            at.field("port_value").error(format!("{port} is no port"));
+            return None;
+        };
+        let cache = DnsCache::from_xds(config.dns_cache_config.as_ref(), &at.field("dns_cache_config"))?;
+        Some(Self::SniDynamicForwardProxy(Arc::new(SniDynamicForwardProxy { cache, port })))
     }
 
     pub(crate) fn ext_authz(config: &authz::ExtAuthz, at: &At) -> Option<Self> {

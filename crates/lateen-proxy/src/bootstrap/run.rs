@@ -26,6 +26,7 @@ use crate::activity::Activity;
 use crate::admin::{self, ports};
 use crate::cluster::detection::Detections;
 use crate::cluster::dns::Resolving;
+use crate::cluster::dns_cache::{self, DnsCaches};
 use crate::config::{Applier, Order, Received, Workers, key_files, tell};
 use crate::identity::{self, Sockets as IdentitySockets};
 use crate::lifecycle::{Lifecycle, State};
@@ -125,6 +126,7 @@ fn shared(is_member: bool, node: Option<&Node>) -> anyhow::Result<Shared> {
     Ok(Shared {
         snapshot: ArcSwap::default(),
         resolved: ArcSwap::default(),
+        dns_caches: DnsCaches::default(),
         log_files: LogFiles::start(dropped).context("cannot start the access log's thread")?,
         stats,
         detections: Detections::default(),
@@ -365,6 +367,7 @@ async fn oversee(
 ) -> anyhow::Result<()> {
     let mut resolving = Resolving::default();
     resolving.follow(shared, changed);
+    tokio::spawn(dns_cache::serve(Arc::clone(shared), changed.clone()));
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be waited for")?;
     loop {

@@ -2,7 +2,7 @@
 //! failure leaves the last answer in force.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ impl Resolving {
             }
             keep
         });
+        self.follow_caches(shared);
         for cluster in snapshot.clusters() {
             let (Discovery::StrictDns(dns) | Discovery::LogicalDns(dns)) = &cluster.discovery else { continue };
             if self.tasks.contains_key(&cluster.name) {
@@ -40,6 +41,31 @@ impl Resolving {
             let task = resolve_forever(Arc::clone(shared), Arc::clone(cluster), *dns, changed.clone());
             self.tasks.insert(Arc::clone(&cluster.name), (cluster.fingerprint, tokio::spawn(task)));
         }
+    }
+
+    /// Clusters that have their hosts from a cache have those that it has already, and clusters that are resolved no more
+    /// have none.
+    fn follow_caches(&self, shared: &Shared) {
+        let snapshot = shared.snapshot.load();
+        let of_cache = |cluster: &Arc<Cluster>| {
+            let hosts = shared.dns_caches.hosts(cluster)?;
+            Some((Arc::clone(&cluster.name), Arc::new(hosts)))
+        };
+        shared.resolved.rcu(|all| {
+            let is_kept = |name: &Arc<str>| {
+                self.tasks.contains_key(name)
+                    || snapshot.cluster(name).is_some_and(|cluster| cluster.dns_cache().is_some())
+            };
+            let mut next: HashMap<_, _> = (all.iter().filter(|(name, _)| is_kept(name)))
+                .map(|(name, set)| (Arc::clone(name), Arc::clone(set)))
+                .collect();
+            for (name, set) in snapshot.clusters().filter_map(of_cache) {
+                if next.get(&name).is_none_or(|known| **known != *set) {
+                    next.insert(name, set);
+                }
+            }
+            next
+        });
     }
 }
 
@@ -64,7 +90,7 @@ async fn resolve_forever(shared: Arc<Shared>, cluster: Arc<Cluster>, dns: Dns, c
     }
 }
 
-async fn resolve(name: &str, port: u16, family: DnsFamily) -> Result<(Vec<SocketAddr>, Duration), String> {
+pub(super) async fn resolve(name: &str, port: u16, family: DnsFamily) -> Result<(Vec<SocketAddr>, Duration), String> {
     let mut builder = TokioResolver::builder_tokio().map_err(|error| error.to_string())?;
     builder.options_mut().ip_strategy = match family {
         DnsFamily::V4Only => LookupIpStrategy::Ipv4Only,
@@ -76,7 +102,13 @@ async fn resolve(name: &str, port: u16, family: DnsFamily) -> Result<(Vec<Socket
     let resolver = builder.build().map_err(|error| error.to_string())?;
     let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
     let ttl = answer.valid_until().saturating_duration_since(Instant::now());
-    let mut addresses: Vec<SocketAddr> = answer.iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    // A name that is an address is its own answer, of whatever family.
+    let fits = |ip: &IpAddr| match family {
+        DnsFamily::V4Only => ip.is_ipv4(),
+        DnsFamily::V6Only => ip.is_ipv6(),
+        _ => true,
+    };
+    let mut addresses: Vec<SocketAddr> = answer.iter().filter(fits).map(|ip| SocketAddr::new(ip, port)).collect();
     addresses.sort_unstable();
     Ok((addresses, ttl))
 }

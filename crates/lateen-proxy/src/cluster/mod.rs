@@ -3,6 +3,7 @@
 
 pub(crate) mod detection;
 pub(crate) mod dns;
+pub(crate) mod dns_cache;
 mod zones;
 
 use std::cell::{Cell, RefCell};
@@ -312,12 +313,16 @@ impl ClusterState {
         if let Some(detection) = &detection {
             detection.follow(set);
         }
+        let by_name = cluster.dns_cache().is_some();
         let mut old = self.hosts.take();
         let hosts: Vec<Rc<Host>> = balancer
             .hosts()
             .iter()
             .map(|endpoint| {
                 let same = |host: &Rc<Host>| {
+                    if by_name {
+                        return host.endpoint.hostname == endpoint.hostname;
+                    }
                     host.endpoint.address == endpoint.address
                         && host.endpoint.transport_match == endpoint.transport_match
                 };
@@ -329,9 +334,11 @@ impl ClusterState {
                     Some(index) => {
                         let before = old.swap_remove(index);
                         // The host is the same; what is said of it changed.
+                        let same_address = before.endpoint.address == endpoint.address;
+                        let name = Rc::clone(&before.name);
                         Rc::new(Host {
                             endpoint: Arc::clone(endpoint),
-                            name: Rc::clone(&before.name),
+                            name: if same_address { name } else { endpoint.address.to_string().into() },
                             active: Cell::new(0),
                             record,
                             times: before.times.clone(),
@@ -369,18 +376,48 @@ impl ClusterState {
         self.detection.borrow().as_ref().is_some_and(|detection| detection.version() != self.detected.get())
     }
 
-    /// Draws a host. `original` is where the client wanted to go, for clusters that go there.
-    pub(crate) fn pick(
+    /// Draws a host. Where that is what the request names, and nobody has resolved it yet, this waits until it is (Envoy: a cluster
+    /// does so itself, whatever filters have done).
+    pub(crate) async fn choose(
         self: &Rc<Self>,
-        random: u64,
+        worker: &Rc<Worker>,
         hash: Option<u64>,
-        original: std::net::SocketAddr,
+        wanted: &Wanted<'_>,
         tried: &Tried,
     ) -> Option<Rc<Host>> {
-        let config = self.config.borrow();
-        if let Discovery::OriginalDst { port_override } = config.discovery {
-            let address = std::net::SocketAddr::new(original.ip(), port_override.unwrap_or_else(|| original.port()));
-            return Some(self.original(address));
+        if let Some(host) = self.pick(worker, hash, wanted, tried) {
+            return Some(host);
+        }
+        let config = self.config();
+        let (cache, named) = (config.dns_cache()?, config.named_host(wanted.name?, wanted.port)?);
+        // Few come here, and the others need no room for it.
+        Box::pin(worker.shared.dns_caches.resolve(cache, &named, &worker.shared.stats)).await.ok()?;
+        self.pick(worker, hash, wanted, tried)
+    }
+
+    fn pick(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        hash: Option<u64>,
+        wanted: &Wanted<'_>,
+        tried: &Tried,
+    ) -> Option<Rc<Host>> {
+        let config = self.config();
+        match config.discovery {
+            Discovery::OriginalDst { port_override } => {
+                let original = wanted.original;
+                let port = port_override.unwrap_or_else(|| original.port());
+                return Some(self.original(std::net::SocketAddr::new(original.ip(), port)));
+            }
+            Discovery::Dynamic(_) => {
+                let name = config.named_host(wanted.name?, wanted.port)?.to_string();
+                return self.named(&name).or_else(|| {
+                    // It may have been found just now.
+                    worker.take_hosts(self);
+                    self.named(&name)
+                });
+            }
+            _ => {}
         }
         if self.is_behind() {
             self.refresh();
@@ -391,12 +428,25 @@ impl ClusterState {
             .iter()
             .filter_map(|host| hosts.iter().position(|known| known.endpoint.address == *host))
             .collect();
-        let pick =
-            Pick { random, hash, tried: &before, attempts: tried.attempts, priorities_every: tried.priorities_every };
+        let pick = Pick {
+            random: worker.random(),
+            hash,
+            tried: &before,
+            attempts: tried.attempts,
+            priorities_every: tried.priorities_every,
+        };
         let index = self.balancer.borrow_mut().pick(&pick, &View::new(&hosts, &config));
         self.count_zones();
         let index = index?;
         Some(Rc::clone(&hosts[index]))
+    }
+
+    /// The host of this name, in a cluster that has its hosts by name, in that order; none that is ejected.
+    fn named(&self, name: &str) -> Option<Rc<Host>> {
+        let hosts = self.hosts.borrow();
+        let index = hosts.binary_search_by(|host| (*host.endpoint.hostname).cmp(name)).ok()?;
+        let is_ejected = hosts[index].record.as_ref().is_some_and(|record| record.is_ejected());
+        (!is_ejected).then(|| Rc::clone(&hosts[index]))
     }
 
     fn count_zones(&self) {
@@ -496,6 +546,17 @@ impl ClusterState {
             self.refresh();
         }
     }
+}
+
+/// Where a request or connection would go, for clusters that go by that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// To where the client's connection was made.
+    pub original: std::net::SocketAddr,
+    /// The request's host, or the connection's server name.
+    pub name: Option<&'a str>,
+    /// The port that goes with the name, where it has none of its own.
+    pub port: Option<u16>,
 }
 
 /// Hosts that a request was sent to already.

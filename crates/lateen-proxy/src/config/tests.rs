@@ -7,6 +7,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::cluster::detection::Detections;
+use crate::cluster::dns_cache::DnsCaches;
 use crate::lifecycle::Lifecycle;
 use crate::on_demand::OnDemand;
 use crate::telemetry::log_file::LogFiles;
@@ -20,6 +21,7 @@ fn shared() -> Arc<Shared> {
     Arc::new(Shared {
         snapshot: arc_swap::ArcSwap::default(),
         resolved: arc_swap::ArcSwap::default(),
+        dns_caches: DnsCaches::default(),
         log_files: LogFiles::start(dropped).expect("a thread can be started"),
         stats,
         detections: Detections::default(),

@@ -15,10 +15,10 @@ use lateen_engine::route::Route;
 use lateen_engine::route::action::{Forward, HostRewrite};
 use lateen_engine::route::retry_policy::RetryPolicy;
 
-use super::headers::{ATTEMPT_COUNT, OVERLOADED, number};
+use super::headers::{ATTEMPT_COUNT, ORIGINAL_HOST, OVERLOADED, number};
 use super::interim::Interims;
 use super::request::Exchange;
-use crate::cluster::{ClusterState, Host, Tried};
+use crate::cluster::{ClusterState, Host, Tried, Wanted};
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::upstream::attempt::{Answer, Outgoing, attempt};
 use crate::upstream::replay::Replay;
@@ -63,7 +63,7 @@ impl Attempts<'_, '_, '_> {
         let mut retry = 0;
         let mut _slot = None;
         loop {
-            let host = self.pick(&tried)?;
+            let host = self.pick(&tried).await?;
             self.host = Some(Rc::clone(&host));
             let result = self.once(&host).await?;
             self.host = None;
@@ -109,9 +109,10 @@ impl Attempts<'_, '_, '_> {
         }
     }
 
-    fn pick(&mut self, tried: &Tried) -> Result<Rc<Host>, Ended> {
+    async fn pick(&mut self, tried: &Tried) -> Result<Rc<Host>, Ended> {
         let context = self.exchange.context;
-        let host = self.state.pick(context.worker.random(), self.hash, context.connection.local, tried);
+        let wanted = Wanted { original: context.connection.local, name: Some(self.head.host()), port: None };
+        let host = self.state.choose(&context.worker, self.hash, &wanted, tried).await;
         host.ok_or_else(|| {
             self.state.stats.cx_none_healthy.inc();
             self.exchange.info.attempts += 1;
@@ -151,7 +152,14 @@ impl Attempts<'_, '_, '_> {
         let _gauge = self.state.stats.rq_active.hold();
         if matches!(self.action.host, HostRewrite::Auto) {
             let name: &str = if host.endpoint.hostname.is_empty() { &host.name } else { &host.endpoint.hostname };
-            self.head.authority = Bytes::copy_from_slice(name.as_bytes());
+            let before = std::mem::replace(&mut self.head.authority, Bytes::copy_from_slice(name.as_bytes()));
+            // Of a second attempt, what the client wrote is noted already.
+            if self.exchange.info.attempts == 1
+                && !self.exchange.router.suppress_envoy_headers
+                && let Ok(before) = HeaderValue::from_bytes(&before)
+            {
+                self.head.headers.set(ORIGINAL_HOST, before);
+            }
         }
         if self.tells_attempts {
             self.head.headers.set(ATTEMPT_COUNT, number(self.exchange.info.attempts.into()));

@@ -77,6 +77,11 @@ impl Exchange<'_> {
                             return Filtered::Answered(answer);
                         }
                     }
+                    Kind::DynamicForwardProxy(proxy) => {
+                        if let Some(answer) = Box::pin(self.resolve_host(proxy, said, route_found)).await {
+                            return Filtered::Answered(answer);
+                        }
+                    }
                     _ => {
                         if let Some(answer) = self.pass(filter, place, said, route_found) {
                             return Filtered::Answered(answer);

@@ -5,6 +5,7 @@ mod back;
 pub(crate) mod body;
 mod clock;
 pub(crate) mod connection;
+mod dynamic_host;
 mod ext_authz;
 mod filters;
 mod forward;

@@ -26,6 +26,8 @@ pub(crate) struct ConnectionInfo {
     pub hostname: Option<Arc<str>>,
     /// What network filters said.
     pub metadata: DynamicMetadata,
+    /// The port to which it goes on if its server name says where to (Envoy's `envoy.upstream.dynamic_port`).
+    pub dynamic_port: Option<u16>,
     pub written: Written,
 }
 

@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
+use lateen_engine::config::dns_cache::NamedHost;
 use lateen_engine::config::listener::FilterChain;
 use lateen_engine::filters::ext_authz::CHECK;
-use lateen_engine::filters::network::{self, NetworkExtAuthz, NetworkFilter};
+use lateen_engine::filters::http::dynamic_forward_proxy::Unresolved;
+use lateen_engine::filters::network::{self, NetworkExtAuthz, NetworkFilter, SniDynamicForwardProxy};
 
 use super::connection::ConnectionInfo;
 use crate::telemetry::access_stats::ConnectionAuthzStats;
@@ -25,12 +27,23 @@ pub(super) async fn pass(chain: &FilterChain, info: &mut ConnectionInfo, worker:
                 let stats = worker.connection_authz(authz);
                 Box::pin(ask(authz, &stats, info, worker)).await
             }
+            NetworkFilter::SniDynamicForwardProxy(proxy) => Box::pin(resolve(proxy, info, worker)).await,
         };
         if !passes {
             return false;
         }
     }
     true
+}
+
+/// Resolves the server name that the client asks for. Without one, or with one that has no address, no host will be found.
+async fn resolve(proxy: &SniDynamicForwardProxy, info: &mut ConnectionInfo, worker: &Rc<Worker>) -> bool {
+    let Some(host) = info.sni.as_deref().and_then(|name| NamedHost::parse(name, proxy.port)) else { return true };
+    info.dynamic_port = Some(proxy.port);
+    match worker.shared.dns_caches.resolve(&proxy.cache, &host, &worker.shared.stats).await {
+        Ok(()) | Err(Unresolved::Failed(_) | Unresolved::NoHost) => true,
+        Err(Unresolved::HostOverflow | Unresolved::PendingOverflow) => false,
+    }
 }
 
 async fn ask(

@@ -348,6 +348,7 @@ impl Origin {
             chain: Arc::clone(&chain.name),
             hostname: worker.shared.hostname.clone(),
             metadata: DynamicMetadata::default(),
+            dynamic_port: None,
             written: Written::default(),
         }
     }

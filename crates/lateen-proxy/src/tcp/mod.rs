@@ -15,7 +15,7 @@ use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::flags::ResponseFlag;
 use tokio::time::Instant;
 
-use crate::cluster::{Host, Tried};
+use crate::cluster::{Host, Tried, Wanted};
 use crate::listener::connection::ConnectionInfo;
 use crate::listener::drain::{Drain, Phase};
 use crate::stream::{Rewound, Stream};
@@ -112,7 +112,10 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, own: &ProxyState, info: &mu
             info.flag(ResponseFlag::UpstreamOverflow);
             return None;
         }
-        let Some(host) = state.pick(worker.random(), hash, info.connection.local, &tried) else {
+        let connection = &info.connection;
+        let wanted =
+            Wanted { original: connection.local, name: connection.sni.as_deref(), port: connection.dynamic_port };
+        let Some(host) = state.choose(worker, hash, &wanted, &tried).await else {
             state.stats.cx_none_healthy.inc();
             info.flag(ResponseFlag::NoHealthyUpstream);
             return None;

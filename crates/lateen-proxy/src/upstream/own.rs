@@ -10,7 +10,7 @@ use lateen_engine::message::RequestHead;
 
 use super::attempt::{Answer, Outgoing, attempt};
 use super::replay::Replay;
-use crate::cluster::{Active, ClusterState, Slot, Tried};
+use crate::cluster::{Active, ClusterState, Slot, Tried, Wanted};
 use crate::http::interim::Interims;
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::stats::Held;
@@ -41,7 +41,8 @@ impl OwnRequest {
         original: SocketAddr,
     ) -> Result<OwnAnswer, Failure> {
         let request = state.hold_request();
-        let Some(host) = state.pick(worker.random(), None, original, &Tried::default()) else {
+        let wanted = Wanted { original, name: Some(self.head.host()), port: None };
+        let Some(host) = state.choose(worker, None, &wanted, &Tried::default()).await else {
             state.stats.cx_none_healthy.inc();
             return Err(Failure::with(FailureKind::Connect, "no healthy host"));
         };

@@ -100,7 +100,7 @@ fn allows(config: &MeshConfig, policies: &[(&str, &str)], ask: Ask<'_>) -> bool 
     let passes = |rules: &RuleSets, head| rules.decide(&subject(head)).allows();
     let connection = chain.network.iter().all(|filter| match filter {
         NetworkFilter::Rbac(rbac) => passes(&rbac.rules, None),
-        NetworkFilter::ExtAuthz(_) => true,
+        NetworkFilter::ExtAuthz(_) | NetworkFilter::SniDynamicForwardProxy(_) => true,
     });
     let Terminal::Http(manager) = &chain.terminal else { return connection };
     let Normalized::Path(path) = manager.normalization.apply(ask.path) else { return false };

@@ -99,6 +99,7 @@ impl Case<'_> {
                 NetworkFilter::ExtAuthz(authz) if authz.is_enabled(&self.metadata) => {
                     self.notes.push(format!("the authorizer {} is asked about the connection", authz.service.cluster));
                 }
+                NetworkFilter::SniDynamicForwardProxy(_) => {}
                 NetworkFilter::ExtAuthz(_) => {}
             }
         }

@@ -29,7 +29,7 @@ pub enum LbPolicy {
     Maglev {
         table_size: u64,
     },
-    /// The original destination.
+    /// The original destination, or what a request names.
     ClusterProvided,
 }
 
@@ -120,7 +120,7 @@ pub(super) fn policy(
     at: &At,
 ) -> Option<(LbPolicy, Option<SlowStart>)> {
     use proto::cluster::LbPolicy as Policy;
-    if matches!(discovery, Discovery::OriginalDst { .. }) {
+    if matches!(discovery, Discovery::OriginalDst { .. } | Discovery::Dynamic(_)) {
         return Some((LbPolicy::ClusterProvided, None));
     }
     let mut slow_start = None;

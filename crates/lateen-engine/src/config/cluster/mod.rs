@@ -1,6 +1,7 @@
 //! `envoy.config.cluster.v3.Cluster`.
 
 mod balancing;
+mod dynamic;
 mod limits;
 mod outlier;
 mod protocol;
@@ -21,6 +22,7 @@ pub use outlier::{Cause, OutlierDetection, Rate};
 pub use protocol::{AutoNames, Http2Options, ServerNames, UpstreamProtocol};
 pub use transport::{ProxyProtocol, Socket, TransportMatch, UpstreamTransport};
 
+use super::dns_cache::{DnsCache, NamedHost};
 use super::endpoint::EndpointSet;
 use super::error::{At, refuse};
 use super::max_age::MaxAge;
@@ -103,6 +105,8 @@ pub enum Discovery {
     OriginalDst {
         port_override: Option<u16>,
     },
+    /// Each request goes to the host that it names (`envoy.clusters.dynamic_forward_proxy`).
+    Dynamic(Arc<DnsCache>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,6 +160,9 @@ impl Cluster {
             at.field("load_assignment").error("a LOGICAL_DNS cluster has one endpoint");
         }
         let http = HttpSettings::from_xds(cluster, at);
+        if let Discovery::Dynamic(_) = discovery {
+            dynamic::check(cluster, http.auto_names.as_ref(), at);
+        }
         let (lb, slow_start) = balancing::policy(cluster, &discovery, at)?;
         let (panic_threshold, locality) = common_lb(cluster.common_lb_config.as_ref(), &at.field("common_lb_config"));
         Some(Self {
@@ -204,6 +211,22 @@ impl Cluster {
         Some(ServerNames { client: Some(client), ..names.unwrap_or_default() })
     }
 
+    /// The cache of the names that requests for it name.
+    pub fn dns_cache(&self) -> Option<&DnsCache> {
+        match &self.discovery {
+            Discovery::Dynamic(cache) => Some(cache),
+            _ => None,
+        }
+    }
+
+    /// The host that a request with this authority is for, or a connection with this server name, where that decides;
+    /// `port`: where it says none, in place of the usual one.
+    pub fn named_host(&self, authority: &str, port: Option<u16>) -> Option<NamedHost> {
+        let Discovery::Dynamic(_) = self.discovery else { return None };
+        let usual = if self.transport.default.tls.is_some() { 443 } else { 80 };
+        NamedHost::parse(authority, port.unwrap_or(usual))
+    }
+
     /// The names of secrets that connections to its hosts need.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
         self.transport.contexts().flat_map(|tls| tls.common.secrets())
@@ -215,21 +238,14 @@ fn discovery(cluster: &proto::Cluster, at: &At) -> Option<Discovery> {
         None => DiscoveryType::Static,
         Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(*kind).ok()?,
         Some(ClusterDiscoveryType::ClusterType(custom)) => {
-            at.field("cluster_type").error(format!("{} is not supported", custom.name));
-            return None;
+            return dynamic::discovery(custom, &at.field("cluster_type"));
         }
     };
     let dns = || Dns {
         refresh: duration(cluster.dns_refresh_rate.as_ref(), &at.field("dns_refresh_rate"))
             .unwrap_or(Duration::from_secs(5)),
         respect_ttl: cluster.respect_dns_ttl,
-        family: match cluster.dns_lookup_family() {
-            proto::cluster::DnsLookupFamily::Auto => DnsFamily::V6Preferred,
-            proto::cluster::DnsLookupFamily::V4Only => DnsFamily::V4Only,
-            proto::cluster::DnsLookupFamily::V6Only => DnsFamily::V6Only,
-            proto::cluster::DnsLookupFamily::V4Preferred => DnsFamily::V4Preferred,
-            proto::cluster::DnsLookupFamily::All => DnsFamily::All,
-        },
+        family: DnsFamily::from_xds(cluster.dns_lookup_family()),
     };
     Some(match kind {
         DiscoveryType::Static => Discovery::Static,

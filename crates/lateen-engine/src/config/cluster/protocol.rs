@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::cluster::v3 as proto;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options};
 use http::HeaderName;
+use proto::cluster::ClusterDiscoveryType;
 
 use super::limits::ErrorMatcher;
 use crate::config::error::{At, refuse};
@@ -100,6 +101,15 @@ impl AutoNames {
         (sni || san).then_some(Self { sni, san, header })
     }
 
+    /// Of a dynamic forward proxy that says nothing of HTTP (Envoy's default for it).
+    fn whole() -> Self {
+        Self { sni: true, san: true, header: None }
+    }
+
+    pub(super) fn are_whole(&self) -> bool {
+        self.sni && self.san
+    }
+
     /// `headers`: of the request as it came; `authority`: the host that it goes up with. An address is no SNI.
     pub fn of(&self, headers: &Headers, authority: &str) -> ServerNames {
         let named = self.header.as_ref().map(|name| {
@@ -159,6 +169,9 @@ impl HttpSettings {
                 typed.common_http_protocol_options.as_ref()
             }
             None => {
+                if let Some(ClusterDiscoveryType::ClusterType(_)) = &cluster.cluster_discovery_type {
+                    settings.auto_names = Some(AutoNames::whole());
+                }
                 if let Some(http2) = &cluster.http2_protocol_options {
                     settings.protocol = UpstreamProtocol::Http2;
                     settings.http2 = Http2Options::from_xds(Some(http2), &at.field("http2_protocol_options"));

@@ -2,6 +2,7 @@
 //! itself. What they add to the answer is said beside: `cors::CorsPolicy::on_response`, `local_rate_limit::Quota`.
 
 pub mod cors;
+pub mod dynamic_forward_proxy;
 pub mod ext_authz;
 pub mod fault;
 pub mod grpc_stats;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::FilterConfig;
 use envoy_types::pb::envoy::extensions::filters::http::cors::v3 as cors_proto;
+use envoy_types::pb::envoy::extensions::filters::http::dynamic_forward_proxy::v3 as dynamic_proto;
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3 as authz_proto;
 use envoy_types::pb::envoy::extensions::filters::http::fault::v3 as fault_proto;
 use envoy_types::pb::envoy::extensions::filters::http::grpc_stats::v3 as grpc_stats_proto;
@@ -29,6 +31,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::pb::google::protobuf::Any;
 use hcm::http_filter::ConfigType;
 
+use dynamic_forward_proxy::{DynamicForwardProxy, HostRewrite};
 use ext_authz::ExtAuthz;
 use jwt_authn::JwtAuthn;
 use local_rate_limit::LocalRateLimit;
@@ -64,6 +67,8 @@ pub enum Kind {
     /// The same; a service is asked.
     RateLimit(Arc<RateLimit>),
     ExtAuthz(Arc<ExtAuthz>),
+    /// The name of a request's host is resolved by who forwards.
+    DynamicForwardProxy(Arc<DynamicForwardProxy>),
     /// Where no virtual host is for a request, one is asked for: by who routes, before any filter.
     OnDemand,
     Router(RouterOptions),
@@ -97,6 +102,7 @@ pub enum Override {
     RateLimit(Arc<rate_limit::PerRoute>),
     ExtAuthz(Arc<ext_authz::PerRoute>),
     JwtAuthn(jwt_authn::PerRoute),
+    DynamicForwardProxy(Option<Arc<HostRewrite>>),
 }
 
 impl PerFilter {
@@ -175,6 +181,10 @@ fn read_override(any: &Any, at: &At) -> Option<Override> {
         let config: jwt_proto::PerRouteConfig = open(any, at)?;
         return jwt_authn::PerRoute::from_xds(&config, at).map(Override::JwtAuthn);
     }
+    if is::<dynamic_proto::PerRouteConfig>(any) {
+        let config: dynamic_proto::PerRouteConfig = open(any, at)?;
+        return HostRewrite::from_xds(&config, at).map(|rewrite| Override::DynamicForwardProxy(rewrite.map(Arc::new)));
+    }
     at.error(format!("{} is not supported", type_name(any)));
     None
 }
@@ -244,6 +254,7 @@ impl HttpFilter {
             | Kind::RateLimit(_)
             | Kind::ExtAuthz(_)
             | Kind::JwtAuthn(_)
+            | Kind::DynamicForwardProxy(_)
             | Kind::OnDemand
             | Kind::Router(_) => Step::Continue,
         }
@@ -261,6 +272,7 @@ impl Kind {
             || is::<limit_proto::LocalRateLimit>(any)
             || is::<service_proto::RateLimit>(any)
             || is::<authz_proto::ExtAuthz>(any)
+            || is::<dynamic_proto::FilterConfig>(any)
             || is::<OnDemand>(any)
     }
 
@@ -302,6 +314,11 @@ impl Kind {
         if is::<authz_proto::ExtAuthz>(any) {
             let config: authz_proto::ExtAuthz = open(any, at)?;
             return ExtAuthz::from_xds(&config, at).map(|authz| Self::ExtAuthz(Arc::new(authz)));
+        }
+        if is::<dynamic_proto::FilterConfig>(any) {
+            let config: dynamic_proto::FilterConfig = open(any, at)?;
+            let proxy = DynamicForwardProxy::from_xds(&config, at);
+            return proxy.map(|proxy| Self::DynamicForwardProxy(Arc::new(proxy)));
         }
         if is::<OnDemand>(any) {
             let config: OnDemand = open(any, at)?;
