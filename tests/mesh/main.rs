@@ -6,6 +6,7 @@ mod answers;
 mod bad_input;
 mod churn;
 mod command_line;
+mod egress;
 mod envoy;
 mod failures;
 mod gateway_tls;

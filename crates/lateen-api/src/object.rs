@@ -13,7 +13,7 @@ use crate::meta::{ObjectMeta, Origin, StringMap};
 use crate::networking::{
     DestinationRule, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
 };
-use crate::policy::RateLimit;
+use crate::policy::{Egress, RateLimit};
 use crate::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use crate::telemetry::Telemetry;
 use crate::yaml::Positions;
@@ -256,6 +256,7 @@ kinds! {
     Gateway(Gateway) { group: NETWORKING, versions: V1_ALPHA3, plural: "gateways", short_names: &["gw"], namespaced: true }
     VirtualService(VirtualService) { group: NETWORKING, versions: V1_ALPHA3, plural: "virtualservices", short_names: &["vs"], namespaced: true }
     ProxyConfig(ProxyConfig) { group: NETWORKING, versions: &["v1beta1"], plural: "proxyconfigs", short_names: &[], namespaced: true }
+    Egress(Egress) { group: POLICY, versions: &["v1alpha1"], plural: "egresses", short_names: &["eg"], namespaced: true }
     RateLimit(RateLimit) { group: POLICY, versions: &["v1alpha1"], plural: "ratelimits", short_names: &["rl"], namespaced: true }
     Telemetry(Telemetry) { group: "telemetry.istio.io", versions: &["v1", "v1alpha1"], plural: "telemetries", short_names: &["telemetry"], namespaced: true }
 }

@@ -10,6 +10,7 @@ use lateen_api::kubernetes::Pod;
 use lateen_api::{KindSpec, Resource};
 
 use crate::config::MeshConfig;
+use crate::egress::Expansion;
 use crate::endpoints::{Candidates, InlineEndpoints, ServiceEndpoints};
 use crate::inputs::{Inputs, Listed};
 use crate::mesh::{ByNamespace, Frame, Id, Member, Mesh, ScopeId, Standing};
@@ -101,15 +102,24 @@ fn unless_changed<K, T>(list: &Listed<K>, before: Option<(&Listed<K>, &Arc<T>)>,
 
 impl Frame {
     /// Everything but the scopes and the deciding labels.
-    fn read(inputs: Inputs, config: Arc<MeshConfig>, before: Option<&Self>) -> Self {
+    fn read(written: Inputs, config: Arc<MeshConfig>, before: Option<&Self>) -> Self {
+        let expansion = unless_changed(
+            &written.egresses,
+            before.map(|before| (&before.inputs.egresses, &before.expansion)),
+            || Expansion::of(&written.egresses, &config, before.map(|before| &*before.expansion)),
+        );
+        let mut inputs = expansion.apply(&written);
+        if let Some(before) = before {
+            inputs.share_with(&before.effective);
+        }
         /// A list of the frame before, and what was read from it.
         macro_rules! known {
             ($list:ident, $part:ident) => {
-                before.map(|before| (&before.inputs.$list, &before.$part))
+                before.map(|before| (&before.effective.$list, &before.$part))
             };
         }
         Self {
-            services: read_services(&inputs, &config, before),
+            services: read_services(&inputs, &config, &expansion, before),
             inline: unless_changed(&inputs.service_entries, known!(service_entries, inline), || {
                 read_inline(&inputs, before)
             }),
@@ -152,7 +162,9 @@ impl Frame {
             deciding_labels: Arc::default(),
             scopes: HashMap::new(),
             config,
-            inputs,
+            inputs: written,
+            expansion,
+            effective: inputs,
         }
     }
 
@@ -202,12 +214,12 @@ pub(crate) fn id_of<K: KindSpec>(resource: &Resource<K>) -> Id {
     (resource.namespace().into(), resource.name().into())
 }
 
-fn read_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -> Arc<Services> {
+fn read_services(inputs: &Inputs, config: &MeshConfig, expansion: &Expansion, before: Option<&Frame>) -> Arc<Services> {
     // What namespaces say holds for all services in them.
-    let before_or_anew = before.filter(|before| Arc::ptr_eq(&before.inputs.namespaces, &inputs.namespaces));
+    let before_or_anew = before.filter(|before| Arc::ptr_eq(&before.effective.namespaces, &inputs.namespaces));
     if let Some(before) = before_or_anew
-        && Arc::ptr_eq(&before.inputs.services, &inputs.services)
-        && Arc::ptr_eq(&before.inputs.service_entries, &inputs.service_entries)
+        && Arc::ptr_eq(&before.effective.services, &inputs.services)
+        && Arc::ptr_eq(&before.effective.service_entries, &inputs.service_entries)
     {
         return Arc::clone(&before.services);
     }
@@ -216,7 +228,7 @@ fn read_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -
         same_host.iter().find(|other| other.namespace == service.namespace)
     };
     let read_before: HashSet<*const Resource<_>> =
-        before_or_anew.into_iter().flat_map(|before| before.inputs.services.iter()).map(Arc::as_ptr).collect();
+        before_or_anew.into_iter().flat_map(|before| before.effective.services.iter()).map(Arc::as_ptr).collect();
     let namespaces: services::Namespaces<'_> =
         inputs.namespaces.iter().map(|namespace| (namespace.name(), &namespace.metadata.annotations)).collect();
     let read = |resource: &Arc<Resource<_>>| {
@@ -233,7 +245,10 @@ fn read_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -
     let mut entries: Vec<Service> = inputs
         .service_entries
         .iter()
-        .flat_map(|entry| services::from_service_entry(entry, config, &namespaces))
+        .flat_map(|entry| {
+            let access = expansion.access(entry.namespace(), entry.name());
+            services::from_service_entry(entry, config, &namespaces, access)
+        })
         .collect();
     entries.sort_by(|a, b| (&a.host, &a.age).cmp(&(&b.host, &b.age)));
     services::merge_same(&mut entries);
@@ -256,8 +271,8 @@ fn read_policies(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -
     let (peer, authorization) = (&inputs.peer_authentications, &inputs.authorization_policies);
     match before {
         Some(before)
-            if Arc::ptr_eq(&before.inputs.peer_authentications, peer)
-                && Arc::ptr_eq(&before.inputs.authorization_policies, authorization) =>
+            if Arc::ptr_eq(&before.effective.peer_authentications, peer)
+                && Arc::ptr_eq(&before.effective.authorization_policies, authorization) =>
         {
             Arc::clone(&before.policies)
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lateen_api::kubernetes::{Namespace, Pod, Secret, Service};
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
-use lateen_api::policy::RateLimit;
+use lateen_api::policy::{Egress, RateLimit};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use lateen_api::telemetry::Telemetry;
 use lateen_api::{Kind, KindSpec, Object, ObjectKey, Resource};
@@ -33,6 +33,7 @@ pub(crate) struct Inputs {
     pub(crate) request_authentications: Listed<RequestAuthentication>,
     pub(crate) authorization_policies: Listed<AuthorizationPolicy>,
     pub(crate) rate_limits: Listed<RateLimit>,
+    pub(crate) egresses: Listed<Egress>,
     pub(crate) telemetries: Listed<Telemetry>,
 }
 
@@ -64,6 +65,7 @@ impl Inputs {
                 | Kind::RequestAuthentication
                 | Kind::AuthorizationPolicy
                 | Kind::RateLimit
+                | Kind::Egress
                 | Kind::Telemetry
         )
     }
@@ -81,6 +83,7 @@ impl Inputs {
         by_age(&mut self.request_authentications);
         by_age(&mut self.authorization_policies);
         by_age(&mut self.rate_limits);
+        by_age(&mut self.egresses);
         by_age(&mut self.telemetries);
     }
 
@@ -103,6 +106,7 @@ impl Inputs {
             Object::RequestAuthentication(resource) => push(&mut self.request_authentications, resource),
             Object::AuthorizationPolicy(resource) => push(&mut self.authorization_policies, resource),
             Object::RateLimit(resource) => push(&mut self.rate_limits, resource),
+            Object::Egress(resource) => push(&mut self.egresses, resource),
             Object::Telemetry(resource) => push(&mut self.telemetries, resource),
             _ => {}
         }
@@ -130,6 +134,7 @@ impl Inputs {
             Kind::RequestAuthentication => remove(&mut self.request_authentications, key),
             Kind::AuthorizationPolicy => remove(&mut self.authorization_policies, key),
             Kind::RateLimit => remove(&mut self.rate_limits, key),
+            Kind::Egress => remove(&mut self.egresses, key),
             Kind::Telemetry => remove(&mut self.telemetries, key),
             _ => {}
         }
@@ -159,6 +164,7 @@ impl Inputs {
         share(&mut self.request_authentications, &other.request_authentications);
         share(&mut self.authorization_policies, &other.authorization_policies);
         share(&mut self.rate_limits, &other.rate_limits);
+        share(&mut self.egresses, &other.egresses);
         share(&mut self.telemetries, &other.telemetries);
     }
 

@@ -6,6 +6,7 @@ mod analyze;
 pub mod assume;
 mod build;
 mod config;
+mod egress;
 mod endpoints;
 pub mod host;
 mod in_force;
@@ -29,6 +30,7 @@ mod workloads;
 
 pub use analyze::analyze;
 pub use config::{MeshConfig, OutboundMode, PathNormalization};
+pub use egress::Access;
 pub use endpoints::{Endpoint, ServiceEndpoints};
 pub use in_force::{InForce, ObjectChange};
 pub use mesh::{InboundPort, Mesh, NamespaceEndpoints, Standing};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::build::looks_the_same;
 use crate::config::MeshConfig;
+use crate::egress::Expansion;
 use crate::endpoints::{InlineEndpoints, ServiceEndpoints, target_port};
 use crate::host;
 use crate::inputs::Inputs;
@@ -52,8 +53,12 @@ pub struct Mesh {
 /// What does not change when a pod comes, goes or becomes ready.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    /// What it was read from; pods are left out.
+    /// What is written; pods are left out.
     pub(crate) inputs: Inputs,
+    /// What Egress objects became.
+    pub(crate) expansion: Arc<Expansion>,
+    /// What everything else was read from: what is written, and what Egress objects became.
+    pub(crate) effective: Inputs,
     pub(crate) config: Arc<MeshConfig>,
     pub(crate) services: Arc<Services>,
     /// Labels of a client that decide which endpoints it prefers.

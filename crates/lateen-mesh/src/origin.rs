@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use lateen_api::{Kind, KindSpec, ObjectKey, Resource};
 
+use crate::egress;
+
 /// Names the object behind a piece of configuration; travels into xDS metadata, log lines and explanations.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
@@ -19,10 +21,17 @@ pub struct Origin {
 impl Origin {
     /// Of a whole object.
     pub fn of<K: KindSpec>(resource: &Resource<K>) -> Self {
+        let made_of_egress =
+            K::KIND != Kind::Egress && Kind::of(&resource.api_version, Kind::Egress.name()) == Some(Kind::Egress);
+        let (kind, name) = match made_of_egress {
+            // What a user looks for is what the user has written.
+            true => (Kind::Egress, egress::plain_name(resource.name())),
+            false => (K::KIND, resource.name()),
+        };
         Self {
-            kind: K::KIND,
+            kind,
             namespace: resource.namespace().into(),
-            name: resource.name().into(),
+            name: name.into(),
             file: (resource.origin.line > 0).then(|| Arc::clone(&resource.origin.file)),
             line: resource.origin.line,
         }

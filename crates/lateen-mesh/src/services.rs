@@ -12,6 +12,7 @@ use lateen_api::networking::{ServiceEntry, service_entry};
 use lateen_api::scalar::PortRef;
 
 use crate::config::MeshConfig;
+use crate::egress::Access;
 use crate::host;
 use crate::origin::Origin;
 use crate::precedence::Age;
@@ -38,6 +39,8 @@ pub enum Resolution {
     Dns,
     /// The proxy resolves the name, each new connection takes the first answer.
     DnsRoundRobin,
+    /// The proxy resolves what each request names: the service is all hosts under a wildcard.
+    Dynamic,
     /// Another name for a service (`ExternalName`).
     Alias,
 }
@@ -85,6 +88,8 @@ pub struct Service {
     pub subject_alt_names: Vec<String>,
     /// Target of an `ExternalName` service.
     pub alias_of: Option<Arc<str>>,
+    /// Who may reach it, where an Egress says so; `None`: everybody who sees it.
+    pub access: Option<Arc<Access>>,
     pub age: Age,
     pub origin: Origin,
 }
@@ -221,6 +226,7 @@ pub(crate) fn from_kubernetes(
         ),
         subject_alt_names: Vec::new(),
         alias_of,
+        access: None,
         age: Age::new(resource.age, resource.name(), resource.namespace()),
         origin: Origin::of(resource),
     }
@@ -245,6 +251,7 @@ pub(crate) fn from_service_entry(
     resource: &Resource<ServiceEntry>,
     config: &MeshConfig,
     namespaces: &Namespaces<'_>,
+    access: Option<&Arc<Access>>,
 ) -> Vec<Service> {
     use lateen_api::networking::service_entry::{Location, Resolution as Written};
     let spec = &resource.spec;
@@ -253,8 +260,7 @@ pub(crate) fn from_service_entry(
         Written::Static => Resolution::Endpoints,
         Written::Dns => Resolution::Dns,
         Written::DnsRoundRobin => Resolution::DnsRoundRobin,
-        // Not honoured, which `analyze` reports; without a service the traffic is that of an unknown host.
-        Written::DynamicDns => return Vec::new(),
+        Written::DynamicDns => Resolution::Dynamic,
     };
     let addresses: Vec<IpNet> = spec.addresses.iter().filter_map(|address| parse_range(address)).collect();
     let ports: Vec<ServicePort> = spec.ports.iter().filter_map(entry_port).collect();
@@ -280,6 +286,7 @@ pub(crate) fn from_service_entry(
         traffic_distribution,
         subject_alt_names: spec.subject_alt_names.clone(),
         alias_of: None,
+        access: access.cloned(),
         age: Age::new(resource.age, resource.name(), resource.namespace()),
         origin: Origin::of(resource),
     };
@@ -321,6 +328,11 @@ pub(crate) fn merge_same(services: &mut Vec<Service>) {
         let Some(same) = same else {
             out.push(service);
             continue;
+        };
+        same.access = match (same.access.take(), service.access) {
+            (Some(own), Some(other)) => Some(Arc::new(own.or(&other))),
+            // Who has no say lets nobody in whom the other keeps out.
+            (own, other) => own.or(other),
         };
         for port in service.ports {
             if same.port(port.number).is_none() {

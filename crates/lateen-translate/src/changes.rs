@@ -106,10 +106,14 @@ impl Case<'_> {
         !self.is_gateway() && of(self.view.mesh) == of(self.before)
     }
 
-    /// A sidecar has secrets for ports on which TLS ends by a Sidecar object's word.
+    /// A sidecar has secrets for ports on which TLS ends by a Sidecar object's word, and by rules for what it calls.
     fn has_same_secrets(&self) -> bool {
-        let asks = |mesh: &Mesh| !secret::settings(mesh, self.view.proxy).is_empty();
-        self.has_same_rules() || (!self.is_gateway() && !asks(self.view.mesh) && !asks(self.before))
+        let proxy = self.view.proxy;
+        let serves = |mesh: &Mesh| !secret::settings(mesh, proxy).is_empty();
+        let calls = |scope: &Scope| secret::client_settings(scope, proxy).next().is_some();
+        let asks = |mesh: &Mesh, scope: &Scope| serves(mesh) || calls(scope);
+        let nobody_asks = || !asks(self.view.mesh, self.view.scope) && !asks(self.before, self.old);
+        self.has_same_rules() || (!self.is_gateway() && nobody_asks())
     }
 
     fn has_same_policies(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Secrets of a proxy: the certificates that its own servers name, from its own namespace, and nothing else.
+//! Secrets of a proxy: those that its own servers name, and rules for what it calls, from its own namespace, and nothing else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use lateen_api::kubernetes::Secret;
+use lateen_api::networking::destination_rule::{ClientTls, TlsMode};
 use lateen_api::networking::gateway::ServerTls;
-use lateen_mesh::{Mesh, ProxyKind};
+use lateen_mesh::{DestinationRule, Mesh, ProxyKind, Scope};
 use tls::secret::Type;
 
 use crate::Named;
@@ -22,12 +23,12 @@ const SCHEME: &str = "kubernetes://";
 /// without it (Istio).
 const ROOTS: &str = "-cacert";
 
-/// The resource that holds a server's certificate and key.
+/// The resource that holds a certificate and its key.
 pub(crate) fn certificate_name(credential: &str) -> String {
     format!("{SCHEME}{credential}")
 }
 
-/// The resource that holds the roots for a server's clients.
+/// The resource that holds the roots for the other side.
 pub(crate) fn roots_name(credential: &str) -> String {
     format!("{SCHEME}{credential}{ROOTS}")
 }
@@ -43,13 +44,29 @@ pub(crate) fn settings(mesh: &Mesh, proxy: &ProxyView) -> Vec<ServerTls> {
     ports.filter_map(|port| port.ingress?.tls.clone()).collect()
 }
 
-/// What the proxy's servers name, as far as it exists.
+/// Whether a proxy has the Secret that a DestinationRule names for TLS to servers: a gateway has, and a sidecar that the rule
+/// selects (Istio). All others do not, lest everybody who may call a service be given the key.
+pub(crate) fn is_given_to(kind: ProxyKind, rule: &DestinationRule) -> bool {
+    kind == ProxyKind::Gateway || rule.selector.is_some()
+}
+
+/// The TLS settings of rules for clients by which the proxy has Secrets.
+pub(crate) fn client_settings<'a>(scope: &'a Scope, proxy: &'a ProxyView) -> impl Iterator<Item = &'a ClientTls> {
+    let rules = scope.rules_with_credentials(&proxy.workload.labels);
+    rules.filter(|rule| is_given_to(proxy.kind, rule)).flat_map(|rule| rule.credentials())
+}
+
+/// What the proxy's servers name, and rules for what it calls, as far as it exists.
 pub(crate) fn all(view: &View<'_>) -> Vec<Arc<Named>> {
     let settings = settings(view.mesh, view.proxy);
     let (mut certificates, mut roots) = (BTreeSet::new(), BTreeSet::new());
     for settings in &settings {
         certificates.extend(settings.credentials());
         roots.extend(settings.client_roots().filter(|_| settings.asks_clients()));
+    }
+    for tls in client_settings(view.scope, view.proxy) {
+        certificates.extend(tls.credential().filter(|_| tls.mode == TlsMode::Mutual));
+        roots.extend(tls.credential().filter(|_| tls.insecure_skip_verify != Some(true)));
     }
     let namespace = &view.proxy.workload.namespace;
     let find = |name: &str| view.mesh.secret(namespace, name);

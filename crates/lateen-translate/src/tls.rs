@@ -127,7 +127,7 @@ fn certify(common: &mut tls::CommonTlsContext, settings: &ServerTls) -> Option<(
 
 /// What clients must prove; `None` where the settings name no roots.
 fn clients(settings: &ServerTls) -> Option<tls::common_tls_context::ValidationContextType> {
-    use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+    use tls::common_tls_context::ValidationContextType;
     let mut wanted = tls::CertificateValidationContext {
         match_typed_subject_alt_names: settings.subject_alt_names.iter().map(|name| peer_name(name)).collect(),
         verify_certificate_spki: settings.verify_certificate_spki.clone(),
@@ -136,11 +136,7 @@ fn clients(settings: &ServerTls) -> Option<tls::common_tls_context::ValidationCo
         ..tls::CertificateValidationContext::default()
     };
     if let Some(name) = settings.client_roots() {
-        return Some(ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-            default_validation_context: Some(wanted),
-            validation_context_sds_secret_config: Some(discovered_secret(secret::roots_name(name))),
-            ..CombinedCertificateValidationContext::default()
-        }));
+        return Some(discovered_roots(secret::roots_name(name), wanted));
     }
     if settings.ca_certificates.is_empty() {
         return None;
@@ -187,8 +183,16 @@ pub(crate) fn from_file(path: &str) -> core::DataSource {
 }
 
 /// A secret by name from the control plane, on the stream of everything else.
-fn discovered_secret(name: String) -> tls::SdsSecretConfig {
+pub(crate) fn discovered_secret(name: String) -> tls::SdsSecretConfig {
     tls::SdsSecretConfig { name, sds_config: Some(ads()) }
+}
+
+/// Roots from the control plane, further conditions from here.
+pub(crate) fn discovered_roots(
+    name: String,
+    context: tls::CertificateValidationContext,
+) -> tls::common_tls_context::ValidationContextType {
+    combined(context, discovered_secret(name))
 }
 
 /// The client's side of mesh mTLS: the server must prove one of `principals` (`spiffe://…`; none: any of the roots).
@@ -234,15 +238,18 @@ pub(crate) fn configured(settings: &TlsConfig) -> tls::TlsParameters {
 pub(crate) fn with_system_roots(
     context: tls::CertificateValidationContext,
 ) -> tls::common_tls_context::ValidationContextType {
-    combined(context, SYSTEM_ROOTS)
+    combined(context, agent_secret(SYSTEM_ROOTS))
 }
 
-/// Roots from the agent, further conditions from here.
-fn combined(context: tls::CertificateValidationContext, roots: &str) -> tls::common_tls_context::ValidationContextType {
+/// Roots from a secret, further conditions from here.
+fn combined(
+    context: tls::CertificateValidationContext,
+    roots: tls::SdsSecretConfig,
+) -> tls::common_tls_context::ValidationContextType {
     use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
     ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
         default_validation_context: Some(context),
-        validation_context_sds_secret_config: Some(agent_secret(roots)),
+        validation_context_sds_secret_config: Some(roots),
         ..CombinedCertificateValidationContext::default()
     })
 }
@@ -255,7 +262,7 @@ fn mesh_common(alpn: &[&str], sans: Vec<tls::SubjectAltNameMatcher>) -> tls::Com
     tls::CommonTlsContext {
         tls_certificate_sds_secret_configs: vec![agent_secret(WORKLOAD_CERTIFICATE)],
         alpn_protocols: alpn.iter().map(ToString::to_string).collect(),
-        validation_context_type: Some(combined(context, TRUSTED_ROOTS)),
+        validation_context_type: Some(combined(context, agent_secret(TRUSTED_ROOTS))),
         ..tls::CommonTlsContext::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lateen_mesh::{Mesh, OutboundMode, ProxyKind, Scope, Workload};
+use lateen_mesh::{Mesh, OutboundMode, ProxyKind, Scope, Service, Workload};
 
 use crate::names;
 
@@ -59,6 +59,16 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     pub(crate) fn asks_for_hosts(&self) -> bool {
         self.proxy.demanded.is_some()
+    }
+
+    /// Whether the proxy's workload may call the service.
+    pub(crate) fn may_call(&self, service: &Service) -> bool {
+        service.access.as_ref().is_none_or(|access| access.lets(&self.proxy.workload))
+    }
+
+    /// Whether the proxy connects to the service itself.
+    pub(crate) fn connects_to(&self, service: &Service) -> bool {
+        service.access.as_ref().is_none_or(|access| access.connects(&self.proxy.workload))
     }
 
     /// The cluster that takes traffic to unknown destinations; none where there may be no such traffic.

@@ -376,6 +376,14 @@ pub struct ClientTls {
     pub insecure_skip_verify: Option<bool>,
 }
 
+impl ClientTls {
+    /// The Secret that holds what TLS to servers outside the mesh needs.
+    pub fn credential(&self) -> Option<&str> {
+        let originates = matches!(self.mode, TlsMode::Simple | TlsMode::Mutual);
+        Some(self.credential_name.as_str()).filter(|name| originates && !name.is_empty())
+    }
+}
+
 /// `ClientTLSSettings.TLSmode`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

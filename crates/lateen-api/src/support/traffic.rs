@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Row, has_no_effect, honoured, ignored, ignored_if, is_refused, refused, refused_if};
+use super::{Row, has_no_effect, honoured, ignored, is_refused, refused_if};
 
 #[rustfmt::skip]
 pub(super) const DESTINATION_RULE: &[Row] = &[
@@ -30,9 +30,8 @@ pub(super) const DESTINATION_RULE: &[Row] = &[
     honoured("{policy}.outlierDetection.{consecutiveGatewayErrors,consecutive5xxErrors,outlierDetectionHttpErrorCodes[]}"),
     honoured("{policy}.outlierDetection.{interval,baseEjectionTime,maxEjectionPercent,minHealthPercent}"),
     has_no_effect("{policy}.outlierDetection.consecutiveErrors", "nor has it in Istio; use `consecutive5xxErrors`"),
-    honoured("{policy}.tls.{mode,clientCertificate,privateKey,caCertificates,subjectAltNames[],sni,insecureSkipVerify}"),
-    ignored("{policy}.tls.credentialName", "only gateways are given secrets; use certificate files"),
-    refused("{policy}.tls.caCrl", "revoked certificates would be taken"),
+    honoured("{policy}.tls.{mode,clientCertificate,privateKey,caCertificates,caCrl,subjectAltNames[],sni,insecureSkipVerify}"),
+    honoured("{policy}.tls.credentialName"),
     honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.tunnel.{targetHost,targetPort}"),
     refused_if("spec.{trafficPolicy,subsets[].trafficPolicy}.tunnel.protocol", "`POST`", is_post, "a tunnel is asked for by CONNECT"),
     honoured("spec.{trafficPolicy,subsets[].trafficPolicy}.proxyProtocol.version"),
@@ -46,7 +45,6 @@ pub(super) const SERVICE_ENTRY: &[Row] = &[
     honoured("spec.ports[].{number,protocol,name,targetPort}"),
     honoured("spec.location"),
     honoured("spec.resolution"),
-    ignored_if("spec.resolution", "`DYNAMIC_DNS`", is_dynamic, "traffic is that to an unknown host"),
     honoured("spec.endpoints[].{address,ports.*,labels.*,locality,weight,serviceAccount}"),
     ignored("spec.endpoints[].network", "all endpoints are reached directly"),
     honoured("spec.workloadSelector.labels.*"),
@@ -64,10 +62,6 @@ pub(super) const WORKLOAD_ENTRY: &[Row] = &[
 pub(super) const WORKLOAD_GROUP: &[Row] = &[
     ignored("", "workloads cannot register themselves; write WorkloadEntries"),
 ];
-
-fn is_dynamic(_: &str, resolution: &Value) -> bool {
-    resolution == "DYNAMIC_DNS"
-}
 
 fn is_post(_: &str, protocol: &Value) -> bool {
     protocol == "POST"

@@ -4,6 +4,7 @@
 mod authorization_policy;
 mod check;
 mod destination_rule;
+mod egress;
 pub(crate) mod gateway;
 mod headers;
 mod http_route;
@@ -69,6 +70,7 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
         Object::Gateway(gateway) => gateway::check(&mut check, gateway),
         Object::VirtualService(service) => virtual_service::check(&mut check, service),
         Object::ProxyConfig(config) => proxy_config::check(&mut check, &config.spec),
+        Object::Egress(egress) => egress::check(&mut check, &egress.spec),
         Object::RateLimit(limit) => rate_limit::check(&mut check, &limit.spec),
         Object::Telemetry(telemetry) => telemetry::check(&mut check, &telemetry.spec),
     }

@@ -100,18 +100,36 @@ fn resolution(check: &mut Check<'_>, spec: &ServiceEntry) {
             }
         }
         Resolution::Dns | Resolution::DnsRoundRobin => dns(check, spec),
-        Resolution::DynamicDns => {
-            for (index, host) in spec.hosts.iter().enumerate().filter(|(_, host)| !host.starts_with('*')) {
-                let message = format!("resolution DYNAMIC_DNS is for wildcard hosts, `{host}` is none");
-                check.error(format!("spec.hosts[{index}]"), message);
-            }
-            for (name, present) in
-                [("endpoints", !spec.endpoints.is_empty()), ("addresses", !spec.addresses.is_empty())]
-            {
-                if present {
-                    check.error(format!("spec.{name}"), format!("resolution DYNAMIC_DNS takes no {name}"));
-                }
-            }
+        Resolution::DynamicDns => dynamic_dns(check, spec),
+    }
+}
+
+/// The proxy resolves what each request names: its host, or the server name of its TLS.
+fn dynamic_dns(check: &mut Check<'_>, spec: &ServiceEntry) {
+    for (index, host) in spec.hosts.iter().enumerate().filter(|(_, host)| !host.starts_with('*')) {
+        let message = format!("resolution DYNAMIC_DNS is for wildcard hosts, `{host}` is none");
+        check.error_help(format!("spec.hosts[{index}]"), message, "use resolution DNS");
+    }
+    for (name, present) in [
+        ("endpoints", !spec.endpoints.is_empty()),
+        ("addresses", !spec.addresses.is_empty()),
+        ("workloadSelector", spec.workload_selector.is_some()),
+    ] {
+        if present {
+            check.error(format!("spec.{name}"), format!("resolution DYNAMIC_DNS takes no {name}"));
+        }
+    }
+    for (index, port) in spec.ports.iter().enumerate() {
+        let field = format!("spec.ports[{index}]");
+        if !matches!(names::protocol(&port.protocol), Some(Protocol::Http | Protocol::Tls)) {
+            let message = "resolution DYNAMIC_DNS needs HTTP, HTTP2, GRPC or TLS: other protocols do not say for which host \
+                           a connection is";
+            check.error(format!("{field}.protocol"), message);
+        }
+        if port.target_port.is_some_and(|target| target != 0 && target != port.number) {
+            let message =
+                "`targetPort` has no effect with resolution DYNAMIC_DNS: requests go to the port that they name";
+            check.error(format!("{field}.targetPort"), message);
         }
     }
 }

@@ -35,5 +35,6 @@ pub(crate) const LOCALITY_FAILOVER_BY_OUTLIER_DETECTION: Code = code("LAT0101", 
 pub(crate) const HIDES_SUBSET: Code = code("LAT0102", ERROR);
 pub(crate) const CHANGES_OTHERS_TRAFFIC: Code = code("LAT0103", INFO);
 pub(crate) const EJECTS_NOBODY: Code = code("LAT0104", WARNING);
+pub(crate) const EGRESS_HOST_OF_OTHERS: Code = code("LAT0105", WARNING);
 /// A setting that another object keeps from having any effect.
 pub(crate) const INEFFECTIVE_SETTING: Code = code(own::SUSPICIOUS, WARNING);

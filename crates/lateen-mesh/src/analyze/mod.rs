@@ -5,6 +5,7 @@
 mod authorization;
 pub(crate) mod codes;
 mod conflicts;
+mod egress;
 mod ejection;
 mod gateways;
 mod locality;
@@ -27,6 +28,7 @@ pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -
     authorization::check(&inputs, mesh, &mut findings);
     references::check(&inputs, mesh, &mut findings);
     conflicts::check(&inputs, mesh, &mut findings);
+    egress::check(&inputs, mesh, &mut findings);
     ejection::check(&inputs, mesh, &mut findings);
     gateways::check(&inputs, mesh, &mut findings);
     locality::check(&inputs, mesh, &mut findings);

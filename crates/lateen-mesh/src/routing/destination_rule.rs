@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lateen_api::Resource;
 use lateen_api::networking::DestinationRule as Spec;
 use lateen_api::networking::destination_rule::{BALANCER, PEAK_EWMA};
-use lateen_api::networking::destination_rule::{ConsistentHash, LoadBalancer, Subset, TrafficPolicy};
+use lateen_api::networking::destination_rule::{ClientTls, ConsistentHash, LoadBalancer, Subset, TrafficPolicy};
 
 use crate::config::MeshConfig;
 use crate::host;
@@ -62,6 +62,16 @@ impl DestinationRule {
             let of_ports = policy.port_level_settings.iter().filter_map(|settings| settings.load_balancer.as_ref());
             policy.load_balancer.iter().chain(of_ports)
         })
+    }
+
+    /// The TLS settings of all its policies that name a Secret.
+    pub fn credentials(&self) -> impl Iterator<Item = &ClientTls> {
+        let subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());
+        let all = self.traffic_policy.iter().chain(subsets).flat_map(|policy| {
+            let of_ports = policy.port_level_settings.iter().filter_map(|settings| settings.tls.as_ref());
+            policy.tls.iter().chain(of_ports)
+        });
+        all.filter(|tls| tls.credential().is_some())
     }
 
     /// The hash that picks the endpoint for a route. `port`: the port that the route names, if it names one.

@@ -42,7 +42,11 @@ pub struct SeenServices {
 /// The DestinationRules that a scope sees, by host of the service, rules with a selector among them; one object for all
 /// scopes that see the same.
 #[derive(Debug, Default)]
-pub struct SeenRules(HashMap<Arc<str>, Vec<Arc<DestinationRule>>>);
+pub struct SeenRules {
+    by_host: HashMap<Arc<str>, Vec<Arc<DestinationRule>>>,
+    /// Hosts for which some rule names a Secret.
+    with_credentials: Vec<Arc<str>>,
+}
 
 impl SeenServices {
     fn new(list: Vec<Arc<Service>>) -> Self {
@@ -61,9 +65,16 @@ impl SeenServices {
 }
 
 impl SeenRules {
+    fn new(by_host: HashMap<Arc<str>, Vec<Arc<DestinationRule>>>) -> Self {
+        let names_one = |rules: &[Arc<DestinationRule>]| rules.iter().any(|rule| rule.credentials().next().is_some());
+        let with_credentials = by_host.iter().filter(|(_, rules)| names_one(rules)).map(|(host, _)| Arc::clone(host));
+        Self { with_credentials: with_credentials.collect(), by_host }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
-        let has = |(host, rules): (&Arc<str>, &Vec<_>)| other.0.get(host).is_some_and(|others| same(rules, others));
-        self.0.len() == other.0.len() && self.0.iter().all(has)
+        let others = &other.by_host;
+        let has = |(host, rules): (&Arc<str>, &Vec<_>)| others.get(host).is_some_and(|others| same(rules, others));
+        self.by_host.len() == others.len() && self.by_host.iter().all(has)
     }
 }
 
@@ -106,10 +117,16 @@ impl Scope {
 
     /// The rule for a service, for clients with these labels.
     pub fn destination_rule(&self, host: &str, labels: &Labels) -> Option<&Arc<DestinationRule>> {
-        destination_rule::choose(self.destination_rules.0.get(host)?, &self.namespace, labels)
+        destination_rule::choose(self.destination_rules.by_host.get(host)?, &self.namespace, labels)
     }
 
-    /// Whether what a client gets depends on its labels.
+    /// The rules for clients with these labels that name Secrets.
+    pub fn rules_with_credentials<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Arc<DestinationRule>> {
+        let hosts = self.destination_rules.with_credentials.iter();
+        hosts.filter_map(move |host| self.destination_rule(host, labels))
+    }
+
+    /// Whether what a client gets depends on its labels, or on its account.
     pub fn depends_on_labels(&self) -> bool {
         self.depends_on_labels
     }

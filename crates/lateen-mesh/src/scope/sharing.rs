@@ -105,8 +105,10 @@ impl Sharing {
             }
             _ => self.share_rules(all_rules(world, namespace, &services), known),
         };
-        let depends_on_labels =
-            virtual_services.iter().any(|rule| rule.depends_on_labels()) || destination_rules.look_at_labels();
+        // Who may reach a service goes by what the caller is.
+        let depends_on_labels = virtual_services.iter().any(|rule| rule.depends_on_labels())
+            || destination_rules.look_at_labels()
+            || services.have_access();
         let scope = Scope {
             namespace: Arc::clone(namespace),
             depends_on_labels,
@@ -172,10 +174,10 @@ impl Sharing {
                 let now = now(&host);
                 (host, now)
             })
-            .filter(|(host, now)| !same(from.0.get(host).map_or(&[][..], Vec::as_slice), now))
+            .filter(|(host, now)| !same(from.by_host.get(host).map_or(&[][..], Vec::as_slice), now))
             .collect();
         worked(&mut self.rules, from, changes, |changes| {
-            let mut rules = from.0.clone();
+            let mut rules = from.by_host.clone();
             for (host, now) in changes {
                 if now.is_empty() {
                     rules.remove(host);
@@ -183,7 +185,7 @@ impl Sharing {
                     rules.insert(Arc::clone(host), now.clone());
                 }
             }
-            SeenRules(rules)
+            SeenRules::new(rules)
         })
     }
 
@@ -248,11 +250,17 @@ fn all_rules(world: &World<'_>, namespace: &str, services: &SeenServices) -> See
         .map(|service| (Arc::clone(&service.host), world.rules_for(namespace, service)))
         .filter(|(_, rules)| !rules.is_empty())
         .collect();
-    SeenRules(rules)
+    SeenRules::new(rules)
+}
+
+impl SeenServices {
+    fn have_access(&self) -> bool {
+        self.list.iter().any(|service| service.access.is_some())
+    }
 }
 
 impl SeenRules {
     fn look_at_labels(&self) -> bool {
-        self.0.values().flatten().any(|rule| rule.selector.is_some())
+        self.by_host.values().flatten().any(|rule| rule.selector.is_some())
     }
 }

@@ -1,5 +1,6 @@
 //! Clusters: of every service that a proxy sees, of its own application's ports, and the fixed ones.
 
+pub(crate) mod dynamic;
 mod fixed;
 mod inbound;
 mod on_demand;
@@ -53,7 +54,8 @@ fn of_services(view: &View<'_>, cache: &Cache) -> List {
     };
     // Clusters that hold endpoints have them in the order in which this client prefers them.
     cache.get(kind, &view.mesh.place_of(&view.proxy.workload), &inputs, || {
-        let lists = view.scope.services().iter().map(|service| of_service(view, cache, service));
+        let services = view.scope.services().iter().filter(|service| view.connects_to(service));
+        let lists = services.map(|service| of_service(view, cache, service));
         let mut all: Vec<Arc<Named>> = lists.flat_map(|list| list.to_vec()).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all

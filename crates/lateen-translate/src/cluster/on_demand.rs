@@ -52,7 +52,8 @@ fn always(view: &View<'_>, cache: &Cache) -> List {
             let clusters = if names.is_empty() { Vec::new() } else { of_service(view, cache, service).to_vec() };
             clusters.into_iter().filter(move |cluster| names.contains(&*cluster.name))
         };
-        view.scope.services().iter().flat_map(of).collect::<Vec<_>>()
+        let services = view.scope.services().iter().filter(|service| view.connects_to(service));
+        services.flat_map(of).collect::<Vec<_>>()
     })
 }
 

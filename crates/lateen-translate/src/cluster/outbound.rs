@@ -9,12 +9,12 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use lateen_api::networking::destination_rule::{PEAK_EWMA, SimpleLb, Subset, TrafficPolicy};
 use lateen_mesh::{DestinationRule, Labels, Protocol, ProxyKind, Resolution, Service, ServicePort};
 
-use crate::cluster::{policy, protocol, proxy_protocol, tls};
+use crate::cluster::{dynamic, policy, protocol, proxy_protocol, tls};
 use crate::endpoint::Spread;
 use crate::proto::{ads, duration};
 use crate::route::destination::labels;
 use crate::view::View;
-use crate::{endpoint, names, origin};
+use crate::{endpoint, names, origin, secret};
 
 /// Spreads the proxies' queries.
 const DNS_JITTER: Duration = Duration::from_millis(100);
@@ -30,6 +30,8 @@ pub(crate) enum Discovery {
     StrictDns,
     /// The proxy resolves a name; one answer per connection.
     LogicalDns,
+    /// The proxy resolves what each request names.
+    Dynamic,
 }
 
 /// The ports for which there are clusters.
@@ -44,9 +46,15 @@ pub(crate) fn names<'a>(
     rule: Option<&'a DestinationRule>,
 ) -> impl Iterator<Item = (u16, &'a str)> {
     ports(service).flat_map(move |port| {
-        let subsets = rule.into_iter().flat_map(|rule| &rule.subsets).map(|subset| subset.name.as_str());
+        let subsets = subsets_of(service, rule).map(|subset| subset.name.as_str());
         std::iter::once("").chain(subsets).map(|subset| (port.number, subset))
     })
+}
+
+/// Hosts that requests name have no labels, and so no subsets (Istio).
+fn subsets_of<'a>(service: &Service, rule: Option<&'a DestinationRule>) -> impl Iterator<Item = &'a Subset> + use<'a> {
+    let rule = rule.filter(|_| service.resolution != Resolution::Dynamic);
+    rule.into_iter().flat_map(|rule| &rule.subsets)
 }
 
 /// How the cluster of a port and subset (empty: none) finds its endpoints.
@@ -66,6 +74,9 @@ pub(crate) fn policy_of(rule: Option<&DestinationRule>, subset: &str, port: u16)
 }
 
 fn discovery_with(view: &View<'_>, service: &Service, policy: &TrafficPolicy) -> Discovery {
+    if service.resolution == Resolution::Dynamic {
+        return Discovery::Dynamic;
+    }
     if policy.load_balancer.as_ref().and_then(|lb| lb.simple) == Some(SimpleLb::Passthrough) {
         return Discovery::OriginalDestination;
     }
@@ -73,6 +84,7 @@ fn discovery_with(view: &View<'_>, service: &Service, policy: &TrafficPolicy) ->
         Resolution::Endpoints | Resolution::Alias => Discovery::Endpoints,
         Resolution::Dns => Discovery::StrictDns,
         Resolution::DnsRoundRobin => Discovery::LogicalDns,
+        Resolution::Dynamic => Discovery::Dynamic,
         // A gateway's clients did not choose an endpoint.
         Resolution::Passthrough if view.proxy.kind == ProxyKind::Gateway => Discovery::Endpoints,
         Resolution::Passthrough => Discovery::OriginalDestination,
@@ -85,7 +97,7 @@ pub(crate) fn clusters(view: &View<'_>, service: &Service) -> Vec<cluster::Clust
     let mut out = Vec::new();
     for port in ports(service) {
         out.extend(build(view, service, port, rule, None));
-        for subset in rule.into_iter().flat_map(|rule| &rule.subsets) {
+        for subset in subsets_of(service, rule) {
             out.extend(build(view, service, port, rule, Some(subset)));
         }
     }
@@ -102,6 +114,11 @@ fn build(
     let subset_name = subset.map_or("", |subset| subset.name.as_str());
     let name = names::outbound_cluster(port.number, subset_name, &service.host);
     let policy = policy_of(rule, subset_name, port.number);
+    let credential = policy.tls.as_ref().and_then(|tls| tls.credential());
+    if credential.is_some() && !rule.is_some_and(|rule| secret::is_given_to(view.proxy.kind, rule)) {
+        // It has not what the TLS needs that is asked for. Without a cluster nothing is sent in the clear.
+        return None;
+    }
     let mut out = cluster::Cluster {
         alt_stat_name: format!("{name};"),
         connect_timeout: Some(duration(view.mesh.config().connect_timeout)),
@@ -123,7 +140,7 @@ fn build(
     if rule.is_some_and(|rule| rule.peak_ewma) && out.lb_policy == LbPolicy::LeastRequest as i32 {
         origin::add(&mut out.metadata, "balancer", PEAK_EWMA);
     }
-    if how == Discovery::OriginalDestination {
+    if matches!(how, Discovery::OriginalDestination | Discovery::Dynamic) {
         out.lb_policy = LbPolicy::ClusterProvided as i32;
         out.lb_config = None;
     }
@@ -139,12 +156,15 @@ fn build(
             port,
             sni: &sni,
             principals: &principals,
-            original_destination: how == Discovery::OriginalDestination,
+            has_no_endpoints: matches!(how, Discovery::OriginalDestination | Discovery::Dynamic),
             all_take_mesh_tls: !members.is_empty() && members.iter().all(|member| member.mesh_tls),
             automatic: view.mesh.config().enable_auto_mtls && !service.external,
             config: view.mesh.config(),
         },
     );
+    if how == Discovery::Dynamic {
+        dynamic::finish(&mut out, &mut http);
+    }
     if let Some(settings) = policy.proxy_protocol {
         proxy_protocol::apply(&mut out, settings);
     }
@@ -189,6 +209,10 @@ fn set_discovery(
     spread: &Spread<'_>,
 ) -> Option<()> {
     let kind = match how {
+        Discovery::Dynamic => {
+            out.cluster_discovery_type = Some(dynamic::discovery());
+            return Some(());
+        }
         Discovery::Endpoints => DiscoveryType::Eds,
         Discovery::OriginalDestination => DiscoveryType::OriginalDst,
         Discovery::StrictDns => DiscoveryType::StrictDns,
@@ -199,7 +223,7 @@ fn set_discovery(
         Discovery::Endpoints => {
             out.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(ads()), service_name: out.name.clone() });
         }
-        Discovery::OriginalDestination => {}
+        Discovery::OriginalDestination | Discovery::Dynamic => {}
         Discovery::StrictDns | Discovery::LogicalDns => {
             let endpoints = view.mesh.endpoints(service);
             let members = endpoint::members(endpoints.port(port.number), subset);

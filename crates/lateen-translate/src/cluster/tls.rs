@@ -11,9 +11,14 @@ use lateen_mesh::{MeshConfig, Service, ServicePort};
 use tls::common_tls_context::ValidationContextType;
 use upstream::http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig};
 
+use crate::cluster::dynamic::is_dynamic;
 use crate::endpoint;
 use crate::proto::transport_socket;
-use crate::tls::{Payload, TLS_SOCKET, configured, from_file, mesh_upstream, peer_name, raw_buffer, with_system_roots};
+use crate::secret;
+use crate::tls::{
+    Payload, TLS_SOCKET, configured, discovered_roots, discovered_secret, from_file, mesh_upstream, peer_name,
+    raw_buffer, with_system_roots,
+};
 
 /// What decides.
 pub(crate) struct Situation<'a> {
@@ -24,7 +29,8 @@ pub(crate) struct Situation<'a> {
     /// Server name of mesh mTLS.
     pub(crate) sni: &'a str,
     pub(crate) principals: &'a [String],
-    pub(crate) original_destination: bool,
+    /// There are no endpoints that could say what they take: connections go where the client wants to go.
+    pub(crate) has_no_endpoints: bool,
     /// There are endpoints on this port, and each of them takes mesh mTLS.
     pub(crate) all_take_mesh_tls: bool,
     /// Mesh mTLS where the endpoint takes it, without being asked.
@@ -41,7 +47,15 @@ pub(crate) fn apply(out: &mut cluster::Cluster, http: &mut upstream::HttpProtoco
         Some(settings) => match settings.mode {
             TlsMode::Disable => {}
             TlsMode::IstioMutual => {
-                let sni = if settings.sni.is_empty() { situation.sni } else { &settings.sni };
+                let dynamic = is_dynamic(situation.service);
+                if dynamic {
+                    automatic_names(http, settings, settings.insecure_skip_verify == Some(true));
+                }
+                let sni = match settings.sni.as_str() {
+                    "" if dynamic => "",
+                    "" => situation.sni,
+                    own => own,
+                };
                 let names = if settings.subject_alt_names.is_empty() {
                     situation.principals
                 } else {
@@ -70,7 +84,7 @@ fn payload(http: &upstream::HttpProtocolOptions, port: &ServicePort) -> Payload 
 /// Per endpoint: mesh mTLS for those that say so, plaintext for the others. A connection to its original destination
 /// has no endpoint that could say, so there all of them must take it.
 fn automatic(out: &mut cluster::Cluster, situation: &Situation<'_>, payload: Payload) {
-    if situation.original_destination {
+    if situation.has_no_endpoints {
         if situation.all_take_mesh_tls {
             out.transport_socket = Some(mesh_upstream(payload, situation.sni, situation.principals, situation.config));
         }
@@ -103,17 +117,31 @@ fn originate(
         &settings.subject_alt_names
     };
     automatic_names(http, settings, skip_verify);
-    let validation = (!skip_verify).then(|| validation(settings, names));
+    if is_dynamic(situation.service) && !skip_verify {
+        // Whatever else is expected, the server is the one that the request names (Istio).
+        http.upstream_http_protocol_options.get_or_insert_default().auto_san_validation = true;
+    }
+    let validation = (!skip_verify).then(|| match settings.credential() {
+        Some(name) => discovered_roots(secret::roots_name(name), expecting(names)),
+        None => validation(settings, names),
+    });
     let alpn = match payload(http, situation.port) {
         Payload::Http2 => vec!["h2".to_owned()],
         Payload::Http1 | Payload::Tcp => Vec::new(),
     };
-    let certificates = if settings.mode == TlsMode::Mutual { vec![client_certificate(settings)] } else { Vec::new() };
+    let is_mutual = settings.mode == TlsMode::Mutual;
+    let (mut certificates, mut secrets) = (Vec::new(), Vec::new());
+    match settings.credential() {
+        _ if !is_mutual => {}
+        Some(name) => secrets.push(discovered_secret(secret::certificate_name(name))),
+        None => certificates.push(client_certificate(settings)),
+    }
     let context = tls::UpstreamTlsContext {
         sni: settings.sni.clone(),
         common_tls_context: Some(tls::CommonTlsContext {
             tls_params: Some(configured(&situation.config.tls_defaults)),
             tls_certificates: certificates,
+            tls_certificate_sds_secret_configs: secrets,
             alpn_protocols: alpn,
             validation_context_type: validation,
             ..tls::CommonTlsContext::default()
@@ -137,14 +165,20 @@ fn automatic_names(http: &mut upstream::HttpProtocolOptions, settings: &ClientTl
 fn validation(settings: &ClientTls, names: &[String]) -> ValidationContextType {
     let mut context = tls::CertificateValidationContext {
         crl: (!settings.ca_crl.is_empty()).then(|| from_file(&settings.ca_crl)),
-        match_typed_subject_alt_names: names.iter().map(|name| peer_name(name)).collect(),
-        ..tls::CertificateValidationContext::default()
+        ..expecting(names)
     };
     if settings.ca_certificates.is_empty() || settings.ca_certificates == "system" {
         return with_system_roots(context);
     }
     context.trusted_ca = Some(from_file(&settings.ca_certificates));
     ValidationContextType::ValidationContext(context)
+}
+
+fn expecting(names: &[String]) -> tls::CertificateValidationContext {
+    tls::CertificateValidationContext {
+        match_typed_subject_alt_names: names.iter().map(|name| peer_name(name)).collect(),
+        ..tls::CertificateValidationContext::default()
+    }
 }
 
 fn client_certificate(settings: &ClientTls) -> tls::TlsCertificate {

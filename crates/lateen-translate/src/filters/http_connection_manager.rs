@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use hcm::http_connection_manager as http;
 use lateen_mesh::{PathNormalization, ProxyKind};
 
+use crate::cluster::dynamic;
 use crate::filters::rbac::Authorization;
 use crate::filters::{jwt_authn, rate_limit};
 use crate::proto::{ads, boolean, duration, http_filter, network_filter, no_timeout, uint32};
@@ -42,13 +43,24 @@ pub(crate) struct Policies {
     pub(crate) authorization: Authorization,
     /// What is refused or answered otherwise is not counted.
     limits: Vec<hcm::HttpFilter>,
+    /// Some requests go to whatever host they name.
+    pub(crate) resolves_hosts: bool,
 }
 
 impl Policies {
     pub(crate) fn of(view: &View<'_>) -> Self {
         let workload = &view.proxy.workload;
         let tokens = jwt_authn::filter(view.mesh, workload, view.proxy.kind == ProxyKind::Gateway);
-        Self { authorization: Authorization::of(view, tokens), limits: rate_limit::filters(view.mesh, workload) }
+        Self {
+            authorization: Authorization::of(view, tokens),
+            limits: rate_limit::filters(view.mesh, workload),
+            resolves_hosts: false,
+        }
+    }
+
+    /// Of a client's side, where there are none.
+    pub(crate) fn of_client(resolves_hosts: bool) -> Self {
+        Self { resolves_hosts, ..Self::default() }
     }
 }
 
@@ -152,6 +164,7 @@ fn http_filters(policies: &Policies, on_demand: bool) -> Vec<hcm::HttpFilter> {
     filters.push(http_filter(FAULT, &HttpFault::default()));
     filters.push(http_filter(CORS, &Cors::default()));
     filters.extend_from_slice(&policies.limits);
+    filters.extend(policies.resolves_hosts.then(dynamic::filter));
     filters.push(http_filter(ROUTER, &Router::default()));
     filters
 }

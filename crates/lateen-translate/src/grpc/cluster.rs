@@ -25,6 +25,9 @@ const PROVIDER: &str = "default";
 pub(super) fn by_name(view: &View<'_>, name: &str) -> Option<cluster::Cluster> {
     let wanted = OutboundCluster::parse(name)?;
     let service = view.scope.service(wanted.host).filter(|service| service.port(wanted.port).is_some())?;
+    if !view.connects_to(service) {
+        return None;
+    }
     let rule = view.scope.destination_rule(wanted.host, labels(view)).map(|rule| &**rule);
     if !wanted.subset.is_empty() && rule.and_then(|rule| rule.subset(wanted.subset)).is_none() {
         return None;
@@ -49,6 +52,8 @@ pub(super) fn by_name(view: &View<'_>, name: &str) -> Option<cluster::Cluster> {
             out.load_assignment = Some(endpoint::assignment(name, &spread.groups(std::iter::once(member))));
             DiscoveryType::LogicalDns
         }
+        // gRPC resolves the name of its own target.
+        Resolution::Dynamic => return None,
         Resolution::Endpoints | Resolution::Alias | Resolution::Passthrough => {
             out.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(ads()), service_name: name.to_owned() });
             DiscoveryType::Eds

@@ -4,6 +4,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use lateen_mesh::{GatewayListener, GatewayServer};
 
+use crate::cluster::dynamic;
 use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors;
 use crate::listener::l4;
@@ -20,7 +21,8 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 /// The listeners, by port.
 pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
     let merged = view.mesh.gateway_of(&view.proxy.workload);
-    let policies = Policies::of(view);
+    let mut policies = Policies::of(view);
+    policies.resolves_hosts = dynamic::sees_http(view, None);
     let mut out: Vec<_> = merged
         .listeners
         .iter()
@@ -139,7 +141,7 @@ fn tcp_chain(view: &View<'_>, server: &GatewayServer, policies: &Policies) -> Op
         .flat_map(|rule| rule.tcp.iter().map(move |route| (rule, route)))
         .find(|(rule, route)| fits(rule, route))?;
     let mut filters = policies.authorization.network.clone();
-    filters.push(l4::forward(view, &route.route, rule, server.server_port));
+    filters.extend(l4::forward(view, &route.route, rule, server.server_port));
     Some(listener::FilterChain {
         name: server.spec.name.clone(),
         filters,
@@ -171,7 +173,7 @@ fn passthrough_chains(view: &View<'_>, server: &GatewayServer, policies: &Polici
                 }
                 taken.extend(names.iter().cloned());
                 let mut filters = policies.authorization.network.clone();
-                filters.push(l4::forward(view, &route.route, &rule, server.server_port));
+                filters.extend(l4::forward(view, &route.route, &rule, server.server_port));
                 out.push(listener::FilterChain {
                     name: server.spec.name.clone(),
                     filter_chain_match: Some(server_name_match(names)),

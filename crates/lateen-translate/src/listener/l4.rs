@@ -8,6 +8,7 @@ use lateen_mesh::{
     DestinationRule, MESH, Origin, Protocol, Registry, Resolution, Service, ServicePort, VirtualService,
 };
 
+use crate::cluster::dynamic;
 use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::names;
 use crate::route::destination::{Target, labels};
@@ -22,7 +23,8 @@ pub(crate) struct Layer4 {
     pub(crate) server_names: Vec<String>,
     /// Destination ranges; empty: any.
     pub(crate) ranges: Vec<IpNet>,
-    pub(crate) filter: listener::Filter,
+    /// The last one passes bytes on.
+    pub(crate) filters: Vec<listener::Filter>,
     pub(crate) origins: Vec<Origin>,
 }
 
@@ -50,6 +52,14 @@ pub(crate) fn chains(
     shared: bool,
 ) -> Vec<Layer4> {
     let ranges: Vec<IpNet> = range.into_iter().collect();
+    if !view.may_call(service) {
+        return vec![Layer4 {
+            server_names: if port.protocol.is_tls() { vec![service.host.to_string()] } else { Vec::new() },
+            ranges,
+            filters: vec![tcp_proxy::to_nowhere()],
+            origins: vec![service.origin.clone()],
+        }];
+    }
     if port.protocol.is_tls() {
         tls_chains(view, service, port, &ranges, shared)
     } else {
@@ -87,7 +97,7 @@ fn tls_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
                 let chain = Layer4 {
                     server_names: conditions.sni_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
                     ranges: if subnets.is_empty() { ranges.to_vec() } else { subnets },
-                    filter: forward(view, &route.route, rule, port.number),
+                    filters: forward(view, &route.route, rule, port.number),
                     origins: rule_origins(rule, service),
                 };
                 if out.iter().all(|present| !present.conflicts_with(&chain)) {
@@ -97,7 +107,7 @@ fn tls_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
         }
     }
     if out.is_empty() {
-        let by_name = shared || !ranges.is_empty();
+        let by_name = shared || !ranges.is_empty() || dynamic::is_dynamic(service);
         let mut chain = to_service(view, service, port, ranges);
         if by_name {
             chain.server_names = vec![service.host.to_string()];
@@ -123,7 +133,7 @@ fn tcp_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
         let chain = Layer4 {
             server_names: Vec::new(),
             ranges: if everything { ranges.to_vec() } else { subnets },
-            filter: forward(view, &route.route, rule, port.number),
+            filters: forward(view, &route.route, rule, port.number),
             origins: rule_origins(rule, service),
         };
         if out.iter().all(|present| !present.conflicts_with(&chain)) {
@@ -157,7 +167,10 @@ fn to_service(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
     Layer4 {
         server_names: Vec::new(),
         ranges: ranges.to_vec(),
-        filter: tcp_proxy::to_cluster(view, Mode::Client, &cluster, &options),
+        filters: resolved(
+            dynamic::is_dynamic(service).then_some(port.number),
+            tcp_proxy::to_cluster(view, Mode::Client, &cluster, &options),
+        ),
         origins: vec![service.origin.clone()],
     }
 }
@@ -168,13 +181,15 @@ pub(crate) fn forward(
     destinations: &[RouteDestination],
     rule: &VirtualService,
     listener_port: u16,
-) -> listener::Filter {
+) -> Vec<listener::Filter> {
     let target =
         |destination: &RouteDestination| Target::of(view, &destination.destination, &rule.namespace, listener_port);
+    let is_dynamic = |target: &Target| view.scope.service(&target.host).is_some_and(|it| dynamic::is_dynamic(it));
+    let to_resolve = destinations.iter().map(target).find(is_dynamic).map(|target| target.port);
     if let [only] = destinations {
         let target = target(only);
         let options = tcp_options(view, &target.host, &target.subset, target.port);
-        return tcp_proxy::to_cluster(view, Mode::Client, &target.cluster(), &options);
+        return resolved(to_resolve, tcp_proxy::to_cluster(view, Mode::Client, &target.cluster(), &options));
     }
     let weighted: Vec<(String, u32)> = destinations
         .iter()
@@ -183,7 +198,7 @@ pub(crate) fn forward(
             Some((target(destination).cluster(), weight))
         })
         .collect();
-    match weighted.as_slice() {
+    let proxy = match weighted.as_slice() {
         [] => tcp_proxy::to_nowhere(),
         _ => {
             let first = destinations.first().map(target);
@@ -196,7 +211,13 @@ pub(crate) fn forward(
                 &options,
             )
         }
-    }
+    };
+    resolved(to_resolve, proxy)
+}
+
+/// Before bytes are passed on: the server name is resolved, where connections go to the host that it is, on this port.
+fn resolved(port: Option<u16>, proxy: listener::Filter) -> Vec<listener::Filter> {
+    port.map(dynamic::sni_filter).into_iter().chain([proxy]).collect()
 }
 
 fn tcp_options(view: &View<'_>, host: &str, subset: &str, port: u16) -> TcpOptions {

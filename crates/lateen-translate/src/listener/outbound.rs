@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::config::listener::v3 as listener;
 use ipnet::IpNet;
 use lateen_mesh::{Origin, Protocol, Resolution, Service, ServicePort};
 
+use crate::cluster::dynamic;
 use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors::{self, PLAINTEXT_HTTP};
 use crate::filters::tcp_proxy::{self, TcpOptions};
@@ -134,7 +135,8 @@ impl Entry {
     fn finish(mut self, view: &View<'_>, (address, port): &Key) -> listener::Listener {
         let name = format!("{address}_{port}");
         let has_http = self.http.is_some();
-        let mut chains: Vec<_> = self.http.take().map(|routes| http_chain(view, &name, routes)).into_iter().collect();
+        let mut chains: Vec<_> =
+            self.http.take().map(|routes| http_chain(view, &name, *port, routes)).into_iter().collect();
         let mut default = None;
         let mut needs_tls = false;
         for layer4 in self.layer4 {
@@ -179,9 +181,10 @@ impl Entry {
     }
 }
 
-fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::FilterChain {
+fn http_chain(view: &View<'_>, listener: &str, port: u16, routes: String) -> listener::FilterChain {
     let stat_prefix = format!("outbound_{listener};");
     let of_a_port = matches!(TableName::parse(&routes), Some(TableName::Port(_)));
+    let policies = Policies::of_client(dynamic::sees_http(view, Some(port)));
     let routes = if view.asks_for_hosts() && of_a_port { Routes::OnDemand(routes) } else { Routes::Named(routes) };
     listener::FilterChain {
         filter_chain_match: Some(listener::FilterChainMatch {
@@ -189,7 +192,7 @@ fn http_chain(view: &View<'_>, listener: &str, routes: String) -> listener::Filt
             application_protocols: PLAINTEXT_HTTP.iter().map(ToString::to_string).collect(),
             ..listener::FilterChainMatch::default()
         }),
-        filters: vec![http::filter(view, Class::SidecarOutbound, stat_prefix, routes, &Policies::default())],
+        filters: vec![http::filter(view, Class::SidecarOutbound, stat_prefix, routes, &policies)],
         ..listener::FilterChain::default()
     }
 }
@@ -202,7 +205,7 @@ fn layer4_chain(layer4: &Layer4) -> listener::FilterChain {
     };
     listener::FilterChain {
         filter_chain_match: (!layer4.matches_all()).then_some(matching),
-        filters: vec![layer4.filter.clone()],
+        filters: layer4.filters.clone(),
         metadata: origin::stable(&layer4.origins),
         ..listener::FilterChain::default()
     }

@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
-use lateen_mesh::{MESH, Resolution, Service, VirtualService, host};
+use lateen_api::networking::destination_rule::TlsMode;
+use lateen_mesh::{MESH, Origin, Resolution, Service, VirtualService, host};
 
 use crate::cache::{Cache, Input};
+use crate::cluster::dynamic;
+use crate::cluster::outbound::policy_of;
 use crate::route::decorator::decorate;
 use crate::route::destination::{Target, labels};
-use crate::route::route_match::Asker;
+use crate::route::route_match::{self, Asker};
 use crate::route::virtual_service::{self, Site};
-use crate::route::{catch_all, default_route, encoded, spliced};
+use crate::route::{catch_all, default_route, encoded, everything, spliced};
 use crate::view::View;
 use crate::{Named, names, origin};
 
@@ -127,14 +131,27 @@ impl Draft<'_> {
                 }
             }
         }
+        if self.service(view).is_some_and(|service| service.access.is_some()) {
+            inputs.push(Arc::clone(&view.proxy.workload) as Input);
+        }
         let made = cache.get("virtual host", &name, &inputs, || [encoded(&self.build(view))]);
         Arc::clone(&made[0])
     }
 
+    /// The service that it is for, if there is one.
+    fn service<'v>(&'v self, view: &'v View<'_>) -> Option<&'v Arc<Service>> {
+        match self.source {
+            Source::Service(service) => Some(service),
+            Source::Rule(_) => view.scope.service(&self.host),
+        }
+    }
+
     pub(crate) fn build(&self, view: &View<'_>) -> route::VirtualHost {
-        let (routes, origin) = match self.source {
-            Source::Rule(rule) => (virtual_service::routes(&site(view, self.port), rule), &rule.origin),
-            Source::Service(service) => (vec![route_to(view, service, self.port)], &service.origin),
+        let refused = self.service(view).filter(|service| !view.may_call(service));
+        let (routes, origin) = match (refused, self.source) {
+            (Some(service), _) => (vec![denied(&service.origin)], &service.origin),
+            (None, Source::Rule(rule)) => (virtual_service::routes(&site(view, self.port), rule), &rule.origin),
+            (None, Source::Service(service)) => (vec![route_to(view, service, self.port)], &service.origin),
         };
         route::VirtualHost {
             name: format!("{}:{}", self.host, self.port),
@@ -144,6 +161,22 @@ impl Draft<'_> {
             metadata: origin::metadata([origin]),
             ..route::VirtualHost::default()
         }
+    }
+}
+
+/// The answer to workloads that may not call the service, in the words of a server's own policy.
+fn denied(origin: &Origin) -> route::Route {
+    let body = core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineString("RBAC: access denied".to_owned())),
+        ..core::DataSource::default()
+    };
+    let refusal = route::DirectResponseAction { status: 403, body: Some(body), ..Default::default() };
+    route::Route {
+        name: "egress-denied".to_owned(),
+        r#match: Some(everything()),
+        metadata: origin::metadata([origin]),
+        action: Some(route::route::Action::DirectResponse(refusal)),
+        ..route::Route::default()
     }
 }
 
@@ -178,6 +211,11 @@ fn route_to(view: &View<'_>, service: &Service, port: u16) -> route::Route {
     origins.extend(rule.into_iter().flat_map(|rule| &rule.origins));
     let mut route = default_route(&cluster, hash, &origins);
     decorate(view, &mut route, "", port);
+    if dynamic::is_dynamic(service) {
+        let tls = policy_of(rule.map(|rule| &**rule), "", port).tls;
+        let is_secure = tls.is_some_and(|tls| tls.mode != TlsMode::Disable);
+        route.r#match.get_or_insert_default().headers.push(route_match::on_port(port, is_secure));
+    }
     route
 }
 

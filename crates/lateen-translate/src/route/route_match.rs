@@ -126,6 +126,14 @@ pub(crate) fn header(name: &str, value: Option<&StringMatch>) -> route::HeaderMa
     }
 }
 
+/// The request names no other port than this one, to which it goes if it names none: else a client could reach any port of
+/// a service whose requests go where they say.
+pub(crate) fn on_port(port: u16, tls: bool) -> route::HeaderMatcher {
+    let usual = if tls { 443 } else { 80 };
+    let regex = if port == usual || tls { format!("[^:]+(:{port})?") } else { format!("[^:]+:{port}") };
+    header(":authority", Some(&StringMatch::Regex(regex)))
+}
+
 /// An absent header counts as empty, unless presence itself is unwanted.
 pub(crate) fn without_header(name: &str, value: &HeaderMatch) -> route::HeaderMatcher {
     route::HeaderMatcher {

@@ -1,4 +1,4 @@
-//! RateLimit.
+//! RateLimit, Egress.
 
 use super::table;
 
@@ -85,6 +85,79 @@ fn rate_limits() {
                 &[
                     "error spec.response.status: 200 is not the status of an error: 400 to 599",
                     "error spec.response.headers.:path: `:path` is a pseudo header and may not be changed",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn egresses() {
+    table(
+        "eg",
+        &[
+            ("{hosts: [a.test], ports: [{number: 80, protocol: HTTP}]}", &[]),
+            (
+                "{hosts: [a.test, '*.b.test'], ports: [{number: 80, protocol: GRPC}, {number: 443, protocol: TLS}], from: [{namespaces: [a]}, {serviceAccounts: [b, c/d]}, {selector: {matchLabels: {app: e}}}]}",
+                &[],
+            ),
+            (
+                "{hosts: ['*.b.test'], ports: [{number: 80}], tls: {mode: MUTUAL, credentialName: c}, from: [{namespaces: [a]}], via: {gateway: {service: out.infra, selector: {matchLabels: {app: out}}}}}",
+                &[],
+            ),
+            (
+                "{}",
+                &[
+                    "error spec.hosts: `hosts` is required and missing",
+                    "error spec.ports: `ports` is required and missing",
+                ],
+            ),
+            (
+                "{hosts: ['*', a.test, A.test], ports: [{number: 80}, {number: 80, protocol: TLS}]}",
+                &[
+                    "error spec.hosts[0]: the host may not be `*`",
+                    "error spec.hosts[2]: the host `A.test` is there a second time",
+                    "error spec.ports[1].number: the port 80 is there a second time",
+                ],
+            ),
+            (
+                "{hosts: [a.test], ports: [{number: 80}], from: [{}, {namespaces: [a], serviceAccounts: [b]}, {namespaces: [A]}, {serviceAccounts: [a/b/c]}, {selector: {}}]}",
+                &[
+                    "error spec.from[0]: exactly one of `namespaces`, `serviceAccounts` and `selector` is needed",
+                    "error spec.from[1]: exactly one of `namespaces`, `serviceAccounts` and `selector` is needed",
+                    "error spec.from[2].namespaces[0]: `A` is no name of a namespace",
+                    "error spec.from[3].serviceAccounts[0]: `a/b/c` is neither `name` nor `namespace/name` of a service account",
+                    "warning spec.from[4].selector: the selector has no labels, so it selects every workload of the namespace",
+                    "error spec.from[4].selector: the selector is empty: leave `from` out to let everybody call",
+                ],
+            ),
+            (
+                "{hosts: [a.test], ports: [{number: 443, protocol: TLS}], tls: {}}",
+                &["error spec.ports[0].protocol: what comes in TLS already cannot be put in TLS"],
+            ),
+            (
+                "{hosts: ['*.a.test'], ports: [{number: 80}], tls: {mode: MUTUAL, port: 8443}}",
+                &[
+                    "error spec.tls.credentialName: the mode MUTUAL needs `credentialName`",
+                    "error spec.tls.port: under a wildcard, TLS goes to 443: the port is the request's to say",
+                ],
+            ),
+            (
+                "{hosts: [a.test], ports: [{number: 80}], tls: {credentialName: c, caCertificates: /c}, from: [{namespaces: [a]}]}",
+                &[
+                    "error spec.tls.credentialName: without a gateway every workload that calls is given the Secret, and `from` does not say which",
+                    "error spec.tls.caCertificates: `caCertificates` may not stand beside `credentialName`",
+                ],
+            ),
+            (
+                "{hosts: ['*.a.test'], ports: [{number: 443, protocol: TLS}, {number: 80}], from: [{selector: {matchLabels: {app: a}}}], via: {gateway: {}}}",
+                &[
+                    "error spec.hosts[0]: TLS of a workload's own comes to the gateway in mesh mTLS, where it cannot see for which of the names under a wildcard it is",
+                    "error spec.ports[1]: through a gateway one port goes, which it cannot tell from others",
+                    "error spec.from[0].selector: a gateway knows who calls by its service account, not by its labels",
+                    "error spec.via.gateway.service: `service` is required and missing",
+                    "warning spec.via.gateway.selector: the selector has no labels, so it selects every workload of the namespace",
+                    "error spec.via.gateway.selector.matchLabels: the labels of the gateway's pods are required and missing",
                 ],
             ),
         ],

@@ -32,10 +32,10 @@ fn each_gap_names_its_field() {
         ),
         (
             "dr",
-            "{host: a, subsets: [{name: v1, trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE, caCrl: /a.pem}}]}}]}",
+            "{host: a, subsets: [{name: v1, trafficPolicy: {tunnel: {protocol: POST, targetHost: b, targetPort: 80}}}]}",
             Error,
-            "spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.caCrl",
-            "`spec.subsets[0].trafficPolicy.portLevelSettings[0].tls.caCrl: /a.pem` is not supported: revoked certificates would be taken",
+            "spec.subsets[0].trafficPolicy.tunnel.protocol",
+            "`spec.subsets[0].trafficPolicy.tunnel.protocol: POST` is not supported: a tunnel is asked for by CONNECT",
         ),
         (
             "gateway",
