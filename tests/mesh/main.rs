@@ -23,6 +23,7 @@ mod secrets;
 mod server_first;
 mod traces;
 mod websocket;
+mod zones;
 
 use std::time::Instant;
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::diagnostic::{Diagnostic, Severity, code};
 use crate::extension_providers::{self, ExtensionProvider};
 use crate::mistakes::Mistakes;
-use crate::networking::destination_rule::LocalityLbSetting;
+use crate::networking::destination_rule::{LocalityLbSetting, ZoneAwareLbSetting};
 use crate::scalar::Duration;
 use crate::validate::{gateway, locality};
 use crate::yaml::{self, Node, Positions, Value};
@@ -39,6 +39,9 @@ pub struct MeshConfig {
     /// For services about which no DestinationRule and no `trafficDistribution` says anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locality_lb_setting: Option<LocalityLbSetting>,
+    /// The same, and goes before it: proxies keep to their zones as far as that is fair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
     /// `exportTo` of Services that name none.
     pub default_service_export_to: Vec<String>,
     pub default_virtual_service_export_to: Vec<String>,
@@ -72,6 +75,7 @@ impl Default for MeshConfig {
             default_providers: DefaultProviders::default(),
             extension_providers: Vec::new(),
             locality_lb_setting: Some(LocalityLbSetting::default()),
+            zone_aware_lb_setting: None,
             default_service_export_to: everybody(),
             default_virtual_service_export_to: everybody(),
             default_destination_rule_export_to: everybody(),
@@ -209,7 +213,6 @@ const IGNORED: &[&str] = &[
     "tcpKeepalive",
     "thriftConfig",
     "verifyCertificateAtClient",
-    "zoneAwareLbSetting",
 ];
 
 /// Reads a mesh config. With errors among the diagnostics it must not be used; what is not honoured yet is a warning.
@@ -260,9 +263,13 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
         let field = if config.trust_domain.is_empty() { "trustDomain" } else { "rootNamespace" };
         mistakes.add(code::INVALID, field.to_owned(), format!("`{field}` may not be empty"), None);
     }
-    for (within, message) in config.locality_lb_setting.as_ref().map(locality::locality_lb).unwrap_or_default() {
-        let separator = if within.is_empty() { "" } else { "." };
-        mistakes.add(code::INVALID, format!("localityLbSetting{separator}{within}"), message, None);
+    let localities = config.locality_lb_setting.as_ref().map(locality::locality_lb).unwrap_or_default();
+    let zones = config.zone_aware_lb_setting.as_ref().map(locality::zone_aware_lb).unwrap_or_default();
+    for (setting, problems) in [("localityLbSetting", localities), ("zoneAwareLbSetting", zones)] {
+        for (within, message) in problems {
+            let separator = if within.is_empty() { "" } else { "." };
+            mistakes.add(code::INVALID, format!("{setting}{separator}{within}"), message, None);
+        }
     }
     for (field, message) in trust_problems(&config).into_iter().chain(tls_problems(&config)) {
         mistakes.add(code::INVALID, field, message, None);

@@ -109,6 +109,7 @@ pub fn settings(config: mesh_config::MeshConfig) -> MeshConfig {
         enable_tracing: config.enable_tracing,
         default_providers: config.default_providers,
         locality_lb: config.locality_lb_setting.filter(|setting| setting.enabled != Some(false)),
+        zone_aware_lb: config.zone_aware_lb_setting,
         extension_providers: config.extension_providers,
         default_service_export_to: config.default_service_export_to,
         default_virtual_service_export_to: config.default_virtual_service_export_to,

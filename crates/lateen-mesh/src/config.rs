@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lateen_api::extension_providers::{ExtensionProvider, built_in};
 use lateen_api::mesh_config::{AccessLogEncoding, DefaultProviders, TlsConfig};
-use lateen_api::networking::destination_rule::LocalityLbSetting;
+use lateen_api::networking::destination_rule::{LocalityLbSetting, ZoneAwareLbSetting};
 
 /// What happens to connections whose destination the mesh does not know (`outboundTrafficPolicy.mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -57,6 +57,9 @@ pub struct MeshConfig {
     /// For services about which no rule says anything (`localityLbSetting`); by default endpoints that are near come first
     /// wherever outlier detection tells of failures. `None`: without regard to locality.
     pub locality_lb: Option<LocalityLbSetting>,
+    /// The same, and goes before it: proxies keep to their own zone as far as that is fair, and to their region
+    /// (`zoneAwareLbSetting`).
+    pub zone_aware_lb: Option<ZoneAwareLbSetting>,
     /// Whom policies may have asked (`extensionProviders`).
     pub extension_providers: Vec<ExtensionProvider>,
     /// `exportTo` of services that name none.
@@ -119,6 +122,7 @@ impl Default for MeshConfig {
             enable_tracing: false,
             default_providers: DefaultProviders::default(),
             locality_lb: Some(LocalityLbSetting::default()),
+            zone_aware_lb: None,
             extension_providers: Vec::new(),
             default_service_export_to: everywhere(),
             default_virtual_service_export_to: everywhere(),

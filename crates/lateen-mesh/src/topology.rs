@@ -126,6 +126,7 @@ pub(crate) fn deciding_labels(
     };
     let mut labels: Vec<String> = Vec::new();
     labels.extend(config.locality_lb.iter().flat_map(|setting| setting.failover_priority.clone()));
+    labels.extend(config.zone_aware_lb.iter().flat_map(|setting| setting.failover_priority.clone()));
     let near = services.iter().filter_map(|service| service.traffic_distribution.setting());
     labels.extend(near.flat_map(|setting| setting.failover_priority));
     labels.extend(rules.iter().flat_map(|rule| rule.load_balancers().flat_map(of_balancer).collect::<Vec<_>>()));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use lateen_engine::config::access_log::OtlpLog;
 use lateen_engine::config::cluster::Cluster;
+use lateen_engine::config::endpoint::LocalityName;
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::config::tracing::Provider;
 use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
@@ -34,7 +35,9 @@ use crate::telemetry::jwt_stats::JwtStats;
 use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, RouteStats, Scope, TunnelStats};
+use crate::telemetry::stream_info::StreamInfo;
 use crate::telemetry::trace::NodeNames;
+use crate::telemetry::zone_traffic::ZoneTraffic;
 use crate::tls::TlsStore;
 use crate::upstream::key_sets::KeySets;
 use crate::upstream::tunnels::Tunnels;
@@ -69,6 +72,8 @@ pub(crate) struct Shared {
     pub hostname: Option<Arc<str>>,
     /// What the proxy calls itself.
     pub node: Arc<NodeNames>,
+    /// Where the proxy runs; empty: unknown.
+    pub locality: LocalityName,
 }
 
 /// Runtime states by the configuration they belong to. That is told by its address, which is its alone while it is held here.
@@ -117,6 +122,7 @@ pub(crate) struct Worker {
     /// Bytes that copies of requests hold back.
     pub mirrored: Cell<usize>,
     routes: RefCell<foldhash::HashMap<RouteName, Rc<RouteStats>>>,
+    zone_traffic: ZoneTraffic,
 }
 
 /// Virtual host, and what the route calls its statistics.
@@ -126,7 +132,9 @@ impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, seed: u64) -> Rc<Self> {
         let snapshot = shared.snapshot.load_full();
         let tunnels = Tunnels::new(TunnelStats::new(&shared.stats));
+        let zone_traffic = ZoneTraffic::new(&shared.locality, &shared.stats);
         Rc::new(Self {
+            zone_traffic,
             shared,
             snapshot: RefCell::new(snapshot),
             clusters: RefCell::default(),
@@ -236,6 +244,13 @@ impl Worker {
         let resolved = self.shared.resolved.load();
         if let (Some(cluster), Some(set)) = (snapshot.cluster(&name), resolved.get(&name)) {
             state.update(cluster, set, self);
+        }
+    }
+
+    /// Counts what a request or connection carried to and from a host's zone.
+    pub(crate) fn count_zone(&self, info: &StreamInfo) {
+        if let Some(zone) = &info.upstream_zone {
+            self.zone_traffic.count(zone, info.received, info.sent);
         }
     }
 

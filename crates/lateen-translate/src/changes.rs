@@ -78,7 +78,12 @@ impl Case<'_> {
         if !self.sees_same_services() {
             return Changes::Anything;
         }
-        let names: Vec<_> = self.changed_services().flat_map(|service| cluster::names_of(self.view, service)).collect();
+        let mut names: Vec<_> =
+            self.changed_services().flat_map(|service| cluster::names_of(self.view, service)).collect();
+        if !names.is_empty() {
+            // It may be the proxy's own service.
+            names.push(cluster::local::LOCAL_CLUSTER.into());
+        }
         if names.is_empty() { Changes::Nothing } else { Changes::Named(names) }
     }
 

@@ -18,7 +18,7 @@ pub(super) const DESTINATION_RULE: &[Row] = &[
     honoured("{policy}.loadBalancer.consistentHash.{ringHash.minimumRingSize,maglev.tableSize,minimumRingSize}"),
     honoured("{policy}.loadBalancer.localityLbSetting.{enabled,failoverPriority[],failover[].from,failover[].to}"),
     honoured("{policy}.loadBalancer.localityLbSetting.distribute[].{from,to.*}"),
-    ignored("{policy}.loadBalancer.zoneAwareLbSetting", "endpoints are chosen without regard to zone"),
+    honoured("{policy}.loadBalancer.zoneAwareLbSetting.{enabled,minClusterSize,failoverPriority[],failover[].from,failover[].to}"),
     is_refused("{policy}.loadBalancer.backendUtilization", "load reports of endpoints (ORCA) are not read; least request goes by the requests in flight"),
     honoured("{policy}.loadBalancer.{warmup.duration,warmup.minimumPercent,warmup.aggression,warmupDurationSecs}"),
     honoured("{policy}.connectionPool.tcp.{maxConnections,connectTimeout,maxConnectionDuration,idleTimeout}"),

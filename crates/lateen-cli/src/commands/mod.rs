@@ -21,6 +21,7 @@ mod status;
 mod token;
 mod up;
 mod validate;
+mod zones;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! `lateen stat`: what proxies know of the traffic. So far: `--ejections`, the hosts that they keep from requests.
+//! `lateen stat`: what proxies know of the traffic. So far: `--ejections`, the hosts that they keep from requests, and `--zones`,
+//! the bytes between zones.
 
 use std::process::ExitCode;
 
@@ -19,8 +20,11 @@ pub(super) struct Arguments {
     #[arg(short, long, default_value = "default")]
     namespace: String,
     /// Hosts that outlier detection has ejected: which proxy keeps them out, why, since when and until when.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "zones", conflicts_with = "zones")]
     ejections: bool,
+    /// Bytes that the callers' proxies have sent to each zone and received from it.
+    #[arg(long)]
+    zones: bool,
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]
@@ -34,6 +38,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(name) => vec![pods::find(&state, &arguments.namespace, name)?],
         None => pods::all(&state)?.into_iter().filter(|pod| proxies::has_proxy(pod) && pods::is_ready(pod)).collect(),
     };
+    if arguments.zones {
+        return super::zones::show(&state, &pods, arguments.output);
+    }
     let found = super::block_on(ejections(&state, &pods))?;
     match arguments.output {
         Output::Json => anstream::println!("{:#}", json!({ "ejections": found })),

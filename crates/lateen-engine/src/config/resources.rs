@@ -16,12 +16,12 @@ use prost::Message;
 
 use super::cluster::{Cluster, Discovery};
 use super::dns_cache::DnsCache;
-use super::endpoint::EndpointSet;
+use super::endpoint::{EndpointSet, LocalityName};
 use super::error::{At, ConfigError};
 use super::listener::Listener;
 use super::on_demand::OnDemand;
 use super::secret::Secret;
-use super::snapshot::{LocalCluster, Snapshot};
+use super::snapshot::{LOCAL_CLUSTER, LocalCluster, Snapshot};
 use crate::route::RouteTable;
 
 pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
@@ -60,6 +60,8 @@ pub struct Resources {
     absent: BTreeSet<Arc<str>>,
     secrets: std::collections::HashMap<Arc<str>, Arc<Secret>>,
     local: Option<Arc<LocalCluster>>,
+    /// The same, should the local cluster come by discovery.
+    discovered_local: Option<Arc<LocalCluster>>,
     /// Of the bootstrap: no update may change or remove them.
     fixed: BTreeSet<(&'static str, Arc<str>)>,
 }
@@ -119,7 +121,8 @@ impl Resources {
             }
             let locality = bootstrap.node.as_ref().and_then(|node| node.locality.clone()).unwrap_or_default();
             let locality = [locality.region, locality.zone, locality.sub_zone];
-            self.local = Some(Arc::new(LocalCluster { name: local.into(), locality }));
+            let name = local.into();
+            self.local = Some(Arc::new(LocalCluster { name, locality, for_those_that_ask: false }));
         }
         if !errors.is_empty() {
             return Err(errors);
@@ -133,6 +136,12 @@ impl Resources {
             self.listeners.insert(name, listener);
         }
         Ok(())
+    }
+
+    /// Says where the proxy runs. The local cluster, where the bootstrap names none, may come by discovery then.
+    pub fn place(&mut self, locality: LocalityName) {
+        let local = LocalCluster { name: LOCAL_CLUSTER.into(), locality, for_those_that_ask: true };
+        self.discovered_local = Some(Arc::new(local));
     }
 
     /// Takes a resource, or its new version, if it compiles and passes `check`. If not, nothing changes: the last good
@@ -316,7 +325,10 @@ impl Resources {
     /// endpoints are not there yet, keep the version `previous` has, or wait.
     pub fn link(&self, previous: &Snapshot) -> Snapshot {
         let mut snapshot = Snapshot {
-            local: self.local.clone(),
+            local: self.local.clone().or_else(|| {
+                let discovered = self.discovered_local.as_ref()?;
+                self.clusters.contains_key(&discovered.name).then(|| Arc::clone(discovered))
+            }),
             generation: previous.generation + 1,
             routes: self.routes.clone(),
             endpoints: self.endpoints.clone(),

@@ -31,7 +31,13 @@ pub struct Snapshot {
 pub struct LocalCluster {
     pub name: Arc<str>,
     pub locality: LocalityName,
+    /// It came by discovery, for the clusters that ask for zone-aware balancing: in the others, zones do not matter. A bootstrap's
+    /// is, as in Envoy, for all clusters that do not weight their localities.
+    pub for_those_that_ask: bool,
 }
+
+/// The name under which a control plane may send the local cluster (Istio's `SelfDiscoveryCluster`).
+pub const LOCAL_CLUSTER: &str = "local_cluster";
 
 /// Names of what waits for something it refers to: a listener for its route tables, a cluster for its endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

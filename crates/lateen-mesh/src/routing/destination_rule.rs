@@ -64,6 +64,12 @@ impl DestinationRule {
         })
     }
 
+    /// Whether some of its policies have proxies keep to their zones.
+    pub(crate) fn keeps_to_zones(&self) -> bool {
+        let setting = |balancer: &LoadBalancer| balancer.zone_aware_lb_setting.clone();
+        self.load_balancers().filter_map(setting).any(|setting| setting.enabled != Some(false))
+    }
+
     /// The TLS settings of all its policies that name a Secret.
     pub fn credentials(&self) -> impl Iterator<Item = &ClientTls> {
         let subsets = self.subsets.iter().filter_map(|subset| subset.traffic_policy.as_ref());

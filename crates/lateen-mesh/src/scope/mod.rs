@@ -46,6 +46,8 @@ pub struct SeenRules {
     by_host: HashMap<Arc<str>, Vec<Arc<DestinationRule>>>,
     /// Hosts for which some rule names a Secret.
     with_credentials: Vec<Arc<str>>,
+    /// Hosts for which some rule wants zones to be kept to.
+    with_zones: Vec<Arc<str>>,
 }
 
 impl SeenServices {
@@ -67,8 +69,11 @@ impl SeenServices {
 impl SeenRules {
     fn new(by_host: HashMap<Arc<str>, Vec<Arc<DestinationRule>>>) -> Self {
         let names_one = |rules: &[Arc<DestinationRule>]| rules.iter().any(|rule| rule.credentials().next().is_some());
-        let with_credentials = by_host.iter().filter(|(_, rules)| names_one(rules)).map(|(host, _)| Arc::clone(host));
-        Self { with_credentials: with_credentials.collect(), by_host }
+        let keeps_to_zones = |rules: &[Arc<DestinationRule>]| rules.iter().any(|rule| rule.keeps_to_zones());
+        let those = |wanted: &dyn Fn(&[Arc<DestinationRule>]) -> bool| {
+            by_host.iter().filter(|(_, rules)| wanted(rules)).map(|(host, _)| Arc::clone(host)).collect()
+        };
+        Self { with_credentials: those(&names_one), with_zones: those(&keeps_to_zones), by_host }
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -124,6 +129,12 @@ impl Scope {
     pub fn rules_with_credentials<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = &'a Arc<DestinationRule>> {
         let hosts = self.destination_rules.with_credentials.iter();
         hosts.filter_map(move |host| self.destination_rule(host, labels))
+    }
+
+    /// Whether a rule for clients with these labels wants zones to be kept to.
+    pub fn asks_for_zones(&self, labels: &Labels) -> bool {
+        let mut rules = self.destination_rules.with_zones.iter().filter_map(|host| self.destination_rule(host, labels));
+        rules.any(|rule| rule.keeps_to_zones())
     }
 
     /// Whether what a client gets depends on its labels, or on its account.

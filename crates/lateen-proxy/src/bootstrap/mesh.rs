@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::{Locality, Node};
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use lateen_identity::SpiffeId;
@@ -138,9 +138,11 @@ fn node(role: &Role, namespace: &str, account: &str) -> anyhow::Result<Node> {
         ("UNPRIVILEGED_POD".to_owned(), text(if is_root() { "false" } else { "true" })),
     ]);
     metadata.extend(env::mesh_metadata().map(|(name, value)| (name, text(&value))));
+    let mut place = None;
     if let Some(labels) = env::variable(env::LABELS) {
         let labels: HashMap<String, String> =
             serde_json::from_str(&labels).with_context(|| format!("{} is no JSON object of texts", env::LABELS))?;
+        place = locality(&labels);
         let fields = labels.iter().map(|(name, value)| (name.clone(), text(value))).collect();
         metadata.insert("LABELS".to_owned(), value(Kind::StructValue(Struct { fields })));
     }
@@ -152,10 +154,27 @@ fn node(role: &Role, namespace: &str, account: &str) -> anyhow::Result<Node> {
         id: format!("{kind}~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
         cluster: format!("{}.{namespace}", workload.unwrap_or(pod)),
         metadata: Some(Struct { fields: metadata }),
+        locality: place,
         user_agent_name: super::USER_AGENT.to_owned(),
         user_agent_version_type: Some(super::user_agent_version()),
         ..Node::default()
     })
+}
+
+/// Where the pod's labels say that it runs: one label for all of it, with dots or slashes, or those that Kubernetes copies from
+/// the machine (as the control plane reads them).
+fn locality(labels: &HashMap<String, String>) -> Option<Locality> {
+    let label = |name: &str| labels.get(name).map(String::as_str);
+    let whole = label("topology.istio.io/locality").or_else(|| label("istio-locality"));
+    let [region, zone, sub_zone] = match whole {
+        Some(whole) => {
+            let mut parts = whole.split(if whole.contains('/') { '/' } else { '.' });
+            std::array::from_fn(|_| parts.next().unwrap_or_default().to_owned())
+        }
+        None => ["topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"]
+            .map(|name| label(name).unwrap_or_default().to_owned()),
+    };
+    (!region.is_empty()).then_some(Locality { region, zone, sub_zone })
 }
 
 /// A process owns its entry in /proc as its effective user.

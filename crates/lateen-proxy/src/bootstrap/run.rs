@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use envoy_types::pb::envoy::config::core::v3::address::Address as ProtoAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, Node, SocketAddress};
-use lateen_engine::config::endpoint::HostAddress;
+use lateen_engine::config::endpoint::{HostAddress, LocalityName};
 use lateen_engine::config::{Candidate, Resources, Snapshot};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -63,7 +63,7 @@ fn run_bootstrap(arguments: &Arguments, path: &Path) -> anyhow::Result<()> {
         node.user_agent_version_type = Some(super::user_agent_version());
     }
     let sockets = IdentitySockets::from_environment()?;
-    let shared = Arc::new(shared(sockets.take.is_some(), bootstrap.node.as_ref())?);
+    let shared = Arc::new(shared(&bootstrap, sockets.take.is_some())?);
     let (resources, ads) = compile(&bootstrap, &shared, &shown)?;
     if arguments.mode == Mode::Validate {
         println_ok(&shown);
@@ -87,13 +87,16 @@ fn join_mesh(arguments: &Arguments, role: &Role) -> anyhow::Result<()> {
         }),
         ..Bootstrap::default()
     };
-    serve(
-        arguments,
-        &bootstrap,
-        &Arc::new(shared(true, Some(&membership.node))?),
-        Resources::default(),
-        Source::Mesh(membership),
-    )
+    let shared = Arc::new(shared(&bootstrap, true)?);
+    let mut resources = Resources::default();
+    resources.place(shared.locality.clone());
+    serve(arguments, &bootstrap, &shared, resources, Source::Mesh(membership))
+}
+
+/// Where the node says that it is.
+fn locality(bootstrap: &Bootstrap) -> LocalityName {
+    let locality = bootstrap.node.as_ref().and_then(|node| node.locality.clone()).unwrap_or_default();
+    [locality.region, locality.zone, locality.sub_zone]
 }
 
 fn proto_address(address: SocketAddr) -> Address {
@@ -111,7 +114,8 @@ fn println_ok(path: &str) {
 }
 
 /// `is_member`: the proxy gets an identity of its own.
-fn shared(is_member: bool, node: Option<&Node>) -> anyhow::Result<Shared> {
+fn shared(bootstrap: &Bootstrap, is_member: bool) -> anyhow::Result<Shared> {
+    let node = bootstrap.node.as_ref();
     let stats = Registry::default();
     let dropped = stats.counter(&Scope::Server, "access_log_dropped_lines");
     let socket_mark = match env::variable(env::SOCKET_MARK) {
@@ -145,6 +149,7 @@ fn shared(is_member: bool, node: Option<&Node>) -> anyhow::Result<Shared> {
             cluster: node.map(|node| node.cluster.clone()).unwrap_or_default(),
             zone: node.and_then(|node| node.locality.as_ref()).map(|at| at.zone.clone()).unwrap_or_default(),
         }),
+        locality: locality(bootstrap),
     })
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod dns;
 pub(crate) mod dns_cache;
 mod zones;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use crate::telemetry::access_stats::ClusterAuthzStats;
 use crate::telemetry::grpc_stats::GrpcStats;
 use crate::telemetry::limit_stats::LimitServiceStats;
 use crate::telemetry::stats::{Counter, Gauge, Histogram, Registry, Scope};
+use crate::telemetry::zone_traffic;
 use crate::upstream::named_pools::Pools;
 use crate::worker::{Shared, Worker};
 
@@ -36,7 +37,7 @@ pub(crate) struct ClusterState {
     hosts: RefCell<Vec<Rc<Host>>>,
     /// Hosts of the local cluster that the balancer knows.
     peers: RefCell<Option<Arc<EndpointSet>>>,
-    zones: Option<ZoneStats>,
+    zones: OnceCell<ZoneStats>,
     /// While the configuration asks for it.
     detection: RefCell<Option<Arc<Detection>>>,
     /// The version of it that the balancer knows.
@@ -66,6 +67,8 @@ pub(crate) struct Host {
     pub pools: Pools,
     /// Since when it is known, for slow start.
     since: Instant,
+    /// Where it is, as `region/zone`; empty: unknown.
+    pub zone: Rc<str>,
 }
 
 #[derive(Debug)]
@@ -175,7 +178,7 @@ impl Drop for Active {
 }
 
 impl Host {
-    fn new(endpoint: Arc<Endpoint>, record: Option<Arc<HostRecord>>) -> Rc<Self> {
+    fn new(endpoint: Arc<Endpoint>, record: Option<Arc<HostRecord>>, zone: Rc<str>) -> Rc<Self> {
         let name = endpoint.address.to_string().into();
         Rc::new(Self {
             endpoint,
@@ -185,6 +188,7 @@ impl Host {
             times: Cell::default(),
             pools: Pools::default(),
             since: Instant::now(),
+            zone,
         })
     }
 
@@ -251,7 +255,7 @@ impl ClusterState {
             set: RefCell::new(Arc::new(EndpointSet::empty())),
             balancer: RefCell::new(Balancer::new(cluster, &EndpointSet::empty(), None)),
             peers: RefCell::default(),
-            zones: worker.snapshot().local().map(|_| ZoneStats::new(&worker.shared.stats, stat_name(cluster))),
+            zones: OnceCell::default(),
             hosts: RefCell::default(),
             detection: RefCell::default(),
             detected: Cell::default(),
@@ -302,6 +306,10 @@ impl ClusterState {
 
     fn rebuild(&self, cluster: &Arc<Cluster>, set: &Arc<EndpointSet>, worker: &Worker) {
         let local = worker.snapshot().local().cloned();
+        let local = local.filter(|local| cluster.asks_for_zones || !local.for_those_that_ask);
+        if local.is_some() {
+            self.zones.get_or_init(|| ZoneStats::new(&worker.shared.stats, stat_name(cluster)));
+        }
         let peers = worker.peers();
         let known = local.zip(peers.as_ref()).map(|(local, set)| Arc::new(Peers::new(local.locality.clone(), set)));
         let balancer = Balancer::new(cluster, set, known.as_ref());
@@ -315,10 +323,10 @@ impl ClusterState {
         }
         let by_name = cluster.dns_cache().is_some();
         let mut old = self.hosts.take();
-        let hosts: Vec<Rc<Host>> = balancer
-            .hosts()
-            .iter()
-            .map(|endpoint| {
+        // The balancer has them in the order of the set.
+        let hosts: Vec<Rc<Host>> = zones_of(set)
+            .zip(balancer.hosts())
+            .map(|(zone, endpoint)| {
                 let same = |host: &Rc<Host>| {
                     if by_name {
                         return host.endpoint.hostname == endpoint.hostname;
@@ -328,7 +336,11 @@ impl ClusterState {
                 };
                 let record = detection.as_ref().and_then(|detection| detection.record(&endpoint.address));
                 match old.iter().position(same) {
-                    Some(index) if *old[index].endpoint == **endpoint && old[index].has_record(record.as_ref()) => {
+                    Some(index)
+                        if *old[index].endpoint == **endpoint
+                            && old[index].zone == zone
+                            && old[index].has_record(record.as_ref()) =>
+                    {
                         old.swap_remove(index)
                     }
                     Some(index) => {
@@ -344,9 +356,10 @@ impl ClusterState {
                             times: before.times.clone(),
                             pools: before.pools.clone(),
                             since: before.since,
+                            zone,
                         })
                     }
-                    None => Host::new(Arc::clone(endpoint), record),
+                    None => Host::new(Arc::clone(endpoint), record, zone),
                 }
             })
             .collect();
@@ -450,7 +463,7 @@ impl ClusterState {
     }
 
     fn count_zones(&self) {
-        if let Some(stats) = &self.zones {
+        if let Some(stats) = self.zones.get() {
             self.balancer.borrow_mut().take_events().into_iter().for_each(|event| stats.count(event));
         }
     }
@@ -475,7 +488,7 @@ impl ClusterState {
             transport_match: Default::default(),
             workload: "".into(),
         };
-        let host = Host::new(Arc::new(endpoint), None);
+        let host = Host::new(Arc::new(endpoint), None, "".into());
         hosts.push(Rc::clone(&host));
         host
     }
@@ -546,6 +559,14 @@ impl ClusterState {
             self.refresh();
         }
     }
+}
+
+/// `region/zone` of each host of a set, in its order.
+fn zones_of(set: &EndpointSet) -> impl Iterator<Item = Rc<str>> {
+    set.priorities.iter().flatten().flat_map(|locality| {
+        let zone = zone_traffic::zone(&locality.name());
+        locality.endpoints.iter().map(move |_| Rc::clone(&zone))
+    })
 }
 
 /// Where a request or connection would go, for clusters that go by that.

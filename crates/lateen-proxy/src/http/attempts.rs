@@ -147,6 +147,7 @@ impl Attempts<'_, '_, '_> {
         let context = self.exchange.context;
         self.exchange.info.attempts += 1;
         self.exchange.info.upstream_host = Some(Rc::clone(&host.name));
+        self.exchange.info.upstream_zone = Some(Rc::clone(&host.zone));
         self.state.stats.rq_total.inc();
         let _active = host.hold();
         let _gauge = self.state.stats.rq_active.hold();

@@ -473,6 +473,7 @@ impl<'a> Exchange<'a> {
     /// Closes the record: counters, and the access log.
     pub(super) fn record(mut self) {
         self.info.close();
+        self.context.worker.count_zone(&self.info);
         let stats = &self.context.state.stats;
         stats.rq_completed.inc();
         if let Some(class) =

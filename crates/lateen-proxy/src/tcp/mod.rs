@@ -89,6 +89,7 @@ pub(crate) async fn serve(
         break;
     }
     info.close();
+    worker.count_zone(&info);
     state.loggers.log(&info, &worker);
 }
 
@@ -122,6 +123,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, own: &ProxyState, info: &mu
         };
         info.attempts += 1;
         info.upstream_host = Some(Rc::clone(&host.name));
+        info.upstream_zone = Some(Rc::clone(&host.zone));
         state.stats.cx_total.inc();
         let client = (info.connection.remote, info.connection.local);
         let names =

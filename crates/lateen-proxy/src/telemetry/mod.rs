@@ -15,3 +15,4 @@ pub(crate) mod stats;
 mod stats_log;
 pub(crate) mod stream_info;
 pub(crate) mod trace;
+pub(crate) mod zone_traffic;

@@ -38,6 +38,8 @@ pub(crate) struct StreamInfo {
     pub received: u64,
     pub sent: u64,
     pub upstream_host: Option<Rc<str>>,
+    /// Where that is, as `region/zone`; empty: unknown.
+    pub upstream_zone: Option<Rc<str>>,
     pub upstream_local: Option<SocketAddr>,
     /// Of the last connection that was tried.
     pub upstream_protocol: Option<Version>,
@@ -77,6 +79,7 @@ impl StreamInfo {
             received: 0,
             sent: 0,
             upstream_host: None,
+            upstream_zone: None,
             upstream_local: None,
             upstream_protocol: None,
             cluster: None,

@@ -3,6 +3,7 @@
 pub(crate) mod dynamic;
 mod fixed;
 mod inbound;
+pub(crate) mod local;
 mod on_demand;
 pub(crate) mod outbound;
 mod policy;
@@ -33,6 +34,7 @@ pub(crate) fn all(view: &View<'_>, cache: &Cache) -> Vec<Arc<Named>> {
         |cluster: &envoy_types::pb::envoy::config::cluster::v3::Cluster| Arc::new(Named::new(&cluster.name, cluster));
     let black_hole = cache.get("black hole", "", &[Arc::clone(config) as Input], || [own(&fixed::black_hole(config))]);
     out.extend(black_hole.iter().cloned());
+    out.extend(local::cluster(view).as_ref().map(own));
     if view.proxy.kind != ProxyKind::Gateway {
         let passing = cache.get("passthrough", "", &[Arc::clone(config) as Input], || {
             [own(&fixed::passthrough(config)), own(&fixed::inbound_passthrough(config))]

@@ -133,7 +133,10 @@ fn build(
     let mut http =
         upstream::HttpProtocolOptions { upstream_protocol_options: upstream_protocol(port), ..Default::default() };
     policy::apply(&mut out, &mut http, &policy, service, port, view.mesh.config());
-    if spread.weighs() {
+    if let Some(zones) = spread.zone_aware() {
+        out.common_lb_config.get_or_insert_default().locality_config_specifier =
+            Some(LocalityConfigSpecifier::ZoneAwareLbConfig(zones));
+    } else if spread.weighs() {
         out.common_lb_config.get_or_insert_default().locality_config_specifier =
             Some(LocalityConfigSpecifier::LocalityWeightedLbConfig(LocalityWeightedLbConfig::default()));
     }

@@ -13,14 +13,14 @@ use spread::Group;
 
 use crate::Named;
 use crate::cache::{Cache, Input, List};
-use crate::cluster::{self, outbound};
+use crate::cluster::{self, local, outbound};
 use crate::names::OutboundCluster;
 use crate::origin::{object, text};
 use crate::proto::{pipe, socket_address, uint32};
 use crate::route::destination::labels;
 use crate::view::View;
 
-pub(crate) use spread::Spread;
+pub(crate) use spread::{Spread, by_place};
 
 /// Endpoint metadata that clusters choose the transport socket by.
 const TRANSPORT_SOCKET_MATCH: &str = "envoy.transport_socket_match";
@@ -34,6 +34,9 @@ pub(crate) fn mesh_tls_match() -> Struct {
 ///
 /// Of a cluster whose service, port or subset is gone it is empty, and stands in for what is not there.
 pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<Named>> {
+    if name == local::LOCAL_CLUSTER {
+        return local::endpoints(view).map(|assignment| Arc::new(Named::new(name, &assignment)));
+    }
     let wanted = OutboundCluster::parse(name)?;
     let rule = view.scope.destination_rule(wanted.host, labels(view));
     let subset = rule.and_then(|rule| rule.subset(wanted.subset));

@@ -4,14 +4,21 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use lateen_api::networking::destination_rule::{Distribute, Failover, LocalityLbSetting, TrafficPolicy};
+use envoy_types::pb::envoy::config::cluster::v3::cluster::common_lb_config::ZoneAwareLbConfig;
+use envoy_types::pb::google::protobuf::UInt64Value;
+use lateen_api::networking::destination_rule::{
+    Distribute, Failover, LocalityLbSetting, TrafficPolicy, ZoneAwareLbSetting,
+};
 use lateen_mesh::topology::NETWORK;
 use lateen_mesh::{Endpoint, Locality, Service, Workload};
 
+use crate::proto::percent;
 use crate::view::View;
 
 /// What holds for one cluster of one client.
 pub(crate) struct Spread<'a> {
+    /// The proxy keeps to its zone as far as that is fair; regions are kept to by priorities. In place of `setting`.
+    zones: Option<&'a ZoneAwareLbSetting>,
     setting: Option<Cow<'a, LocalityLbSetting>>,
     /// Priorities are of use: somebody tells of failures, or the user wants nothing but what is near.
     fails_over: bool,
@@ -38,20 +45,40 @@ impl<'a> Spread<'a> {
     /// The rule's setting comes first, then what the service says itself, then the mesh's (Istio's
     /// `GetEffectiveLbSetting`). `policy`: the effective one of the cluster.
     pub(crate) fn of(view: &View<'a>, service: &Service, policy: &'a TrafficPolicy) -> Self {
-        let own = policy.load_balancer.as_ref().and_then(|balancer| balancer.locality_lb_setting.as_ref());
+        let balancer = policy.load_balancer.as_ref();
+        let own = balancer.and_then(|balancer| balancer.locality_lb_setting.as_ref());
         let near = service.traffic_distribution.setting();
         let forced = own.is_none() && near.is_some();
-        let setting = match (own, near) {
+        let of_mesh = || view.mesh.config().zone_aware_lb.as_ref().filter(|_| own.is_none() && near.is_none());
+        let zones = balancer.and_then(|balancer| balancer.zone_aware_lb_setting.as_ref()).or_else(of_mesh);
+        let setting = match (own, near.clone()) {
+            _ if zones.is_some() => None,
             (Some(own), _) => Some(Cow::Borrowed(own)).filter(|own| own.enabled != Some(false)),
             (None, Some(near)) => Some(Cow::Owned(near)),
             (None, None) => view.mesh.config().locality_lb.as_ref().map(Cow::Borrowed),
         };
-        Self { setting, fails_over: forced || policy.outlier_detection.is_some(), client: &view.proxy.workload }
+        let fails_over = forced || policy.outlier_detection.is_some();
+        Self { zones, setting, fails_over, client: &view.proxy.workload }
+    }
+
+    fn keeps_to_zones(&self) -> Option<&'a ZoneAwareLbSetting> {
+        self.zones.filter(|zones| zones.enabled != Some(false))
+    }
+
+    /// What the proxy itself is to do about zones; `None`: nothing is said of them.
+    pub(crate) fn zone_aware(&self) -> Option<ZoneAwareLbConfig> {
+        let zones = self.zones?;
+        Some(ZoneAwareLbConfig {
+            routing_enabled: self.keeps_to_zones().is_none().then(|| percent(0.0)),
+            min_cluster_size: zones.min_cluster_size.map(|value| UInt64Value { value }),
+            ..ZoneAwareLbConfig::default()
+        })
     }
 
     /// Whether other clients may be given something else.
     pub(crate) fn depends_on_client(&self) -> bool {
-        self.setting.as_ref().is_some_and(|setting| self.fails_over || !setting.distribute.is_empty())
+        self.keeps_to_zones().is_some()
+            || self.setting.as_ref().is_some_and(|setting| self.fails_over || !setting.distribute.is_empty())
     }
 
     /// Whether the weights of places count. Without need they do not, for they get in the way of least request.
@@ -64,12 +91,13 @@ impl<'a> Spread<'a> {
 
     /// The endpoints by place, ordered and weighted for the client.
     pub(crate) fn groups<'e>(&self, endpoints: impl Iterator<Item = &'e Endpoint>) -> Vec<Group<'e>> {
-        let mut places: BTreeMap<&Locality, Vec<&Endpoint>> = BTreeMap::new();
-        for endpoint in endpoints {
-            places.entry(&endpoint.workload.locality).or_default().push(endpoint);
+        let mut groups = by_place(endpoints);
+        if let Some(zones) = self.keeps_to_zones() {
+            if !zones.failover_priority.is_empty() {
+                groups = by_labels(&zones.failover_priority, self.client, groups);
+            }
+            by_region(&zones.failover, &self.client.locality, &mut groups);
         }
-        let group = |(locality, members)| Group { locality, members, weight: 0, priority: 0 };
-        let mut groups: Vec<Group<'e>> = places.into_iter().map(group).collect();
         match &self.setting {
             Some(setting) if !setting.distribute.is_empty() => {
                 distribute(&setting.distribute, self.client, &mut groups)
@@ -90,6 +118,15 @@ impl<'a> Spread<'a> {
         }
         groups
     }
+}
+
+/// All of one priority, not weighted yet.
+pub(crate) fn by_place<'e>(endpoints: impl Iterator<Item = &'e Endpoint>) -> Vec<Group<'e>> {
+    let mut places: BTreeMap<&Locality, Vec<&Endpoint>> = BTreeMap::new();
+    for endpoint in endpoints {
+        places.entry(&endpoint.workload.locality).or_default().push(endpoint);
+    }
+    places.into_iter().map(|(locality, members)| Group { locality, members, weight: 0, priority: 0 }).collect()
 }
 
 /// Of the first entry for the client's place, the shares of the others. What it does not name gets nothing.
@@ -154,6 +191,24 @@ fn by_distance(rules: &[Failover], client: &Locality, groups: &mut [Group<'_>]) 
         };
         // What the labels have ordered stays in order.
         group.priority = group.priority * 5 + distance;
+    }
+    compact(groups);
+}
+
+/// The client's region, the one that takes over for it, all others. Within a region the proxy chooses between zones.
+fn by_region(rules: &[Failover], client: &Locality, groups: &mut [Group<'_>]) {
+    let takes_over = rules.iter().find(|rule| rule.from == client.region).map(|rule| &rule.to);
+    for group in groups.iter_mut() {
+        let region = &group.locality.region;
+        let distance = if *region == client.region {
+            0
+        } else if takes_over == Some(region) {
+            1
+        } else {
+            2
+        };
+        // What the labels have ordered stays in order.
+        group.priority = group.priority * 3 + distance;
     }
     compact(groups);
 }

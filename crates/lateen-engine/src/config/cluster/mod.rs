@@ -57,6 +57,8 @@ pub struct Cluster {
     /// In percent of hosts.
     pub panic_threshold: u32,
     pub locality: LocalityPolicy,
+    /// The cluster says itself that it is to be balanced by zones.
+    pub asks_for_zones: bool,
     pub transport: UpstreamTransport,
     pub bind_source: Option<IpAddr>,
     pub tcp_keepalive: Option<TcpKeepalive>,
@@ -187,6 +189,7 @@ impl Cluster {
             errors: http.errors,
             panic_threshold,
             locality,
+            asks_for_zones: asks_for_zones(cluster),
             transport: UpstreamTransport::from_xds(cluster, at)?,
             bind_source: bind_source(cluster.upstream_bind_config.as_ref(), &at.field("upstream_bind_config")),
             tcp_keepalive: keepalive(cluster.upstream_connection_options.as_ref()),
@@ -272,6 +275,12 @@ fn discovery(cluster: &proto::Cluster, at: &At) -> Option<Discovery> {
             Discovery::OriginalDst { port_override }
         }
     })
+}
+
+fn asks_for_zones(cluster: &proto::Cluster) -> bool {
+    use proto::cluster::common_lb_config::LocalityConfigSpecifier::ZoneAwareLbConfig;
+    let common = cluster.common_lb_config.as_ref();
+    matches!(common.and_then(|common| common.locality_config_specifier.as_ref()), Some(ZoneAwareLbConfig(_)))
 }
 
 /// Panic threshold in percent, and what localities are. `update_merge_window` has Envoy keep changes of health and weight from
