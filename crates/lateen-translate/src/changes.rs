@@ -80,6 +80,10 @@ impl Case<'_> {
         }
         let mut names: Vec<_> =
             self.changed_services().flat_map(|service| cluster::names_of(self.view, service)).collect();
+        if self.is_gateway() {
+            let passed_on = self.changed_services().flat_map(|service| cluster::passed_on::names(self.view, service));
+            names.extend(passed_on.map(Arc::from).collect::<Vec<_>>());
+        }
         if !names.is_empty() {
             // It may be the proxy's own service.
             names.push(cluster::local::LOCAL_CLUSTER.into());

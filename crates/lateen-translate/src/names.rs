@@ -45,6 +45,13 @@ impl<'a> OutboundCluster<'a> {
         let port = parts.next()?.parse().ok()?;
         Some(Self { port, subset: parts.next()?, host: parts.next()? })
     }
+
+    /// Reads a server name of mesh mTLS ([`mesh_sni`]), by which clusters are called that pass that on.
+    pub fn parse_sni(name: &'a str) -> Option<Self> {
+        let mut parts = name.strip_prefix("outbound_.")?.splitn(3, "_.");
+        let port = parts.next()?.parse().ok()?;
+        Some(Self { port, subset: parts.next()?, host: parts.next()? })
+    }
 }
 
 #[cfg(test)]
@@ -62,5 +69,9 @@ mod tests {
         for wrong in ["", "PassthroughCluster", "inbound|80||", "outbound|x||h", "outbound|80|h"] {
             assert_eq!(OutboundCluster::parse(wrong), None, "{wrong}");
         }
+        let name = mesh_sni(9080, "", "reviews.default.svc.cluster.local");
+        let read = OutboundCluster::parse_sni(&name);
+        assert_eq!(read.map(|it| (it.port, it.subset, it.host)), Some((9080, "", "reviews.default.svc.cluster.local")));
+        assert_eq!(OutboundCluster::parse_sni("a.test"), None);
     }
 }

@@ -13,7 +13,6 @@ pub(super) const GATEWAY: &[Row] = &[
     honoured("spec.servers[].hosts[]"),
     has_no_effect("spec.servers[].defaultEndpoint", "nor has it in Istio"),
     honoured("spec.servers[].tls.{httpsRedirect,mode,serverCertificate,privateKey,caCertificates,credentialName}"),
-    refused_if("spec.servers[].tls.mode", "`AUTO_PASSTHROUGH`", is_auto, "no service would be reached by the server name"),
     honoured("spec.servers[].tls.{credentialNames[],caCertCredentialName,caCrl}"),
     honoured("spec.servers[].tls.tlsCertificates[].{serverCertificate,privateKey}"),
     refused("spec.servers[].tls.tlsCertificates[].caCertificates", "clients are verified with the `caCertificates` of the server"),
@@ -59,10 +58,6 @@ pub(super) const PROXY_CONFIG: &[Row] = &[
     honoured_by("spec.{selector.matchLabels.*,concurrency,environmentVariables.*}", PRECEDENCE),
     has_no_effect("spec.image.imageType", "there is one image of the proxy, which has no shell in it"),
 ];
-
-fn is_auto(_: &str, mode: &Value) -> bool {
-    mode == "AUTO_PASSTHROUGH"
-}
 
 fn is_before_tls12(_: &str, version: &Value) -> bool {
     matches!(version.as_str(), Some("TLSV1_0" | "TLSV1_1"))

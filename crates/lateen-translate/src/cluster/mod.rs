@@ -6,6 +6,7 @@ mod inbound;
 pub(crate) mod local;
 mod on_demand;
 pub(crate) mod outbound;
+pub(crate) mod passed_on;
 mod policy;
 mod protocol;
 mod proxy_protocol;
@@ -35,6 +36,7 @@ pub(crate) fn all(view: &View<'_>, cache: &Cache) -> Vec<Arc<Named>> {
     let black_hole = cache.get("black hole", "", &[Arc::clone(config) as Input], || [own(&fixed::black_hole(config))]);
     out.extend(black_hole.iter().cloned());
     out.extend(local::cluster(view).as_ref().map(own));
+    out.extend(passed_on::clusters(view).iter().map(own));
     if view.proxy.kind != ProxyKind::Gateway {
         let passing = cache.get("passthrough", "", &[Arc::clone(config) as Input], || {
             [own(&fixed::passthrough(config)), own(&fixed::inbound_passthrough(config))]

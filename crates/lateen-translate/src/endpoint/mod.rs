@@ -37,7 +37,10 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
     if name == local::LOCAL_CLUSTER {
         return local::endpoints(view).map(|assignment| Arc::new(Named::new(name, &assignment)));
     }
-    let wanted = OutboundCluster::parse(name)?;
+    let (wanted, mesh_tls_alone) = match OutboundCluster::parse(name) {
+        Some(wanted) => (wanted, false),
+        None => (OutboundCluster::parse_sni(name)?, true),
+    };
     let rule = view.scope.destination_rule(wanted.host, labels(view));
     let subset = rule.and_then(|rule| rule.subset(wanted.subset));
     let service = view.scope.service(wanted.host).filter(|service| service.port(wanted.port).is_some());
@@ -52,7 +55,8 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
     let spread = Spread::of(view, service, &policy);
     let place = if spread.depends_on_client() { view.mesh.place_of(&view.proxy.workload) } else { String::new() };
     let made = cache.get("endpoints", &format!("{name}\n{place}"), &inputs, || {
-        let members = members(endpoints.port(wanted.port), subset.map(|subset| &subset.labels));
+        let members = members(endpoints.port(wanted.port), subset.map(|subset| &subset.labels))
+            .filter(|member| member.mesh_tls || !mesh_tls_alone);
         [Arc::new(Named::new(name, &assignment(name, &spread.groups(members))))]
     });
     made.first().cloned()

@@ -4,14 +4,16 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use lateen_mesh::{GatewayListener, GatewayServer};
 
-use crate::cluster::dynamic;
+use crate::cluster::{dynamic, passed_on};
 use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
 use crate::filters::inspectors;
+use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::listener::l4;
 use crate::origin;
 use crate::proto::{boolean, socket_address};
 use crate::route::destination::labels;
 use crate::route::route_match::Asker;
+use crate::telemetry::Mode;
 use crate::tls;
 use crate::view::View;
 
@@ -58,6 +60,7 @@ fn build(view: &View<'_>, place: &GatewayListener, policies: &Policies) -> Optio
     } else if first.is_tls() {
         let chains = |server: &GatewayServer| match server.ends_tls() {
             true => ending_chain(view, &name, server, policies).into_iter().collect(),
+            false if passed_on::is_by_server(server) => chains_by_mesh_name(view, server),
             false => passthrough_chains(view, server, policies),
         };
         place.servers.iter().flat_map(|server| chains(server)).collect()
@@ -185,6 +188,25 @@ fn passthrough_chains(view: &View<'_>, server: &GatewayServer, policies: &Polici
         }
     }
     out
+}
+
+/// What mesh mTLS says by ALPN that it is, in Istio's proxies and in ours.
+const MESH_ALPN: [&str; 5] = ["istio-peer-exchange", "istio", "istio-http/1.0", "istio-http/1.1", "istio-h2"];
+
+/// Mesh mTLS that passes: one chain for each server name that stands for a port and subset of a service. Who the client is, the
+/// server finds out; policies of the gateway cannot know.
+fn chains_by_mesh_name(view: &View<'_>, server: &GatewayServer) -> Vec<listener::FilterChain> {
+    let chain = |name: String| listener::FilterChain {
+        name: server.spec.name.clone(),
+        filter_chain_match: Some(listener::FilterChainMatch {
+            application_protocols: MESH_ALPN.iter().map(ToString::to_string).collect(),
+            ..server_name_match(vec![name.to_ascii_lowercase()])
+        }),
+        filters: vec![tcp_proxy::to_cluster(view, Mode::Client, &name, &TcpOptions::default())],
+        metadata: origin::stable([&server.origin]),
+        ..listener::FilterChain::default()
+    };
+    passed_on::services(view, server).flat_map(|service| passed_on::names(view, service)).map(chain).collect()
 }
 
 /// `*` as a server name means any, which Envoy writes as none.
