@@ -152,11 +152,13 @@ impl Exchange<'_> {
         // Few have one, and the others need no room for it.
         let filtering = Box::pin(self.filter(filters, route, pending));
         match tokio::time::timeout_at(ends.into(), filtering).await {
-            Ok(filtered) => filtered,
-            Err(_) => {
+            Ok(Filtered::Passed) if ends > std::time::Instant::now() => Filtered::Passed,
+            // Nothing is sent for which there is no time.
+            Err(_) | Ok(Filtered::Passed) => {
                 self.context.state.stats.rq_max_duration_reached.inc();
                 Filtered::Answered(Box::new(Expired::Stream.reply(pending.body.is_received())))
             }
+            Ok(filtered) => filtered,
         }
     }
 
