@@ -123,7 +123,12 @@ pub fn resources(mesh: &Mesh, proxy: &ProxyView, type_url: &str, cache: &Cache) 
     let mut resources = match type_url {
         type_url::CLUSTER => cluster::all(&view, cache),
         type_url::LISTENER => listener::all(&view, cache),
-        type_url::ENDPOINT => endpoint::all(&view, cache).to_vec(),
+        type_url::ENDPOINT => {
+            // One list for many proxies, and what is of this one alone.
+            let own = cluster::discovered_by_itself(&view);
+            let own = own.iter().filter_map(|name| endpoint::by_name(&view, cache, name));
+            endpoint::all(&view, cache).iter().cloned().chain(own).collect()
+        }
         type_url::ROUTE => {
             let names = listener::route_tables(&view);
             names.iter().filter_map(|name| route::by_name(&view, cache, name)).collect()

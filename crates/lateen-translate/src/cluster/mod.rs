@@ -105,6 +105,14 @@ fn of_service(view: &View<'_>, cache: &Cache, service: &Arc<Service>) -> List {
     })
 }
 
+/// Names of the load assignments that are this proxy's alone: of its local cluster, and of services that it passes mesh mTLS on
+/// to.
+pub(crate) fn discovered_by_itself(view: &View<'_>) -> Vec<String> {
+    let passed_on = passed_on::clusters(view).into_iter().filter_map(|cluster| cluster.eds_cluster_config);
+    let passed_on = passed_on.map(|eds| eds.service_name);
+    std::iter::once(local::LOCAL_CLUSTER.to_owned()).chain(passed_on).collect()
+}
+
 /// Names of the clusters whose endpoints come by discovery.
 pub(crate) fn discovered(view: &View<'_>) -> Vec<String> {
     view.scope.services().iter().flat_map(|service| discovered_of(view, service)).collect()

@@ -28,6 +28,7 @@ fn bootstrap(world: &World, proxy: &str) -> Value {
             fields.insert("load_assignment".to_owned(), assignment);
         }
     }
+    clusters.iter_mut().for_each(ask_agent_for_secrets);
     let mut listeners = all(type_url::LISTENER);
     for listener in &mut listeners {
         inline_routes(listener, &routes);
@@ -52,6 +53,28 @@ fn bootstrap(world: &World, proxy: &str) -> Value {
         "node": {"id": "sidecar~10.0.0.1~test.default~default.svc.cluster.local", "cluster": "test"},
         "static_resources": {"clusters": clusters, "listeners": listeners},
     })
+}
+
+/// An Envoy that only validates has no stream to the control plane, and does not survive a cluster that wants its secrets over it.
+fn ask_agent_for_secrets(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("sds_config").is_some_and(|config| config.get("ads").is_some()) {
+                let agent = json!({
+                    "resource_api_version": "V3",
+                    "api_config_source": {
+                        "api_type": "GRPC",
+                        "transport_api_version": "V3",
+                        "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}],
+                    },
+                });
+                fields.insert("sds_config".to_owned(), agent);
+            }
+            fields.values_mut().for_each(ask_agent_for_secrets);
+        }
+        Value::Array(items) => items.iter_mut().for_each(ask_agent_for_secrets),
+        _ => {}
+    }
 }
 
 fn untagged(mut resource: Value) -> Value {
