@@ -121,17 +121,15 @@ fn a_gateway_begins_tls_with_a_certificate_of_its_own(mesh: &Mesh) {
     let object = egress(&format!(
         "{{hosts: [{VAULT}], ports: [{{number: 80, protocol: HTTP}}], from: [{{serviceAccounts: [paying]}}], tls: {{mode: MUTUAL, credentialName: vault}}, {GATEWAY}}}"
     ));
-    mesh.apply_text(&format!(
-        "{object}{}{}",
-        authority.secret("far", VAULT),
-        authority.secret("istio-system", "egress.test")
-    ));
+    // A server that another authority vouches for is not the one. It comes first: what is connected stays so.
+    let stranger = Authority::new();
+    let own = authority.secret("istio-system", "egress.test");
+    mesh.apply_text(&format!("{object}{}{own}", stranger.secret("far", VAULT)));
+    let answer = paying(mesh, VAULT);
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    mesh.apply_text(&authority.secret("far", VAULT));
     let answer = paying(mesh, VAULT);
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("this is the vault"), "{answer}");
     assert!(is_refused(&ask(mesh, "reading", VAULT)));
-    // A server that another authority vouches for is not the one.
-    mesh.apply_text(&Authority::new().secret("far", VAULT));
-    let answer = paying(mesh, VAULT);
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     mesh.delete("egress", "out");
 }
