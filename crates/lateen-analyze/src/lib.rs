@@ -16,11 +16,12 @@ mod suppress;
 mod unread;
 mod world;
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use lateen_api::diagnostic::Subject;
-use lateen_api::{Diagnostic, Environment, Object, validate_in, yaml};
+use lateen_api::{Diagnostic, Environment, Object, ObjectKey, validate_in, yaml};
 use lateen_mesh::{Mesh, MeshConfig, assume};
 use serde::Serialize;
 use serde_json::Value;
@@ -114,6 +115,7 @@ pub fn validate(texts: &[Text<'_>], namespace: &str) -> (usize, Vec<Diagnostic>)
 /// to do with others can be wrong as well.
 fn read(input: &Input<'_>, report: &mut Report) -> Vec<Object> {
     let mut objects: Vec<Object> = input.running.to_vec();
+    let mut places: HashMap<ObjectKey, usize> = objects.iter().map(Object::key).zip(0..).collect();
     let assumed = Text { name: ingress::ASSUMED, text: ingress::TEXT };
     let is_alone = input.running.is_empty() && !ingress::is_in(input.texts);
     for text in input.texts.iter().copied().chain(is_alone.then_some(assumed)) {
@@ -121,13 +123,19 @@ fn read(input: &Input<'_>, report: &mut Report) -> Vec<Object> {
         unread::judged(&text, parsed.diagnostics).for_each(|found| report.parsed(found));
         for object in parsed.objects {
             validate_in(&object, Environment::Cluster).into_iter().for_each(|found| report.parsed(found));
-            if let Some(twice) = objects.iter().position(|other| other.key() == object.key()) {
-                let before = objects.remove(twice);
-                if input.running.iter().all(|running| running.key() != object.key()) {
-                    report.twice(&object, before.origin());
+            match places.entry(object.key()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(objects.len());
+                    objects.push(object);
+                }
+                // What a text says of something that runs is a change of it; twice in texts is a mistake.
+                Entry::Occupied(entry) => {
+                    let before = std::mem::replace(&mut objects[*entry.get()], object);
+                    if *entry.get() >= input.running.len() {
+                        report.twice(&objects[*entry.get()], before.origin());
+                    }
                 }
             }
-            objects.push(object);
         }
     }
     objects.retain(|object| !SYSTEM_NAMESPACES.contains(&object.namespace()));

@@ -4,7 +4,7 @@ use lateen_api::diagnostic::code::DUPLICATE;
 use lateen_api::{Diagnostic, Object, Origin, Severity};
 
 use crate::Finding;
-use crate::catalog::{self, Entry};
+use crate::catalog;
 use crate::document::Document;
 
 /// Findings so far.
@@ -31,7 +31,8 @@ impl Report {
         message: impl Into<String>,
         help: Option<String>,
     ) {
-        let Some(entry) = catalog::find(code) else { return };
+        // A finding that is dropped because of a typing error would be missed by nobody.
+        let entry = catalog::find(code).expect("every code that a check gives is in the catalogue");
         let subject = document.subject();
         // What the mesh has shown already is not told twice.
         let is_same = |finding: &&mut Finding| {
@@ -63,12 +64,12 @@ impl Report {
 
     /// A finding of parsing or validation, which Istio's schema analyzers say of each kind.
     pub(crate) fn parsed(&mut self, diagnostic: Diagnostic) {
-        let kind = diagnostic.object.as_ref().map(|object| object.kind.as_str());
-        self.found(diagnostic.clone(), vec![schema_analyzer(kind.unwrap_or_default())]);
+        let analyzer = schema_analyzer(diagnostic.object.as_ref().map_or("", |object| &object.kind));
+        self.found(diagnostic, vec![analyzer]);
     }
 
     pub(crate) fn found(&mut self, diagnostic: Diagnostic, analyzers: Vec<&'static str>) {
-        let name = catalog::find(&diagnostic.code).map_or("", |entry: &Entry| entry.name);
+        let name = catalog::find(&diagnostic.code).map_or("", |entry| entry.name);
         self.findings.push(Finding { diagnostic, name, analyzers });
     }
 
