@@ -127,9 +127,16 @@ pub(crate) fn from_archive(program: &str, packages: &[&str]) -> anyhow::Result<O
         return Ok(None);
     }
     eprintln!("xtask: {command}");
-    let mut apt = Command::new("apt-get");
-    apt.args(["install", "--yes", "--quiet", "--no-install-recommends"]).args(packages);
-    run(apt.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    let apt = |words: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        run(apt.args(words).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let install = [&["install", "--yes", "--quiet", "--no-install-recommends"], packages].concat();
+    // A new machine may know of no packages, or of versions that are there no more.
+    if apt(&install).is_err() {
+        apt(&["update", "--quiet"])?;
+        apt(&install)?;
+    }
     on_path(program).map(Some).with_context(|| format!("{program} is installed and not to be found"))
 }
 
