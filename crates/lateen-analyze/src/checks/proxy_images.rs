@@ -93,6 +93,10 @@ pub(super) fn auto(world: &World, report: &mut Report) {
         let message = "its proxy has the image `auto`, which the injector has not replaced";
         report.add(pod.document, "IST0147", "spec.containers", message);
     }
+    // Without any, nothing is known of who injects: not every mesh has its injector among its objects.
+    if injectors.is_empty() {
+        return;
+    }
     for deployment in world.deployments().filter(is_auto) {
         let of_namespace = world.namespace(deployment.namespace()).map(|it| it.labels.clone()).unwrap_or_default();
         let sees = |webhook: &&&Value| {

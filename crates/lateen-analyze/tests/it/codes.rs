@@ -55,6 +55,13 @@ fn each_code_is_given_and_goes_when_its_cause_does() {
 }
 
 #[test]
+fn an_image_is_left_to_an_injector_that_nobody_shows() {
+    let gateway = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: edge}, spec: {selector: {matchLabels: {app: edge}}, \
+                   template: {metadata: {labels: {app: edge}}, spec: {containers: [{name: istio-proxy, image: auto}]}}}}";
+    assert_eq!(found(&Value::Null, gateway), BTreeSet::new());
+}
+
+#[test]
 fn every_code_that_is_ever_given_has_a_case() {
     let cases = cases();
     let known: BTreeSet<&str> = cases.iter().map(|case| text(case, "code")).chain(ELSEWHERE).collect();
