@@ -56,6 +56,9 @@ pub(crate) struct Row {
     /// Sent so many times; then what share of it each host gets is compared instead of each request.
     #[serde(default)]
     pub(crate) repeat: Option<usize>,
+    /// Whether it comes as far as the upstream is a race in both proxies: only the answer is compared.
+    #[serde(default)]
+    pub(crate) answer_only: bool,
 }
 
 fn main_listener() -> String {
