@@ -43,7 +43,7 @@ pub use routing::virtual_service::MESH;
 pub use routing::{DestinationRule, GatewayServer, HttpRule, MergedGateway, VirtualService, gateway_name};
 pub use scope::{Scope, SeenRules, SeenServices};
 pub use services::{Registry, Resolution, Service, ServicePort, TargetPort};
-pub use sidecar::{AppEndpoint, EgressProxy, Ingress};
+pub use sidecar::{AppEndpoint, EgressListener, EgressProxy, Ingress};
 pub use topology::{Locality, TrafficDistribution};
 pub use visibility::ExportTo;
 pub use workloads::{Address, Labels, ProxyKind, Workload, WorkloadKind, selects};

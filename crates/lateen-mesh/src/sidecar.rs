@@ -7,12 +7,16 @@ use lateen_api::Resource;
 use lateen_api::networking::Sidecar;
 use lateen_api::networking::destination_rule::ConnectionPool;
 use lateen_api::networking::gateway::ServerTls;
-use lateen_api::networking::sidecar::{CaptureMode, IngressListener, OutboundMode as WrittenMode, SidecarPort};
+use lateen_api::networking::sidecar::{
+    CaptureMode, EgressListener as Written, IngressListener, OutboundMode as WrittenMode, SidecarPort,
+};
 
 use crate::config::OutboundMode;
 use crate::host;
 use crate::origin::Origin;
 use crate::protocol::Protocol;
+use crate::scope::are_chosen;
+use crate::services::Service;
 use crate::workloads::{Labels, selects};
 
 /// A Sidecar object.
@@ -25,6 +29,8 @@ pub(crate) struct SidecarObject {
     pub(crate) egress_proxy: Option<EgressProxy>,
     /// `egress[].hosts` of all listeners; empty: everything.
     pub(crate) imports: Vec<Import>,
+    /// The listeners that these hosts are called by.
+    pub(crate) egress: Arc<[EgressListener]>,
     /// The ports that are open; none: those of the workload's services.
     pub(crate) ingress: Vec<Arc<Ingress>>,
     /// Limits for connections to the application, in place of a DestinationRule's.
@@ -47,6 +53,43 @@ pub struct Ingress {
     pub pool: Option<Arc<ConnectionPool>>,
     /// At the line of the listener.
     pub origin: Origin,
+}
+
+/// `Sidecar.egress[]`: where the application calls some of what it may call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EgressListener {
+    /// None: all ports of what is imported, but for those of other listeners.
+    pub port: Option<(u16, Protocol)>,
+    /// The address to listen on; empty: that of the service, or all.
+    pub bind: String,
+    /// The proxy opens the port itself: the application connects to it (`captureMode: NONE`).
+    pub opens_port: bool,
+    imports: Vec<Import>,
+}
+
+impl EgressListener {
+    fn read(listener: &Written, own: &str) -> Option<Self> {
+        let port = match &listener.port {
+            None => None,
+            Some(port) => Some(declared(port)?),
+        };
+        Some(Self {
+            port,
+            bind: listener.bind.clone(),
+            opens_port: listener.capture_mode == CaptureMode::None,
+            imports: listener.hosts.iter().filter_map(|host| Import::parse(host, own)).collect(),
+        })
+    }
+
+    /// Whether it is for the service.
+    pub fn takes(&self, service: &Service) -> bool {
+        are_chosen(&self.imports, &service.namespace, |import| host::is_subset_of(&service.host, import))
+    }
+
+    /// Whether it differs from what there is without any.
+    fn says_more(&self) -> bool {
+        self.port.is_some() || !self.bind.is_empty() || self.opens_port
+    }
 }
 
 /// `Sidecar.ingress[].defaultEndpoint`.
@@ -109,6 +152,7 @@ impl SidecarObject {
                 })
             }),
             imports: hosts.filter_map(|host| Import::parse(host, resource.namespace())).collect(),
+            egress: egress_listeners(&spec.egress, resource.namespace()),
             ingress: (spec.ingress.iter().enumerate())
                 .filter_map(|(at, listener)| {
                     let origin = Origin::of_field(resource, &format!("spec.ingress[{at}]"));
@@ -124,6 +168,12 @@ impl SidecarObject {
     pub(crate) fn id(&self) -> (Arc<str>, Arc<str>) {
         (Arc::clone(&self.namespace), Arc::clone(&self.origin.name))
     }
+}
+
+/// None where all of them are what there is without any.
+fn egress_listeners(written: &[Written], own: &str) -> Arc<[EgressListener]> {
+    let all: Vec<_> = written.iter().filter_map(|listener| EgressListener::read(listener, own)).collect();
+    if all.iter().any(EgressListener::says_more) { all.into() } else { Arc::default() }
 }
 
 impl Ingress {

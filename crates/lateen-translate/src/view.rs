@@ -71,6 +71,12 @@ impl View<'_> {
         service.access.as_ref().is_none_or(|access| access.connects(&self.proxy.workload))
     }
 
+    /// The cluster for HTTP requests to unknown hosts on a port; none where there may be no such requests, or where they were
+    /// sent to the proxy itself, so that nobody knows their destination.
+    pub(crate) fn cluster_for_unknown_hosts(&self, port: u16) -> Option<String> {
+        if self.scope.opens(port) { None } else { self.cluster_for_unknown() }
+    }
+
     /// The cluster that takes traffic to unknown destinations; none where there may be no such traffic.
     pub(crate) fn cluster_for_unknown(&self) -> Option<String> {
         match (self.scope.outbound_mode(), self.scope.egress_proxy()) {

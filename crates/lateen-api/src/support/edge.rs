@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Row, has_no_effect, honoured, honoured_by, ignored, ignored_if, is_refused, refused, refused_if};
+use super::{Row, has_no_effect, honoured, honoured_by, ignored, is_refused, refused, refused_if};
 
 #[rustfmt::skip]
 pub(super) const GATEWAY: &[Row] = &[
@@ -43,9 +43,10 @@ pub(super) const SIDECAR: &[Row] = &[
     honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.http.{maxRetries,idleTimeout,h2UpgradePolicy,useClientProtocol}"),
     honoured("spec.{inboundConnectionPool,ingress[].connectionPool}.http.{maxConcurrentStreams,http2KeepAlive.interval,http2KeepAlive.timeout}"),
     honoured("spec.egress[].hosts[]"),
-    ignored("spec.egress[].port", "the hosts are imported; the listener gets no port of its own"),
-    ignored("spec.egress[].bind", "the hosts are imported; the listener gets no address of its own"),
-    ignored_if("spec.egress[].captureMode", "other than DEFAULT", is_not_default, "outbound traffic is captured as everywhere"),
+    honoured("spec.egress[].port.{number,protocol,name}"),
+    honoured("spec.egress[].bind"),
+    refused_if("spec.egress[].bind", "a Unix socket", is_socket, "applications call by TCP; bind an address of loopback"),
+    honoured("spec.egress[].captureMode"),
     honoured("spec.outboundTrafficPolicy.mode"),
     honoured("spec.outboundTrafficPolicy.egressProxy.{host,port.number,subset}"),
 ];
@@ -63,6 +64,6 @@ fn is_before_tls12(_: &str, version: &Value) -> bool {
     matches!(version.as_str(), Some("TLSV1_0" | "TLSV1_1"))
 }
 
-fn is_not_default(_: &str, mode: &Value) -> bool {
-    mode != "DEFAULT"
+fn is_socket(_: &str, bind: &Value) -> bool {
+    bind.as_str().is_some_and(|bind| bind.starts_with("unix:"))
 }

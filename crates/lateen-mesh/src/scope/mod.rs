@@ -11,7 +11,7 @@ use crate::origin::Origin;
 use crate::routing::destination_rule::{self, DestinationRules};
 use crate::routing::{DestinationRule, VirtualService};
 use crate::services::{Registry, Resolution, Service, Services};
-use crate::sidecar::{EgressProxy, Import};
+use crate::sidecar::{EgressListener, EgressProxy, Import};
 use crate::workloads::Labels;
 
 pub(crate) use sharing::{Difference, Sharing};
@@ -26,6 +26,7 @@ pub struct Scope {
     destination_rules: Arc<SeenRules>,
     outbound: OutboundMode,
     egress_proxy: Option<EgressProxy>,
+    egress: Arc<[EgressListener]>,
     sidecar: Option<Origin>,
     depends_on_labels: bool,
 }
@@ -151,6 +152,30 @@ impl Scope {
         self.egress_proxy.as_ref()
     }
 
+    /// The listeners by which the application calls; empty: one for each port of what it sees.
+    pub fn egress_listeners(&self) -> &[EgressListener] {
+        &self.egress
+    }
+
+    /// Whether the application connects to the proxy itself on a port. Nothing there has another place that it was for.
+    pub fn opens(&self, port: u16) -> bool {
+        let of_port = |listener: &&EgressListener| listener.port.is_none_or(|(number, _)| number == port);
+        self.egress.iter().find(of_port).is_some_and(|listener| listener.opens_port)
+    }
+
+    /// Whether a service may be called on a port: the listener of that port has it, else the one without a port.
+    pub fn is_called_on(&self, service: &Service, port: u16) -> bool {
+        if self.egress.is_empty() {
+            return true;
+        }
+        let of_port = |listener: &&EgressListener| listener.port.is_some_and(|(number, _)| number == port);
+        let mut own = self.egress.iter().filter(of_port).peekable();
+        if own.peek().is_some() {
+            return own.any(|listener| listener.takes(service));
+        }
+        self.egress.iter().any(|listener| listener.port.is_none() && listener.takes(service))
+    }
+
     /// The Sidecar object that made this scope what it is.
     pub fn sidecar_origin(&self) -> Option<&Origin> {
         self.sidecar.as_ref()
@@ -161,6 +186,7 @@ impl Scope {
         self.namespace == other.namespace
             && self.outbound == other.outbound
             && self.egress_proxy == other.egress_proxy
+            && self.egress == other.egress
             && self.sidecar == other.sidecar
             && Arc::ptr_eq(&self.services, &other.services)
             && Arc::ptr_eq(&self.destination_rules, &other.destination_rules)
@@ -257,7 +283,7 @@ fn visible<'a>(of_host: &'a [Arc<Service>], namespace: &str) -> Option<&'a Arc<S
 }
 
 /// Whether imports take something of a namespace in: some of them do, and none takes it out.
-fn are_chosen(imports: &[Import], namespace: &str, meets: impl Fn(&str) -> bool) -> bool {
+pub(crate) fn are_chosen(imports: &[Import], namespace: &str, meets: impl Fn(&str) -> bool) -> bool {
     let hit = |exclude: bool| {
         imports.iter().any(|import| import.exclude == exclude && import.is_for(namespace) && meets(&import.host))
     };

@@ -117,6 +117,7 @@ impl Sharing {
             destination_rules,
             outbound: sidecar.and_then(|sidecar| sidecar.outbound).unwrap_or(world.default_outbound),
             egress_proxy: egress_proxy.cloned(),
+            egress: sidecar.map(|sidecar| Arc::clone(&sidecar.egress)).unwrap_or_default(),
             sidecar: sidecar.map(|sidecar| sidecar.origin.clone()),
         };
         let scope = match known {

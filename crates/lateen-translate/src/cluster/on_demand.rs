@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lateen_mesh::Service;
+use lateen_mesh::{EgressListener, Service};
 
 use super::{of_service, outbound, seen};
 use crate::Named;
@@ -43,7 +43,7 @@ fn always(view: &View<'_>, cache: &Cache) -> List {
             let rule = view.scope.destination_rule(&service.host, labels(view)).map(|rule| &**rule);
             let is_led_to = |port: u16| {
                 let by_routes_alone = service.port(port).is_some_and(|port| port.protocol.is_http());
-                !by_routes_alone || layer4.contains(&*service.host)
+                !by_routes_alone || layer4.contains(&*service.host) || is_called_by_bytes(view, service)
             };
             let names: BTreeSet<String> = outbound::names(service, rule)
                 .filter(|(port, _)| is_led_to(*port))
@@ -61,4 +61,10 @@ fn always(view: &View<'_>, cache: &Cache) -> List {
 fn layer4_destinations(view: &View<'_>) -> BTreeSet<String> {
     let rules = view.scope.virtual_services().iter().filter(|rule| !rule.tls.is_empty() || !rule.tcp.is_empty());
     rules.flat_map(|rule| rule.destinations(&view.mesh.config().domain)).collect()
+}
+
+/// Whether a listener of a Sidecar passes the service's bytes on, whatever the protocol of its port.
+fn is_called_by_bytes(view: &View<'_>, service: &Service) -> bool {
+    let by_bytes = |listener: &&EgressListener| listener.port.is_some_and(|(_, protocol)| !protocol.is_http());
+    view.scope.egress_listeners().iter().filter(by_bytes).any(|listener| listener.takes(service))
 }

@@ -42,12 +42,12 @@ impl Layer4 {
     }
 }
 
-/// The chains of a service port. `range`: the part of the address space that is the service's, behind a shared
+/// The chains of a service port, at a listener's port `at`, which rules speak of. `range`: the part of the address space that is the service's, behind a shared
 /// listener. `shared`: other services are behind the same listener, so that TLS must be told apart by server name.
 pub(crate) fn chains(
     view: &View<'_>,
     service: &Service,
-    port: &ServicePort,
+    (port, at): (&ServicePort, u16),
     range: Option<IpNet>,
     shared: bool,
 ) -> Vec<Layer4> {
@@ -61,9 +61,9 @@ pub(crate) fn chains(
         }];
     }
     if port.protocol.is_tls() {
-        tls_chains(view, service, port, &ranges, shared)
+        tls_chains(view, service, (port, at), &ranges, shared)
     } else {
-        tcp_chains(view, service, port, &ranges)
+        tcp_chains(view, service, (port, at), &ranges)
     }
 }
 
@@ -84,8 +84,14 @@ pub(crate) fn tcp_concerns(conditions: &L4Match, asker: &Asker<'_>, namespace: &
         && conditions.port.is_none_or(|port| port == 0 || port == u32::from(asker.port))
 }
 
-fn tls_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[IpNet], shared: bool) -> Vec<Layer4> {
-    let asker = asker(view, port.number);
+fn tls_chains(
+    view: &View<'_>,
+    service: &Service,
+    (port, at): (&ServicePort, u16),
+    ranges: &[IpNet],
+    shared: bool,
+) -> Vec<Layer4> {
+    let asker = asker(view, at);
     let mut out: Vec<Layer4> = Vec::new();
     for rule in rules_for(view, service) {
         for route in rule.tls.iter().filter(|route| !route.route.is_empty()) {
@@ -97,7 +103,7 @@ fn tls_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
                 let chain = Layer4 {
                     server_names: conditions.sni_hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
                     ranges: if subnets.is_empty() { ranges.to_vec() } else { subnets },
-                    filters: forward(view, &route.route, rule, port.number),
+                    filters: forward(view, &route.route, rule, at),
                     origins: rule_origins(rule, service),
                 };
                 if out.iter().all(|present| !present.conflicts_with(&chain)) {
@@ -117,8 +123,8 @@ fn tls_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
     out
 }
 
-fn tcp_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[IpNet]) -> Vec<Layer4> {
-    let asker = asker(view, port.number);
+fn tcp_chains(view: &View<'_>, service: &Service, (port, at): (&ServicePort, u16), ranges: &[IpNet]) -> Vec<Layer4> {
+    let asker = asker(view, at);
     let mut out: Vec<Layer4> = Vec::new();
     let rules = rules_for(view, service).flat_map(|rule| rule.tcp.iter().map(move |route| (rule, route)));
     for (rule, route) in rules.filter(|(_, route)| !route.route.is_empty()) {
@@ -133,7 +139,7 @@ fn tcp_chains(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
         let chain = Layer4 {
             server_names: Vec::new(),
             ranges: if everything { ranges.to_vec() } else { subnets },
-            filters: forward(view, &route.route, rule, port.number),
+            filters: forward(view, &route.route, rule, at),
             origins: rule_origins(rule, service),
         };
         if out.iter().all(|present| !present.conflicts_with(&chain)) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use ipnet::IpNet;
-use lateen_mesh::{Origin, Protocol, Resolution, Service, ServicePort};
+use lateen_mesh::{EgressListener, Origin, Protocol, Resolution, Service, ServicePort};
 
 use crate::cluster::dynamic;
 use crate::filters::http_connection_manager::{self as http, Class, Policies, Routes};
@@ -24,6 +24,7 @@ use crate::view::View;
 /// Port to which the redirect rules send outbound connections.
 const OUTBOUND_PORT: u16 = 15001;
 const ANY_ADDRESS: &str = "0.0.0.0";
+const LOOPBACK: &str = "127.0.0.1";
 
 /// The listeners of a sidecar's outbound side, by name, `virtualOutbound` last.
 pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
@@ -35,6 +36,7 @@ pub(crate) fn listeners(view: &View<'_>) -> Vec<listener::Listener> {
         for port in &service.ports {
             entries.add(service, port);
         }
+        entries.add_declared(service);
     }
     let mut listeners: Vec<_> = entries.by_address.into_iter().map(|(key, entry)| entry.finish(view, &key)).collect();
     listeners.push(virtual_outbound(view));
@@ -58,8 +60,41 @@ struct Entry {
     layer4: Vec<Layer4>,
     /// Some port behind this listener has no declared protocol.
     sniffed: bool,
+    /// A socket is opened for it.
+    opened: bool,
     /// Of the services whose address this is. A listener that many share names none: it must not change with them.
     origins: Vec<Origin>,
+}
+
+/// Where a Sidecar has something called.
+#[derive(Default)]
+struct Place {
+    /// None: at the service's own address, or at any.
+    address: Option<String>,
+    /// The proxy opens the port there.
+    opened: bool,
+}
+
+impl Place {
+    fn of(listener: &EgressListener) -> Self {
+        let address = match (listener.bind.as_str(), listener.opens_port) {
+            ("", false) => None,
+            ("", true) => Some(LOOPBACK.to_owned()),
+            (bind, _) => Some(bind.to_owned()),
+        };
+        Self { address, opened: listener.opens_port }
+    }
+}
+
+impl Entry {
+    /// Takes chains in that do not get in the way of those before them.
+    fn take(&mut self, chains: Vec<Layer4>) {
+        for chain in chains {
+            if self.layer4.iter().all(|present| !present.conflicts_with(&chain)) {
+                self.layer4.push(chain);
+            }
+        }
+    }
 }
 
 impl Entries<'_> {
@@ -67,12 +102,69 @@ impl Entries<'_> {
         if service.resolution == Resolution::Alias || port.protocol == Protocol::Udp {
             return;
         }
+        let Some(place) = self.place(service, port) else { return };
+        if let Some(address) = place.address {
+            return self.add_at(&address, place.opened, service, port);
+        }
         if port.protocol.is_http() {
             self.add_http(ANY_ADDRESS.to_owned(), port);
             return;
         }
         for (address, range) in self.binds(service, port) {
             self.add_layer4(address, range, service, port);
+        }
+    }
+
+    /// Where a Sidecar without a listener for this port has the service called; `None`: nowhere, as far as this port goes.
+    fn place(&self, service: &Service, port: &ServicePort) -> Option<Place> {
+        let listeners = self.view.scope.egress_listeners();
+        if listeners.is_empty() {
+            return Some(Place::default());
+        }
+        if listeners.iter().any(|listener| listener.port.is_some_and(|(number, _)| number == port.number)) {
+            return None;
+        }
+        listeners.iter().find(|listener| listener.port.is_none() && listener.takes(service)).map(Place::of)
+    }
+
+    /// The service on the ports that a Sidecar has listeners for: by its own port of that number, else by its only one.
+    fn add_declared(&mut self, service: &Service) {
+        if service.resolution == Resolution::Alias {
+            return;
+        }
+        for listener in self.view.scope.egress_listeners().iter().filter(|listener| listener.takes(service)) {
+            let Some((number, protocol)) = listener.port else { continue };
+            let own = service.port(number).or(match service.ports.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            });
+            let Some(own) = own.filter(|own| own.protocol != Protocol::Udp) else { continue };
+            let place = Place::of(listener);
+            let address = place.address.unwrap_or_else(|| ANY_ADDRESS.to_owned());
+            if protocol.is_http() && own.protocol.may_be_http() {
+                let entry = self.by_address.entry((address, number)).or_default();
+                entry.http.get_or_insert_with(|| number.to_string());
+                entry.opened |= place.opened;
+            } else {
+                // What the listener is for is its own to say; where bytes go is the service's.
+                let own = ServicePort { protocol, ..own.clone() };
+                let chains = l4::chains(self.view, service, (&own, number), None, true);
+                let entry = self.by_address.entry((address, number)).or_default();
+                entry.opened |= place.opened;
+                entry.take(chains);
+            }
+        }
+    }
+
+    /// A service's own port, at an address that a Sidecar names.
+    fn add_at(&mut self, address: &str, opened: bool, service: &Service, port: &ServicePort) {
+        if port.protocol.is_http() {
+            self.add_http(address.to_owned(), port);
+        } else {
+            self.add_layer4(address.to_owned(), None, service, port);
+        }
+        if let Some(entry) = self.by_address.get_mut(&(address.to_owned(), port.number)) {
+            entry.opened |= opened;
         }
     }
 
@@ -113,18 +205,14 @@ impl Entries<'_> {
         let routes =
             if address == ANY_ADDRESS { port.number.to_string() } else { format!("{}:{}", service.host, port.number) };
         let shared = address == ANY_ADDRESS && range.is_none();
-        let chains = l4::chains(self.view, service, port, range, shared);
+        let chains = l4::chains(self.view, service, (port, port.number), range, shared);
         let address_is_its_own = address != ANY_ADDRESS;
         let entry = self.by_address.entry((address, port.number)).or_default();
         if port.protocol.is_sniffed() {
             entry.sniffed = true;
             entry.http.get_or_insert(routes);
         }
-        for chain in chains {
-            if entry.layer4.iter().all(|present| !present.conflicts_with(&chain)) {
-                entry.layer4.push(chain);
-            }
-        }
+        entry.take(chains);
         if address_is_its_own {
             entry.origins.push(service.origin.clone());
         }
@@ -161,7 +249,9 @@ impl Entry {
             chains.extend(default.take());
             None
         } else {
-            Some(default.unwrap_or_else(|| unknown_destination(view, "PassthroughFilterChain")))
+            let nowhere = || listener::FilterChain { filters: vec![tcp_proxy::to_nowhere()], ..Default::default() };
+            let unknown = || unknown_destination(view, "PassthroughFilterChain");
+            Some(default.unwrap_or_else(|| if self.opened { nowhere() } else { unknown() }))
         };
         self.origins.sort();
         self.origins.dedup();
@@ -170,7 +260,7 @@ impl Entry {
             address: Some(socket_address(address, *port)),
             traffic_direction: core::TrafficDirection::Outbound as i32,
             metadata: origin::stable(&self.origins),
-            bind_to_port: Some(boolean(false)),
+            bind_to_port: Some(boolean(self.opened)),
             listener_filters,
             listener_filters_timeout: Some(duration(timeout)),
             continue_on_listener_filters_timeout: true,

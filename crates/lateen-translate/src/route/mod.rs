@@ -39,7 +39,7 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
         return Some(Arc::new(on_demand::empty_table(name)));
     }
     let make = || [Arc::new(outbound::build(view, cache, name))];
-    if !outbound::is_of_a_service(view, name) {
+    if !outbound::is_of_a_listener(view, name) {
         // Nobody else asks for it: whoever makes names up shall not fill the cache with them.
         return make().into_iter().next();
     }

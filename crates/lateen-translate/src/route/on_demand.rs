@@ -32,7 +32,7 @@ pub(crate) fn by_names<'n>(view: &View<'_>, cache: &Cache, names: impl Iterator<
     let by_name = |name: &str| {
         let (table, host) = name.rsplit_once('/')?;
         let Some(TableName::Port(port)) = TableName::parse(table) else { return None };
-        if !outbound::is_of_a_service(view, table) {
+        if !outbound::is_of_a_listener(view, table) {
             return None;
         }
         if let Some(known) = cache.find(KIND, name, &inputs) {
@@ -40,7 +40,7 @@ pub(crate) fn by_names<'n>(view: &View<'_>, cache: &Cache, names: impl Iterator<
         }
         let drafts = drafts.entry(port).or_insert_with(|| outbound::drafts(view, port));
         let (draft, how) = find(drafts, host);
-        let made = Arc::new(virtual_host(view, name, host, draft));
+        let made = Arc::new(virtual_host(view, name, (host, port), draft));
         // Whoever makes hosts up shall not fill the cache with them.
         let is_a_name = how == Found::ByName;
         Some(if is_a_name { cache.get(KIND, name, &inputs, || [made])[0].clone() } else { made })
@@ -73,8 +73,9 @@ fn find<'d, 'a>(drafts: &'d [Draft<'a>], host: &str) -> (Option<&'d Draft<'a>>, 
     (longest.map(|(_, draft)| draft), Found::ByWildcard)
 }
 
-fn virtual_host(view: &View<'_>, name: &str, host: &str, draft: Option<&Draft<'_>>) -> Named {
-    let whole = draft.map_or_else(|| catch_all(view.cluster_for_unknown().as_deref()), |draft| draft.build(view));
+fn virtual_host(view: &View<'_>, name: &str, (host, port): (&str, u16), draft: Option<&Draft<'_>>) -> Named {
+    let whole =
+        draft.map_or_else(|| catch_all(view.cluster_for_unknown_hosts(port).as_deref()), |draft| draft.build(view));
     Named::new(name, &route::VirtualHost { name: name.to_owned(), domains: vec![host.to_owned()], ..whole })
 }
 

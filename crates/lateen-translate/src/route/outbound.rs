@@ -6,7 +6,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use lateen_api::networking::destination_rule::TlsMode;
-use lateen_mesh::{MESH, Origin, Resolution, Service, VirtualService, host};
+use lateen_mesh::{EgressListener, MESH, Origin, Resolution, Service, VirtualService, host};
 
 use crate::cache::{Cache, Input};
 use crate::cluster::dynamic;
@@ -46,12 +46,15 @@ impl<'a> TableName<'a> {
     }
 }
 
-/// Whether some service that is seen has this table's port, so that listeners may name it.
-pub(crate) fn is_of_a_service(view: &View<'_>, name: &str) -> bool {
+/// Whether some service that is seen, or a listener of a Sidecar, has this table's port, so that listeners may name it.
+pub(crate) fn is_of_a_listener(view: &View<'_>, name: &str) -> bool {
     match TableName::parse(name) {
         // Names are compared too: `80` and `080` are one port and two names.
         Some(TableName::Port(port)) => {
-            port.to_string() == name && view.scope.services().iter().any(|service| service.port(port).is_some())
+            let declared = |listener: &EgressListener| listener.port.is_some_and(|(number, _)| number == port);
+            port.to_string() == name
+                && (view.scope.services().iter().any(|service| service.port(port).is_some())
+                    || view.scope.egress_listeners().iter().any(declared))
         }
         Some(TableName::Service(host, port)) => {
             format!("{host}:{port}") == name
@@ -72,7 +75,7 @@ pub(crate) fn build(view: &View<'_>, cache: &Cache, name: &str) -> Named {
     }
     let mut hosts: Vec<_> = drafts.iter().map(|draft| draft.encode(view, cache)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts.push(encoded(&catch_all(view.cluster_for_unknown().as_deref())));
+    hosts.push(encoded(&catch_all(view.cluster_for_unknown_hosts(wanted.port()).as_deref())));
     spliced(name, &hosts)
 }
 
@@ -232,7 +235,9 @@ struct Drafts<'a> {
 impl<'a> Drafts<'a> {
     fn of(view: &'a View<'a>, wanted: TableName<'_>) -> Vec<Draft<'a>> {
         let port = wanted.port();
-        let may_be_http = |service: &&Arc<Service>| service.port(port).is_some_and(|port| port.protocol.may_be_http());
+        let may_be_http = |service: &&Arc<Service>| {
+            service.port(port).is_some_and(|port| port.protocol.may_be_http()) && view.scope.is_called_on(service, port)
+        };
         let services: BTreeMap<&str, &Arc<Service>> = match wanted {
             TableName::Port(_) => {
                 view.scope.services().iter().filter(may_be_http).map(|service| (&*service.host, service)).collect()

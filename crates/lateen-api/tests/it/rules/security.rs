@@ -155,3 +155,24 @@ fn request_authentications() {
         assert_eq!(broken("ra", &format!("{{jwtRules: [{rule}]}}")), *expected, "{rule}");
     }
 }
+
+#[test]
+fn only_what_allows_or_denies_can_be_tried() {
+    let policy = |action: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: a, annotations: {{istio.io/dry-run: \"true\"}}}}\n\
+             spec: {{action: {action}, rules: [{{}}]}}\n"
+        )
+    };
+    assert!(crate::findings(&policy("ALLOW")).is_empty() && crate::findings(&policy("DENY")).is_empty());
+    for action in ["AUDIT", "CUSTOM, provider: {name: a}"] {
+        let found = crate::findings(&policy(action));
+        let word = action.split(',').next().unwrap_or_default();
+        assert_eq!(
+            found,
+            [format!(
+                "3: error metadata.annotations.istio.io/dry-run: the action {word} cannot be tried, only ALLOW and DENY"
+            )]
+        );
+    }
+}
