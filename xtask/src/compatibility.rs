@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use lateen_api::Severity;
+use lateen_api::mesh_config;
 use lateen_api::support::{Row, Standing, TABLE};
 
 use crate::root;
@@ -39,6 +40,12 @@ pub(crate) fn page() -> String {
         let _ = write!(out, "\n## {kind}\n\n| field | | |\n| --- | --- | --- |\n");
         for row in *rows {
             let _ = writeln!(out, "{}", line(row));
+        }
+    }
+    out.push_str("\n## MeshConfig\n\nThe file that `--mesh-config` names.\n\n| field | |\n| --- | --- |\n");
+    for (fields, standing) in [(mesh_config::HONOURED, "honoured"), (mesh_config::IGNORED, "warned")] {
+        for field in fields {
+            let _ = writeln!(out, "| `{field}` | {standing} |");
         }
     }
     out

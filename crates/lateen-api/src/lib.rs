@@ -11,6 +11,7 @@ pub mod diagnostic;
 pub mod extension_providers;
 pub mod kubernetes;
 pub mod mesh_config;
+pub mod mesh_traffic;
 pub mod meta;
 mod mistakes;
 pub mod networking;

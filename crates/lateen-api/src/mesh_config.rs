@@ -4,14 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Severity, code};
 use crate::extension_providers::{self, ExtensionProvider};
+use crate::mesh_traffic::{self, DefaultTrafficPolicy, Http2Upgrade, InboundTrafficPolicy};
 use crate::mistakes::Mistakes;
-use crate::networking::destination_rule::{LocalityLbSetting, ZoneAwareLbSetting};
+use crate::networking::destination_rule::{LocalityLbSetting, TcpKeepalive, ZoneAwareLbSetting};
+use crate::networking::virtual_service::Retries;
 use crate::scalar::Duration;
 use crate::validate::{gateway, locality};
 use crate::yaml::{self, Node, Positions, Value};
 
 /// The settings, with Istio's defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MeshConfig {
     pub trust_domain: String,
@@ -42,6 +44,18 @@ pub struct MeshConfig {
     /// The same, and goes before it: proxies keep to their zones as far as that is fair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
+    /// For routes without `retries`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_http_retry_policy: Option<Retries>,
+    /// Between a sidecar and its application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_inbound_http_retry_policy: Option<Retries>,
+    pub default_traffic_policy: DefaultTrafficPolicy,
+    /// What a DestinationRule says of it goes before it, each value for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    pub h2_upgrade_policy: Http2Upgrade,
+    pub inbound_traffic_policy: InboundTrafficPolicy,
     /// `exportTo` of Services that name none.
     pub default_service_export_to: Vec<String>,
     pub default_virtual_service_export_to: Vec<String>,
@@ -76,6 +90,12 @@ impl Default for MeshConfig {
             extension_providers: Vec::new(),
             locality_lb_setting: Some(LocalityLbSetting::default()),
             zone_aware_lb_setting: None,
+            default_http_retry_policy: None,
+            default_inbound_http_retry_policy: None,
+            default_traffic_policy: DefaultTrafficPolicy::default(),
+            tcp_keepalive: None,
+            h2_upgrade_policy: Http2Upgrade::default(),
+            inbound_traffic_policy: InboundTrafficPolicy::default(),
             default_service_export_to: everybody(),
             default_virtual_service_export_to: everybody(),
             default_destination_rule_export_to: everybody(),
@@ -182,23 +202,51 @@ pub enum Normalization {
     DecodeAndMergeSlashes,
 }
 
-/// Fields that Istio has and that have no effect here yet.
-const IGNORED: &[&str] = &[
+/// The fields that are read.
+pub const HONOURED: &[&str] = &[
+    "accessLogEncoding",
+    "accessLogFile",
+    "accessLogFormat",
+    "caCertificates",
+    "connectTimeout",
+    "defaultDestinationRuleExportTo",
+    "defaultHttpRetryPolicy",
+    "defaultInboundHttpRetryPolicy",
+    "defaultProviders",
+    "defaultServiceExportTo",
+    "defaultTrafficPolicy",
+    "defaultVirtualServiceExportTo",
+    "dnsRefreshRate",
+    "enableAutoMtls",
+    "enableTracing",
+    "extensionProviders",
+    "h2UpgradePolicy",
+    "inboundTrafficPolicy",
+    "localityLbSetting",
+    "meshMTLS",
+    "outboundTrafficPolicy",
+    "pathNormalization",
+    "protocolDetectionTimeout",
+    "rootNamespace",
+    "tcpKeepalive",
+    "tlsDefaults",
+    "trustDomain",
+    "trustDomainAliases",
+    "zoneAwareLbSetting",
+];
+
+/// Fields that Istio has and that have no effect here yet, which is said to whoever writes them.
+pub const IGNORED: &[&str] = &[
     "ca",
     "certificates",
     "configSources",
     "defaultConfig",
-    "defaultHttpRetryPolicy",
-    "defaultInboundHttpRetryPolicy",
-    "defaultTrafficPolicy",
     "disableEnvoyListenerLog",
     "discoverySelectors",
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
-    "h2UpgradePolicy",
     "hboneIdleTimeout",
     "inboundClusterStatName",
-    "inboundTrafficPolicy",
     "ingressClass",
     "ingressControllerMode",
     "ingressSelector",
@@ -210,7 +258,6 @@ const IGNORED: &[&str] = &[
     "serviceEntryVisibility",
     "serviceScopeConfigs",
     "serviceSettings",
-    "tcpKeepalive",
     "thriftConfig",
     "verifyCertificateAtClient",
 ];
@@ -284,6 +331,7 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
         let found = diagnostic(file, mistake.code, at(&mistake.field), &mistake.field, mistake.message);
         out.push(Diagnostic { help: mistake.help, ..found });
     }
+    out.extend(mesh_traffic::check(file, &positions, &config));
     out.sort_by_key(|found| (found.line, found.column));
     (config, out)
 }

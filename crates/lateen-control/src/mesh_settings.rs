@@ -1,12 +1,12 @@
-//! From the mesh config that users write to the settings that translation depends on.
+//! The mesh config that users write: its file, and the roots that it names.
 
 use std::path::Path;
 
-use lateen_api::mesh_config::{self, CaCertificate, Normalization};
-use lateen_api::{Diagnostic, mesh_config::OutboundMode as Mode};
+use lateen_api::Diagnostic;
+use lateen_api::mesh_config::{self, CaCertificate};
 use lateen_identity::TrustBundle;
 use lateen_identity::spiffe::is_trust_domain;
-use lateen_mesh::{MeshConfig, OutboundMode, PathNormalization};
+use lateen_mesh::MeshConfig;
 
 /// What a mesh config says.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ pub fn load(file: Option<&Path>) -> anyhow::Result<Loaded> {
     let anchors: anyhow::Result<Vec<_>> = entries
         .map(|(index, entry)| anchor(entry).with_context(|| format!("{}: caCertificates[{index}]", file.display())))
         .collect();
-    Ok(Loaded { anchors: anchors?, config: settings(config), diagnostics })
+    Ok(Loaded { anchors: anchors?, config: MeshConfig::of(config), diagnostics })
 }
 
 fn anchor(entry: &CaCertificate) -> anyhow::Result<Anchor> {
@@ -80,42 +80,4 @@ fn anchor(entry: &CaCertificate) -> anyhow::Result<Anchor> {
         (false, id) => Roots::Fetched(Endpoint { url, known_by: Some(KnownBy { id, first: pem()? }) }),
     };
     Ok(Anchor { trust_domains: entry.trust_domains.clone(), roots })
-}
-
-/// The settings of a mesh config.
-pub fn settings(config: mesh_config::MeshConfig) -> MeshConfig {
-    let text = |text: String| (!text.is_empty()).then_some(text);
-    MeshConfig {
-        root_namespace: config.root_namespace,
-        trust_domain: config.trust_domain,
-        trust_domain_aliases: config.trust_domain_aliases,
-        outbound_mode: match config.outbound_traffic_policy.mode {
-            Mode::AllowAny => OutboundMode::AllowAny,
-            Mode::RegistryOnly => OutboundMode::RegistryOnly,
-        },
-        enable_auto_mtls: config.enable_auto_mtls,
-        connect_timeout: config.connect_timeout.into(),
-        protocol_detection_timeout: config.protocol_detection_timeout.map(Into::into),
-        dns_refresh_rate: config.dns_refresh_rate.into(),
-        path_normalization: match config.path_normalization.normalization {
-            Normalization::Default | Normalization::Base => PathNormalization::Base,
-            Normalization::None => PathNormalization::None,
-            Normalization::MergeSlashes => PathNormalization::MergeSlashes,
-            Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
-        },
-        access_log_file: text(config.access_log_file),
-        access_log_format: text(config.access_log_format),
-        access_log_encoding: config.access_log_encoding,
-        enable_tracing: config.enable_tracing,
-        default_providers: config.default_providers,
-        locality_lb: config.locality_lb_setting.filter(|setting| setting.enabled != Some(false)),
-        zone_aware_lb: config.zone_aware_lb_setting,
-        extension_providers: config.extension_providers,
-        default_service_export_to: config.default_service_export_to,
-        default_virtual_service_export_to: config.default_virtual_service_export_to,
-        default_destination_rule_export_to: config.default_destination_rule_export_to,
-        mesh_mtls: config.mesh_mtls,
-        tls_defaults: config.tls_defaults,
-        ..MeshConfig::default()
-    }
 }

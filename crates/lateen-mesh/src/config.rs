@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use lateen_api::extension_providers::{ExtensionProvider, built_in};
-use lateen_api::mesh_config::{AccessLogEncoding, DefaultProviders, TlsConfig};
-use lateen_api::networking::destination_rule::{LocalityLbSetting, ZoneAwareLbSetting};
+use lateen_api::mesh_config::{
+    self, AccessLogEncoding, DefaultProviders, Normalization, OutboundMode as Mode, TlsConfig,
+};
+use lateen_api::mesh_traffic::{DefaultTrafficPolicy, Http2Upgrade, InboundMode};
+use lateen_api::networking::destination_rule::{LocalityLbSetting, TcpKeepalive, ZoneAwareLbSetting};
+use lateen_api::networking::virtual_service::Retries;
 
 /// What happens to connections whose destination the mesh does not know (`outboundTrafficPolicy.mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -28,7 +32,7 @@ pub enum PathNormalization {
 }
 
 /// The settings of the mesh that translation depends on; names as in Istio's `MeshConfig`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MeshConfig {
     /// Namespace whose policies hold for the whole mesh.
     pub root_namespace: String,
@@ -60,6 +64,18 @@ pub struct MeshConfig {
     /// The same, and goes before it: proxies keep to their own zone as far as that is fair, and to their region
     /// (`zoneAwareLbSetting`).
     pub zone_aware_lb: Option<ZoneAwareLbSetting>,
+    /// For routes without `retries`, in place of Istio's own (`defaultHttpRetryPolicy`).
+    pub default_retries: Option<Retries>,
+    /// Between a sidecar and its application, in place of Istio's own (`defaultInboundHttpRetryPolicy`).
+    pub default_inbound_retries: Option<Retries>,
+    /// Blocks that hold where a destination rule has none (`defaultTrafficPolicy`).
+    pub default_traffic_policy: DefaultTrafficPolicy,
+    /// For all connections to services (`tcpKeepalive`).
+    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// Requests to ports declared as HTTP go on in HTTP/2 (`h2UpgradePolicy`).
+    pub upgrades_to_http2: bool,
+    /// Applications are reached on loopback, not at the address that the client called (`inboundTrafficPolicy.mode`).
+    pub applications_on_loopback: bool,
     /// Whom policies may have asked (`extensionProviders`).
     pub extension_providers: Vec<ExtensionProvider>,
     /// `exportTo` of services that name none.
@@ -75,6 +91,50 @@ pub struct MeshConfig {
 }
 
 impl MeshConfig {
+    /// What is written.
+    pub fn of(config: mesh_config::MeshConfig) -> Self {
+        let text = |text: String| (!text.is_empty()).then_some(text);
+        Self {
+            root_namespace: config.root_namespace,
+            trust_domain: config.trust_domain,
+            trust_domain_aliases: config.trust_domain_aliases,
+            outbound_mode: match config.outbound_traffic_policy.mode {
+                Mode::AllowAny => OutboundMode::AllowAny,
+                Mode::RegistryOnly => OutboundMode::RegistryOnly,
+            },
+            enable_auto_mtls: config.enable_auto_mtls,
+            connect_timeout: config.connect_timeout.into(),
+            protocol_detection_timeout: config.protocol_detection_timeout.map(Into::into),
+            dns_refresh_rate: config.dns_refresh_rate.into(),
+            path_normalization: match config.path_normalization.normalization {
+                Normalization::Default | Normalization::Base => PathNormalization::Base,
+                Normalization::None => PathNormalization::None,
+                Normalization::MergeSlashes => PathNormalization::MergeSlashes,
+                Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+            },
+            access_log_file: text(config.access_log_file),
+            access_log_format: text(config.access_log_format),
+            access_log_encoding: config.access_log_encoding,
+            enable_tracing: config.enable_tracing,
+            default_providers: config.default_providers,
+            locality_lb: config.locality_lb_setting.filter(|setting| setting.enabled != Some(false)),
+            zone_aware_lb: config.zone_aware_lb_setting,
+            default_retries: config.default_http_retry_policy,
+            default_inbound_retries: config.default_inbound_http_retry_policy,
+            default_traffic_policy: config.default_traffic_policy,
+            tcp_keepalive: config.tcp_keepalive,
+            upgrades_to_http2: config.h2_upgrade_policy == Http2Upgrade::Upgrade,
+            applications_on_loopback: config.inbound_traffic_policy.mode == InboundMode::Localhost,
+            extension_providers: config.extension_providers,
+            default_service_export_to: config.default_service_export_to,
+            default_virtual_service_export_to: config.default_virtual_service_export_to,
+            default_destination_rule_export_to: config.default_destination_rule_export_to,
+            mesh_mtls: config.mesh_mtls,
+            tls_defaults: config.tls_defaults,
+            ..Self::default()
+        }
+    }
+
     /// A provider by its name, whose case says nothing (Istio's `fetchProvider`).
     pub fn provider(&self, name: &str) -> Option<&ExtensionProvider> {
         let given = self.extension_providers.iter().find(|provider| provider.name.eq_ignore_ascii_case(name));
@@ -123,6 +183,12 @@ impl Default for MeshConfig {
             default_providers: DefaultProviders::default(),
             locality_lb: Some(LocalityLbSetting::default()),
             zone_aware_lb: None,
+            default_retries: None,
+            default_inbound_retries: None,
+            default_traffic_policy: DefaultTrafficPolicy::default(),
+            tcp_keepalive: None,
+            upgrades_to_http2: false,
+            applications_on_loopback: false,
             extension_providers: Vec::new(),
             default_service_export_to: everywhere(),
             default_virtual_service_export_to: everywhere(),

@@ -1,4 +1,4 @@
-//! Collects what is wrong with one object, each finding with the place of its field.
+//! Collects what is wrong with one object, or with the mesh config, each finding with the place of its field.
 
 use std::fmt::Display;
 
@@ -6,22 +6,34 @@ use super::Environment;
 use crate::diagnostic::{Diagnostic, Severity, code};
 use crate::object::Object;
 use crate::scalar::Duration;
+use crate::yaml::Positions;
 
 use super::names;
 
-/// The findings about one object.
-pub(super) struct Check<'a> {
-    object: &'a Object,
+/// The findings about one object, or about the settings of a file.
+pub(crate) struct Check<'a> {
+    subject: Subject<'a>,
     environment: Environment,
     out: Vec<Diagnostic>,
 }
 
+enum Subject<'a> {
+    Object(&'a Object),
+    Settings { file: &'a str, positions: &'a Positions },
+}
+
 impl<'a> Check<'a> {
     pub(super) fn new(object: &'a Object, environment: Environment) -> Self {
-        Self { object, environment, out: Vec::new() }
+        Self { subject: Subject::Object(object), environment, out: Vec::new() }
     }
 
-    pub(super) fn finish(self) -> Vec<Diagnostic> {
+    /// Of settings that are no object's.
+    pub(crate) fn of_settings(file: &'a str, positions: &'a Positions) -> Self {
+        let subject = Subject::Settings { file, positions };
+        Self { subject, environment: Environment::Cluster, out: Vec::new() }
+    }
+
+    pub(crate) fn finish(self) -> Vec<Diagnostic> {
         self.out
     }
 
@@ -30,7 +42,7 @@ impl<'a> Check<'a> {
     }
 
     /// The object breaks a rule at `field`.
-    pub(super) fn error(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.add(code::INVALID, Severity::Error, field.into(), message.into(), None);
     }
 
@@ -40,7 +52,7 @@ impl<'a> Check<'a> {
     }
 
     /// Legal, and perhaps not what was meant.
-    pub(super) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn warn(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.add(code::SUSPICIOUS, Severity::Warning, field.into(), message.into(), None);
     }
 
@@ -72,17 +84,14 @@ impl<'a> Check<'a> {
     }
 
     fn add(&mut self, code: &str, severity: Severity, field: String, message: String, help: Option<String>) {
-        let (line, column) = self.object.position_of(&field);
-        self.out.push(Diagnostic {
-            code: code.to_owned(),
-            severity,
-            object: Some(self.object.key().into()),
-            file: self.object.origin().file.to_string(),
-            line,
-            column,
-            field,
-            message,
-            help,
-        });
+        let (object, file, (line, column)) = match &self.subject {
+            Subject::Object(object) => {
+                (Some(object.key().into()), object.origin().file.to_string(), object.position_of(&field))
+            }
+            Subject::Settings { file, positions } => {
+                (None, (*file).to_owned(), positions.nearest(&field).unwrap_or_default())
+            }
+        };
+        self.out.push(Diagnostic { code: code.to_owned(), severity, object, file, line, column, field, message, help });
     }
 }

@@ -8,7 +8,7 @@ use super::{metadata, names};
 use crate::networking::DestinationRule;
 use crate::networking::destination_rule::{
     BALANCER, ClientTls, ConnectionPool, ConsistentHash, H2UpgradePolicy, HttpSettings, LoadBalancer, OutlierDetection,
-    PEAK_EWMA, PortTrafficPolicy, TcpSettings, TlsMode, TrafficPolicy, Tunnel,
+    PEAK_EWMA, PortTrafficPolicy, TcpKeepalive, TcpSettings, TlsMode, TrafficPolicy, Tunnel,
 };
 use crate::object::Resource;
 
@@ -229,7 +229,7 @@ fn spread(check: &mut Check<'_>, field: &str, problems: Problems, fails_over: bo
     }
 }
 
-pub(super) fn connection_pool(check: &mut Check<'_>, field: &str, pool: &ConnectionPool) {
+pub(crate) fn connection_pool(check: &mut Check<'_>, field: &str, pool: &ConnectionPool) {
     if pool.tcp.is_none() && pool.http.is_none() {
         check.error(field, "a connection pool needs one of `tcp` and `http`");
     }
@@ -254,10 +254,14 @@ fn tcp_settings(check: &mut Check<'_>, field: &str, tcp: &TcpSettings) {
     check.duration(format!("{field}.connectTimeout"), tcp.connect_timeout);
     check.duration(format!("{field}.maxConnectionDuration"), tcp.max_connection_duration);
     check.duration(format!("{field}.idleTimeout"), tcp.idle_timeout);
-    if let Some(keepalive) = tcp.tcp_keepalive {
-        check.duration(format!("{field}.tcpKeepalive.time"), keepalive.time);
-        check.duration(format!("{field}.tcpKeepalive.interval"), keepalive.interval);
+    if let Some(settings) = &tcp.tcp_keepalive {
+        keepalive(check, &format!("{field}.tcpKeepalive"), settings);
     }
+}
+
+pub(crate) fn keepalive(check: &mut Check<'_>, field: &str, keepalive: &TcpKeepalive) {
+    check.duration(format!("{field}.time"), keepalive.time);
+    check.duration(format!("{field}.interval"), keepalive.interval);
 }
 
 fn http_settings(check: &mut Check<'_>, field: &str, http: &HttpSettings) {
@@ -279,7 +283,7 @@ fn http_settings(check: &mut Check<'_>, field: &str, http: &HttpSettings) {
     }
 }
 
-fn outlier_detection(check: &mut Check<'_>, field: &str, outlier: &OutlierDetection) {
+pub(crate) fn outlier_detection(check: &mut Check<'_>, field: &str, outlier: &OutlierDetection) {
     check.duration(format!("{field}.interval"), outlier.interval);
     check.duration(format!("{field}.baseEjectionTime"), outlier.base_ejection_time);
     let percents =

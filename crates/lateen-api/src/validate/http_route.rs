@@ -261,7 +261,7 @@ const RETRY_ON: &[&str] = &[
     "unavailable",
 ];
 
-fn retries(check: &mut Check<'_>, field: &str, retries: &Retries) {
+pub(crate) fn retries(check: &mut Check<'_>, field: &str, retries: &Retries) {
     if retries.attempts < 0 {
         check.error(format!("{field}.attempts"), format!("{} attempts: the number is negative", retries.attempts));
     }

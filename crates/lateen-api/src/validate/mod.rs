@@ -2,12 +2,12 @@
 //! of all that is not honoured yet.
 
 mod authorization_policy;
-mod check;
-mod destination_rule;
+pub(crate) mod check;
+pub(crate) mod destination_rule;
 mod egress;
 pub(crate) mod gateway;
 mod headers;
-mod http_route;
+pub(crate) mod http_route;
 pub(crate) mod locality;
 mod metadata;
 mod names;

@@ -1,7 +1,7 @@
 //! The mesh config: defaults, strictness, places.
 
 use lateen_api::Severity;
-use lateen_api::mesh_config::{MeshConfig, MinimumTls, Normalization, OutboundMode, parse};
+use lateen_api::mesh_config::{HONOURED, IGNORED, MeshConfig, MinimumTls, Normalization, OutboundMode, parse};
 
 #[test]
 fn nothing_written_is_istios_default() {
@@ -11,6 +11,23 @@ fn nothing_written_is_istios_default() {
     let config = MeshConfig::default();
     assert_eq!((config.trust_domain.as_str(), config.root_namespace.as_str()), ("cluster.local", "istio-system"));
     assert!(config.enable_auto_mtls && config.access_log_file.is_empty());
+}
+
+/// What the page of Istio's API says of the mesh config.
+#[test]
+fn each_field_is_read_or_told_of() {
+    for field in HONOURED {
+        let (_, found) = parse("mesh.yaml", &format!("{field}: ~\n"));
+        assert!(found.iter().all(|found| found.severity == Severity::Error), "{found:?}");
+        assert!(found.iter().all(|found| !found.message.contains("unknown field")), "{found:?}");
+    }
+    for field in IGNORED {
+        let (_, found) = parse("mesh.yaml", &format!("{field}: ~\n"));
+        assert_eq!(found.len(), 1, "{field}: {found:?}");
+    }
+    let written = serde_json::to_value(MeshConfig::default()).expect("it is JSON");
+    let unlisted: Vec<_> = written.as_object().expect("it is an object").keys().collect();
+    assert!(unlisted.iter().all(|field| HONOURED.contains(&field.as_str())), "{unlisted:?}");
 }
 
 #[test]
@@ -198,4 +215,28 @@ fn providers_are_read_and_held_to_their_rules() {
     }
     let twice = "extensionProviders: [{name: a}, {name: a}]";
     assert_eq!(parse("mesh.yaml", twice).1[0].message, "there is another provider `a`");
+}
+
+#[test]
+fn policies_for_where_no_object_speaks_are_checked_as_those_of_objects() {
+    let text = "defaultHttpRetryPolicy: {attempts: 2, retryOn: sometimes}\n\
+                defaultInboundHttpRetryPolicy: {attempts: 1, perTryTimeout: 1s}\n\
+                defaultTrafficPolicy:\n  connectionPool: {tcp: {maxConnections: -1}}\n  outlierDetection: {maxEjectionPercent: 101}\n\
+                tcpKeepalive: {time: 1us}\n\
+                h2UpgradePolicy: MAYBE\n\
+                inboundTrafficPolicy: {mode: SOMEWHERE}\n";
+    let (_, found) = parse("mesh.yaml", text);
+    let said: Vec<_> = found.iter().map(|found| (found.line, found.field.as_str(), found.severity)).collect();
+    assert_eq!(
+        said,
+        [
+            (1, "defaultHttpRetryPolicy.retryOn", Severity::Error),
+            (2, "defaultInboundHttpRetryPolicy.perTryTimeout", Severity::Warning),
+            (4, "defaultTrafficPolicy.connectionPool.tcp.maxConnections", Severity::Error),
+            (5, "defaultTrafficPolicy.outlierDetection.maxEjectionPercent", Severity::Error),
+            (6, "tcpKeepalive.time", Severity::Error),
+            (7, "h2UpgradePolicy", Severity::Error),
+            (8, "inboundTrafficPolicy.mode", Severity::Error),
+        ]
+    );
 }

@@ -163,7 +163,7 @@ fn look(arguments: &Arguments, texts: &[Named], objects: &[Object]) -> anyhow::R
             for finding in &found {
                 anstream::eprintln!("{}", told_of(finding, Some(text)));
             }
-            Some(lateen_control::mesh_settings::settings(config))
+            Some(lateen_mesh::MeshConfig::of(config))
         }
     };
     let texts: Vec<Text<'_>> = texts.iter().map(|named| Text { name: &named.file, text: &named.text }).collect();

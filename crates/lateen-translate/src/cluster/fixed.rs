@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::cluster::v3 as cluster;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use lateen_mesh::MeshConfig;
 
-use crate::cluster::protocol;
+use crate::cluster::{policy, protocol};
 use crate::names::{BLACK_HOLE_CLUSTER, INBOUND_PASSTHROUGH_CLUSTER, PASSTHROUGH_CLUSTER};
 use crate::proto::{bind_source, duration, uint32};
 
@@ -24,31 +24,43 @@ pub(crate) fn black_hole(config: &MeshConfig) -> cluster::Cluster {
     }
 }
 
-/// To where the connection was going.
+/// To where the connection was going, within the limits of the mesh config.
 pub(crate) fn passthrough(config: &MeshConfig) -> cluster::Cluster {
-    cluster::Cluster {
-        name: PASSTHROUGH_CLUSTER.to_owned(),
-        alt_stat_name: format!("{PASSTHROUGH_CLUSTER};"),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
-        connect_timeout: Some(duration(config.connect_timeout)),
-        lb_policy: LbPolicy::ClusterProvided as i32,
-        circuit_breakers: Some(unlimited()),
-        typed_extension_protocol_options: protocol::extension(&upstream::HttpProtocolOptions {
-            common_http_protocol_options: Some(protocol::idle_after_five_minutes()),
-            upstream_protocol_options: Some(protocol::as_downstream()),
-            ..upstream::HttpProtocolOptions::default()
-        }),
-        ..cluster::Cluster::default()
-    }
+    let mut http = passed_on();
+    let mut out = to_original_destination(PASSTHROUGH_CLUSTER, config);
+    let pool = config.default_traffic_policy.connection_pool.as_ref();
+    policy::connection_pool(&mut out, &mut http, pool, None, config);
+    out.typed_extension_protocol_options = protocol::extension(&http);
+    out
 }
 
 /// To the application's port that was asked for, past the redirect rules.
 pub(crate) fn inbound_passthrough(config: &MeshConfig) -> cluster::Cluster {
     cluster::Cluster {
-        name: INBOUND_PASSTHROUGH_CLUSTER.to_owned(),
-        alt_stat_name: format!("{INBOUND_PASSTHROUGH_CLUSTER};"),
         upstream_bind_config: Some(bind_source(INBOUND_SOURCE)),
-        ..passthrough(config)
+        circuit_breakers: Some(unlimited()),
+        typed_extension_protocol_options: protocol::extension(&passed_on()),
+        ..to_original_destination(INBOUND_PASSTHROUGH_CLUSTER, config)
+    }
+}
+
+/// As the client speaks it.
+fn passed_on() -> upstream::HttpProtocolOptions {
+    upstream::HttpProtocolOptions {
+        common_http_protocol_options: Some(protocol::idle_after_five_minutes()),
+        upstream_protocol_options: Some(protocol::as_downstream()),
+        ..upstream::HttpProtocolOptions::default()
+    }
+}
+
+fn to_original_destination(name: &str, config: &MeshConfig) -> cluster::Cluster {
+    cluster::Cluster {
+        name: name.to_owned(),
+        alt_stat_name: format!("{name};"),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst as i32)),
+        connect_timeout: Some(duration(config.connect_timeout)),
+        lb_policy: LbPolicy::ClusterProvided as i32,
+        ..cluster::Cluster::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Clusters of a sidecar's own application: one per declared port.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use cluster::cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy};
@@ -34,7 +35,10 @@ fn build(view: &View<'_>, port: &InboundPort) -> cluster::Cluster {
         metadata: origin::stable(port.origin()),
         ..cluster::Cluster::default()
     };
-    lead_to(&mut out, port.ingress.as_ref().and_then(|ingress| ingress.endpoint.as_ref()), &view.proxy.workload);
+    let loopback = AppEndpoint::Loopback(Ipv4Addr::LOCALHOST.into(), port.port);
+    let usual = config.applications_on_loopback.then_some(&loopback);
+    let endpoint = port.ingress.as_ref().map_or(usual, |ingress| ingress.endpoint.as_ref());
+    lead_to(&mut out, endpoint, &view.proxy.workload);
     let mut http = upstream::HttpProtocolOptions {
         upstream_protocol_options: if port.protocol.is_http2() {
             Some(protocol::http2(Default::default()))
@@ -51,7 +55,9 @@ fn build(view: &View<'_>, port: &InboundPort) -> cluster::Cluster {
         protocol: port.protocol,
         target: TargetPort::Number(port.port),
     };
-    policy::connection_pool(&mut out, &mut http, pool(view, port).as_ref(), None, &declared, config);
+    let pool = pool(view, port);
+    policy::upgrade(&mut http, pool.as_ref(), &declared, false);
+    policy::connection_pool(&mut out, &mut http, pool.as_ref(), None, config);
     if http != upstream::HttpProtocolOptions::default() {
         http.upstream_protocol_options.get_or_insert_with(protocol::http1);
         out.typed_extension_protocol_options = protocol::extension(&http);
@@ -59,14 +65,16 @@ fn build(view: &View<'_>, port: &InboundPort) -> cluster::Cluster {
     out
 }
 
-/// The server's side of the connection pool: what a Sidecar says, else the rule for the (first) service of the port.
+/// The server's side of the connection pool: what a Sidecar says, else the rule for the (first) service of the port, else the
+/// mesh config.
 fn pool(view: &View<'_>, port: &InboundPort) -> Option<ConnectionPool> {
     if let Some(pool) = &port.pool {
         return Some((**pool).clone());
     }
-    let service = port.service.as_ref()?;
-    let rule = view.scope.destination_rule(&service.host, &lateen_mesh::Labels::new())?;
-    rule.policy(port.service_port).connection_pool
+    let service = port.service.as_ref();
+    let rule = service.and_then(|service| view.scope.destination_rule(&service.host, &lateen_mesh::Labels::new()));
+    let own = rule.and_then(|rule| rule.policy(port.service_port).connection_pool);
+    own.or_else(|| view.mesh.config().default_traffic_policy.connection_pool.clone())
 }
 
 /// To where the client meant to go, past the redirect rules; or to where a Sidecar says that the application is.

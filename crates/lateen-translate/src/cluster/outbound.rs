@@ -60,17 +60,22 @@ fn subsets_of<'a>(service: &Service, rule: Option<&'a DestinationRule>) -> impl 
 /// How the cluster of a port and subset (empty: none) finds its endpoints.
 pub(crate) fn discovery(view: &View<'_>, service: &Service, port: u16, subset: &str) -> Discovery {
     let rule = view.scope.destination_rule(&service.host, labels(view));
-    discovery_with(view, service, &policy_of(rule.map(|rule| &**rule), subset, port))
+    discovery_with(view, service, &policy_of(view, rule.map(|rule| &**rule), subset, port))
 }
 
-pub(crate) fn policy_of(rule: Option<&DestinationRule>, subset: &str, port: u16) -> TrafficPolicy {
-    match rule {
+/// What the rule says, and, in blocks that it leaves out, the mesh config.
+pub(crate) fn policy_of(view: &View<'_>, rule: Option<&DestinationRule>, subset: &str, port: u16) -> TrafficPolicy {
+    let mut policy = match rule {
         None => TrafficPolicy::default(),
         Some(rule) => match rule.subset(subset) {
             Some(subset) => rule.subset_policy(subset, port),
             None => rule.policy(port),
         },
-    }
+    };
+    let default = &view.mesh.config().default_traffic_policy;
+    policy.connection_pool = policy.connection_pool.or_else(|| default.connection_pool.clone());
+    policy.outlier_detection = policy.outlier_detection.or_else(|| default.outlier_detection.clone());
+    policy
 }
 
 fn discovery_with(view: &View<'_>, service: &Service, policy: &TrafficPolicy) -> Discovery {
@@ -113,7 +118,7 @@ fn build(
 ) -> Option<cluster::Cluster> {
     let subset_name = subset.map_or("", |subset| subset.name.as_str());
     let name = names::outbound_cluster(port.number, subset_name, &service.host);
-    let policy = policy_of(rule, subset_name, port.number);
+    let policy = policy_of(view, rule, subset_name, port.number);
     let credential = policy.tls.as_ref().and_then(|tls| tls.credential());
     if credential.is_some() && !rule.is_some_and(|rule| secret::is_given_to(view.proxy.kind, rule)) {
         // It has not what the TLS needs that is asked for. Without a cluster nothing is sent in the clear.

@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::google::protobuf;
 use lateen_api::networking::destination_rule::{
     ConnectionPool, ConsistentHash, H2UpgradePolicy, HttpSettings, LoadBalancer, OutlierDetection, RetryBudget,
-    SimpleLb, TcpSettings, TrafficPolicy,
+    SimpleLb, TcpKeepalive, TcpSettings, TrafficPolicy,
 };
 use lateen_mesh::{MeshConfig, Service, ServicePort};
 use upstream::http_protocol_options::{UpstreamProtocolOptions, explicit_http_config::ProtocolConfig};
@@ -31,7 +31,9 @@ pub(crate) fn apply(
     port: &ServicePort,
     config: &MeshConfig,
 ) {
-    connection_pool(out, http, policy.connection_pool.as_ref(), policy.retry_budget.as_ref(), port, config);
+    let pool = policy.connection_pool.as_ref();
+    upgrade(http, pool, port, config.upgrades_to_http2);
+    connection_pool(out, http, pool, policy.retry_budget.as_ref(), config);
     load_balancer(out, policy.load_balancer.as_ref());
     if let Some(settings) = &policy.outlier_detection {
         outlier_detection(out, http, settings, service);
@@ -48,7 +50,6 @@ pub(crate) fn connection_pool(
     http: &mut upstream::HttpProtocolOptions,
     pool: Option<&ConnectionPool>,
     retry_budget: Option<&RetryBudget>,
-    port: &ServicePort,
     config: &MeshConfig,
 ) {
     let mut thresholds = fixed::unlimited_thresholds();
@@ -60,8 +61,8 @@ pub(crate) fn connection_pool(
         }
         let timeout = tcp.connect_timeout.map_or(config.connect_timeout, |timeout| timeout.0);
         out.connect_timeout = Some(duration(timeout));
-        keepalive(out, tcp);
     }
+    keepalive(out, [config.tcp_keepalive, tcp.and_then(|tcp| tcp.tcp_keepalive)]);
     if let Some(settings) = settings {
         if let Some(limit) = positive(settings.http2_max_requests) {
             thresholds.max_requests = Some(uint32(limit));
@@ -72,7 +73,6 @@ pub(crate) fn connection_pool(
         if let Some(limit) = positive(settings.max_retries) {
             thresholds.max_retries = Some(uint32(limit));
         }
-        upgrade(http, settings, port);
     }
     if let Some(budget) = retry_budget {
         thresholds.retry_budget = Some(cluster::circuit_breakers::thresholds::RetryBudget {
@@ -86,26 +86,39 @@ pub(crate) fn connection_pool(
     common_http(http, tcp, settings);
 }
 
-fn keepalive(out: &mut cluster::Cluster, tcp: &TcpSettings) {
-    let Some(settings) = &tcp.tcp_keepalive else { return };
+/// Of the mesh and of the destination; the later value goes before the earlier.
+fn keepalive(out: &mut cluster::Cluster, settings: [Option<TcpKeepalive>; 2]) {
     let seconds = |time: Option<lateen_api::scalar::Duration>| {
         time.and_then(|time| u32::try_from(time.0.as_secs()).ok()).filter(|seconds| *seconds > 0).map(uint32)
     };
-    out.upstream_connection_options = Some(cluster::UpstreamConnectionOptions {
-        tcp_keepalive: Some(core::TcpKeepalive {
-            keepalive_probes: (settings.probes > 0).then(|| uint32(settings.probes)),
-            keepalive_time: seconds(settings.time),
-            keepalive_interval: seconds(settings.interval),
-        }),
-        ..cluster::UpstreamConnectionOptions::default()
-    });
+    for settings in settings.into_iter().flatten() {
+        let keepalive = out.upstream_connection_options.get_or_insert_default().tcp_keepalive.get_or_insert_default();
+        let probes = (settings.probes > 0).then(|| uint32(settings.probes));
+        keepalive.keepalive_probes = probes.or(keepalive.keepalive_probes);
+        keepalive.keepalive_time = seconds(settings.time).or(keepalive.keepalive_time);
+        keepalive.keepalive_interval = seconds(settings.interval).or(keepalive.keepalive_interval);
+    }
 }
 
-/// `useClientProtocol` beats `h2UpgradePolicy`; neither touches what is HTTP/2 already.
-fn upgrade(http: &mut upstream::HttpProtocolOptions, settings: &HttpSettings, port: &ServicePort) {
-    if settings.use_client_protocol {
+/// `useClientProtocol` beats `h2UpgradePolicy`; neither touches what is HTTP/2 already. The mesh's policy is for ports that
+/// are declared as HTTP, and not towards applications.
+pub(crate) fn upgrade(
+    http: &mut upstream::HttpProtocolOptions,
+    pool: Option<&ConnectionPool>,
+    port: &ServicePort,
+    default: bool,
+) {
+    let settings = pool.and_then(|pool| pool.http.as_ref());
+    if settings.is_some_and(|settings| settings.use_client_protocol) {
         http.upstream_protocol_options = Some(protocol::as_downstream());
-    } else if settings.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade) && !port.protocol.is_http2() {
+        return;
+    }
+    let upgrades = match settings.and_then(|settings| settings.h2_upgrade_policy).unwrap_or_default() {
+        H2UpgradePolicy::Upgrade => true,
+        H2UpgradePolicy::DoNotUpgrade => false,
+        H2UpgradePolicy::Default => default && port.protocol.is_http(),
+    };
+    if upgrades && !port.protocol.is_http2() {
         http.upstream_protocol_options = Some(protocol::http2(core::Http2ProtocolOptions::default()));
     }
 }
@@ -116,12 +129,10 @@ fn common_http(http: &mut upstream::HttpProtocolOptions, tcp: Option<&TcpSetting
     let lifetime = tcp.and_then(|tcp| tcp.max_connection_duration);
     let requests = settings.and_then(|http| positive(http.max_requests_per_connection));
     if idle.is_some() || lifetime.is_some() || requests.is_some() {
-        http.common_http_protocol_options = Some(core::HttpProtocolOptions {
-            idle_timeout: idle.map(|timeout| duration(timeout.0)),
-            max_connection_duration: lifetime.map(|lifetime| duration(lifetime.0)),
-            max_requests_per_connection: requests.map(uint32),
-            ..core::HttpProtocolOptions::default()
-        });
+        let common = http.common_http_protocol_options.get_or_insert_default();
+        common.idle_timeout = idle.map(|timeout| duration(timeout.0)).or(common.idle_timeout);
+        common.max_connection_duration = lifetime.map(|lifetime| duration(lifetime.0));
+        common.max_requests_per_connection = requests.map(uint32);
     }
     let Some(settings) = settings else { return };
     if let Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) = &mut http.upstream_protocol_options

@@ -51,7 +51,7 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
     let mut inputs: Vec<Input> =
         vec![Arc::clone(service) as Input, Arc::clone(endpoints) as Input, Arc::clone(view.mesh.config()) as Input];
     inputs.extend(rule.map(|rule| Arc::clone(rule) as Input));
-    let policy = outbound::policy_of(rule.map(|rule| &**rule), wanted.subset, wanted.port);
+    let policy = outbound::policy_of(view, rule.map(|rule| &**rule), wanted.subset, wanted.port);
     let spread = Spread::of(view, service, &policy);
     let place = if spread.depends_on_client() { view.mesh.place_of(&view.proxy.workload) } else { String::new() };
     let made = cache.get("endpoints", &format!("{name}\n{place}"), &inputs, || {

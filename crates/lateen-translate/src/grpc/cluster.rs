@@ -32,7 +32,7 @@ pub(super) fn by_name(view: &View<'_>, name: &str) -> Option<cluster::Cluster> {
     if !wanted.subset.is_empty() && rule.and_then(|rule| rule.subset(wanted.subset)).is_none() {
         return None;
     }
-    let policy = policy_of(rule, wanted.subset, wanted.port);
+    let policy = policy_of(view, rule, wanted.subset, wanted.port);
     let mut out = cluster::Cluster {
         name: name.to_owned(),
         circuit_breakers: Some(limit(&policy)),

@@ -25,7 +25,7 @@ pub(crate) fn table(
     let mut action = route::RouteAction {
         cluster_specifier: Some(to_cluster(cluster)),
         // A gRPC server may have seen what was sent before the reset.
-        retry_policy: (!grpc).then(retry::inbound),
+        retry_policy: if grpc { None } else { retry::inbound(view.mesh.config()) },
         ..route::RouteAction::default()
     };
     set_timeout(&mut action, None);

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::google::protobuf;
-use lateen_mesh::{Origin, ProxyKind};
+use lateen_mesh::{MeshConfig, Origin, ProxyKind};
 
 use crate::Named;
 use crate::cache::{Cache, Input};
@@ -75,13 +75,14 @@ pub(crate) fn set_timeout(action: &mut route::RouteAction, timeout: Option<Durat
 
 /// The route of a service that no VirtualService speaks for.
 pub(crate) fn default_route(
+    config: &MeshConfig,
     cluster: &str,
     hash: Option<route::route_action::HashPolicy>,
     origins: &[&Origin],
 ) -> route::Route {
     let mut action = route::RouteAction {
         cluster_specifier: Some(to_cluster(cluster)),
-        retry_policy: Some(retry::default(false)),
+        retry_policy: retry::policy(config, None, false),
         hash_policy: hash.into_iter().collect(),
         ..route::RouteAction::default()
     };

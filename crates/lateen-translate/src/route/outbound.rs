@@ -212,10 +212,10 @@ fn route_to(view: &View<'_>, service: &Service, port: u16) -> route::Route {
     let rule = view.scope.destination_rule(&service.host, labels(view));
     let mut origins = vec![&service.origin];
     origins.extend(rule.into_iter().flat_map(|rule| &rule.origins));
-    let mut route = default_route(&cluster, hash, &origins);
+    let mut route = default_route(view.mesh.config(), &cluster, hash, &origins);
     decorate(view, &mut route, "", port);
     if dynamic::is_dynamic(service) {
-        let tls = policy_of(rule.map(|rule| &**rule), "", port).tls;
+        let tls = policy_of(view, rule.map(|rule| &**rule), "", port).tls;
         let is_secure = tls.is_some_and(|tls| tls.mode != TlsMode::Disable);
         route.r#match.get_or_insert_default().headers.push(route_match::on_port(port, is_secure));
     }

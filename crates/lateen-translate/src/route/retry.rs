@@ -4,6 +4,7 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3::PreviousHostsPredicate;
 use envoy_types::pb::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use lateen_api::networking::virtual_service::Retries;
+use lateen_mesh::MeshConfig;
 use route::retry_policy;
 
 use crate::proto::{duration, uint32};
@@ -13,8 +14,8 @@ use crate::wire;
 /// by the application is final.
 const DEFAULT_RETRY_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
 
-/// The policy of routes without `retries`: two more attempts, on other endpoints unless a hash fixes the endpoint.
-pub(crate) fn default(consistent_hash: bool) -> route::RetryPolicy {
+/// Istio's own policy: two more attempts, on other endpoints unless a hash fixes the endpoint.
+fn default(consistent_hash: bool) -> route::RetryPolicy {
     route::RetryPolicy {
         retry_on: DEFAULT_RETRY_ON.to_owned(),
         num_retries: Some(uint32(2)),
@@ -24,36 +25,52 @@ pub(crate) fn default(consistent_hash: bool) -> route::RetryPolicy {
     }
 }
 
-/// The policy between a sidecar and its application: only what the application cannot have seen.
-pub(crate) fn inbound() -> route::RetryPolicy {
-    route::RetryPolicy {
+/// The policy between a sidecar and its application: only what the application cannot have seen, or what the mesh config
+/// says (`defaultInboundHttpRetryPolicy`). `None` when `attempts: 0` switches retries off.
+pub(crate) fn inbound(config: &MeshConfig) -> Option<route::RetryPolicy> {
+    let mut policy = route::RetryPolicy {
         retry_on: "reset-before-request".to_owned(),
         num_retries: Some(uint32(2)),
         ..route::RetryPolicy::default()
+    };
+    if let Some(retries) = &config.default_inbound_retries {
+        put(&mut policy, retries)?;
     }
+    Some(policy)
 }
 
-/// The policy of a route; `None` when `attempts: 0` switches retries off.
-pub(crate) fn policy(retries: Option<&Retries>, consistent_hash: bool) -> Option<route::RetryPolicy> {
+/// The policy of a route: its own, the mesh config's (`defaultHttpRetryPolicy`), or Istio's. `None` when `attempts: 0`
+/// switches retries off.
+pub(crate) fn policy(
+    config: &MeshConfig,
+    retries: Option<&Retries>,
+    consistent_hash: bool,
+) -> Option<route::RetryPolicy> {
     let mut policy = default(consistent_hash);
-    let Some(retries) = retries else { return Some(policy) };
-    let attempts = u32::try_from(retries.attempts).ok().filter(|attempts| *attempts > 0)?;
-    policy.num_retries = Some(uint32(attempts));
+    let Some(retries) = retries.or(config.default_retries.as_ref()) else { return Some(policy) };
+    put(&mut policy, retries)?;
     policy.per_try_timeout = retries.per_try_timeout.map(|timeout| duration(timeout.0));
-    if !retries.retry_on.is_empty() {
-        (policy.retry_on, policy.retriable_status_codes) = parse_retry_on(&retries.retry_on);
-    }
     match retries.retry_ignore_previous_hosts {
         Some(true) => policy.retry_host_predicate = vec![not_the_same_host()],
         Some(false) => policy.retry_host_predicate.clear(),
         None => {}
     }
     policy.retry_priority = retries.retry_remote_localities.unwrap_or(false).then(not_the_same_priority);
+    Some(policy)
+}
+
+/// How often, after what, and how soon.
+fn put(policy: &mut route::RetryPolicy, retries: &Retries) -> Option<()> {
+    let attempts = u32::try_from(retries.attempts).ok().filter(|attempts| *attempts > 0)?;
+    policy.num_retries = Some(uint32(attempts));
+    if !retries.retry_on.is_empty() {
+        (policy.retry_on, policy.retriable_status_codes) = parse_retry_on(&retries.retry_on);
+    }
     policy.retry_back_off = retries.backoff.map(|base| retry_policy::RetryBackOff {
         base_interval: Some(duration(base.0)),
         ..retry_policy::RetryBackOff::default()
     });
-    Some(policy)
+    Some(())
 }
 
 /// Splits `retryOn` into conditions and the status codes written among them (`5xx,503` has one of each).
@@ -92,6 +109,10 @@ fn not_the_same_priority() -> retry_policy::RetryPriority {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn policy(retries: Option<&Retries>, consistent_hash: bool) -> Option<route::RetryPolicy> {
+        super::policy(&MeshConfig::default(), retries, consistent_hash)
+    }
 
     fn attempts(attempts: i32) -> Retries {
         Retries { attempts, ..Retries::default() }

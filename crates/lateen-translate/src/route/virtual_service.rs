@@ -140,7 +140,7 @@ fn forward(site: &Site<'_>, rule: &HttpRule, authority: Option<String>, out: &mu
     } else {
         weighted(site, rule, &mut action);
     }
-    action.retry_policy = retry::policy(rule.route.retries.as_ref(), hashed);
+    action.retry_policy = retry::policy(site.view.mesh.config(), rule.route.retries.as_ref(), hashed);
     action.request_mirror_policies = mirrors(site, rule);
     action
 }

@@ -7,6 +7,8 @@
 //! - `keys: <type> <resource> <path>`: the keys of what is there, sorted.
 //! - `names: <type> <pattern>`: the names of the resources that fit.
 //!
+//! `mesh` is what the mesh config says.
+//!
 //! A row that is proved elsewhere names the file and the test, or several.
 //!
 //! What users reported, and what of it is here:
@@ -74,13 +76,23 @@ fn check(name: &str) {
             continue;
         }
         let objects: Vec<String> = list(&case["objects"]).iter().map(object).collect();
-        let config = MeshConfig { access_log_file: None, ..MeshConfig::default() };
+        let config = mesh_config(&case["mesh"]);
         let world =
             World::new(&[("world.yaml", &world.join("\n---\n")), ("case.yaml", &objects.join("\n---\n"))], config);
         let proxy = text(case, "as").or_else(|| text(&document, "proxy")).expect("a proxy is named");
         let seen = seen(&world, proxy, case);
         assert_eq!(seen, case["is"], "row {name}, case {place}, {case:#}");
     }
+}
+
+/// What a case says of the mesh config; Istio's defaults where it says nothing.
+fn mesh_config(written: &Value) -> MeshConfig {
+    if written.is_null() {
+        return MeshConfig { access_log_file: None, ..MeshConfig::default() };
+    }
+    let (config, found) = lateen_api::mesh_config::parse("mesh.yaml", &written.to_string());
+    assert!(found.is_empty(), "{found:?}");
+    MeshConfig::of(config)
 }
 
 /// What is proved elsewhere: a file, and a test in it that is run.
@@ -216,6 +228,8 @@ rows! {
     row_49_passthrough_drops_listed_endpoints: "49",
     row_50_names_without_endpoints_make_no_cluster: "50",
     row_51_a_known_name_without_an_address_of_a_family_is_no_error: "51",
+    row_53_the_provider_envoy_has_the_formats_of_the_mesh_config_unless_it_has_its_own: "53",
+    row_54_more_than_all_is_refused: "54",
     row_55_one_annotation_about_resources_replaces_all_defaults: "55",
     row_56_the_label_of_the_namespace_beats_the_revisions: "56",
     row_57_names_in_a_certificate_request_are_not_granted: "57",
@@ -223,6 +237,7 @@ rows! {
     row_59_a_subset_stays_while_routes_lead_to_it: "59",
     row_60_discovery_selectors_are_told_of: "60",
     a_sidecars_egress_listeners_have_what_they_import: "egress listeners",
+    the_mesh_config_speaks_where_no_object_does: "mesh config",
     istio_7926_a_websocket_outlives_changes_of_rules_and_listeners: "istio#7926",
     istio_8420_rules_are_deleted_and_made_again_in_any_order: "istio#8420",
     istio_13851_a_post_that_was_read_is_not_sent_again: "istio#13851",

@@ -176,3 +176,19 @@ fn only_what_allows_or_denies_can_be_tried() {
         );
     }
 }
+
+#[test]
+fn more_than_all_requests_cannot_be_traced() {
+    let telemetry = |percentage: &str| {
+        format!(
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: a}}\n\
+             spec: {{tracing: [{{randomSamplingPercentage: {percentage}}}]}}\n"
+        )
+    };
+    assert!(crate::findings(&telemetry("100")).is_empty());
+    let field = "spec.tracing[0].randomSamplingPercentage";
+    assert_eq!(
+        crate::findings(&telemetry("100.5")),
+        [format!("4: error {field}: the percentage is not in the range 0 to 100")]
+    );
+}
