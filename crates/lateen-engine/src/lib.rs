@@ -11,6 +11,7 @@ pub mod balance;
 pub mod config;
 pub mod filters;
 pub mod flags;
+pub mod headers;
 pub mod json;
 pub mod jwt;
 pub mod matching;

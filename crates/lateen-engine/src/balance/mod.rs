@@ -37,7 +37,8 @@ pub trait HostState {
 }
 
 /// What is known of hosts before anything has happened.
-struct Fresh;
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh;
 
 impl HostState for Fresh {
     fn active(&self, _: usize) -> u32 {

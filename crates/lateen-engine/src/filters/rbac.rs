@@ -202,6 +202,14 @@ impl RuleSets {
             .map(|rules| rules.iter().flat_map(|rules| &rules.policies).map(|(name, _)| name).collect())
     }
 
+    /// Which of those match a request or connection, whether or not one before them decides.
+    pub fn matching(&self, subject: &Subject<'_>) -> [Vec<&Arc<str>>; 2] {
+        [&self.rules, &self.shadow].map(|rules| {
+            let policies = rules.iter().flat_map(|rules| &rules.policies);
+            policies.filter(|(_, policy)| policy.matches(subject)).map(|(name, _)| name).collect()
+        })
+    }
+
     pub fn has_shadow(&self) -> bool {
         self.shadow.is_some()
     }

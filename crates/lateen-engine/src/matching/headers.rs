@@ -1,6 +1,7 @@
 //! `envoy.config.route.v3.HeaderMatcher`.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use envoy_types::pb::envoy::config::route::v3 as proto;
 use http::HeaderName;
@@ -70,7 +71,35 @@ impl Field {
     }
 }
 
+/// For people: `the header x is \`y\``.
+impl fmt::Display for HeaderMatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.invert {
+            f.write_str("not: ")?;
+        }
+        match &self.field {
+            Field::Name(name) => write!(f, "the header {name} ")?,
+            Field::Method => f.write_str("the method ")?,
+            Field::Path => f.write_str("the path with its query ")?,
+            Field::Authority => f.write_str("the host ")?,
+            Field::Scheme => f.write_str("the scheme ")?,
+            Field::Status => f.write_str("the status ")?,
+        }
+        match &self.condition {
+            Condition::Text(matcher) => matcher.fmt(f),
+            Condition::Range(from, to) => write!(f, "is from {from} to below {to}"),
+            Condition::Present(true) => f.write_str("is there"),
+            Condition::Present(false) => f.write_str("is not there"),
+        }
+    }
+}
+
 impl HeaderMatcher {
+    /// What it looks at of a request; `None` where that is not there.
+    pub fn looks_at<'a>(&self, head: &'a RequestHead) -> Option<Cow<'a, str>> {
+        self.field.first(head)
+    }
+
     pub fn from_xds(matcher: &proto::HeaderMatcher, at: &At) -> Option<Self> {
         let field = Field::named(&matcher.name, &at.field("name"))?;
         if let Some(

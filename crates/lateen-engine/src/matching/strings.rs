@@ -1,5 +1,7 @@
 //! `envoy.type.matcher.v3.StringMatcher` and the regular expressions of all matchers.
 
+use std::fmt;
+
 use envoy_types::pb::envoy::r#type::matcher::v3 as proto;
 use proto::string_matcher::MatchPattern;
 use regex::{Regex, RegexBuilder};
@@ -22,6 +24,20 @@ enum Pattern {
     Suffix(String),
     Contains(String),
     Regex(Regex),
+}
+
+/// For people: `is \`x\``, `begins with \`x\``.
+impl fmt::Display for StringMatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.pattern {
+            Pattern::Exact(text) => write!(f, "is `{text}`")?,
+            Pattern::Prefix(text) => write!(f, "begins with `{text}`")?,
+            Pattern::Suffix(text) => write!(f, "ends with `{text}`")?,
+            Pattern::Contains(text) => write!(f, "contains `{text}`")?,
+            Pattern::Regex(regex) => write!(f, "matches `{}`", written(regex))?,
+        }
+        f.write_str(if self.ignore_case { ", in whatever case" } else { "" })
+    }
 }
 
 impl StringMatcher {
@@ -110,6 +126,12 @@ pub fn whole(text: &str, at: &At) -> Option<Regex> {
         compile(text, text, at)?;
     }
     compile(&format!("^(?:{text})$"), text, at)
+}
+
+/// An expression as it was written before [`whole`].
+pub(crate) fn written(whole: &Regex) -> &str {
+    let inside = whole.as_str().strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$"));
+    inside.unwrap_or(whole.as_str())
 }
 
 /// An expression that is searched for, as Envoy's substitutions do.

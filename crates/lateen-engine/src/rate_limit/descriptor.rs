@@ -328,7 +328,7 @@ impl Action {
                 matched(key, value, headers.iter().all(|matcher| matcher.matches(request.head)) == *expect)
             }
             Self::QueryMatch { key, value, expect, parameters } => {
-                let holds = query::all_match(parameters, request.head.query().unwrap_or_default());
+                let holds = query::first_missed(parameters, request.head.query().unwrap_or_default()).is_none();
                 matched(key, value, holds == *expect)
             }
             Self::Metadata { key, of, path, otherwise, skip_if_absent } => {

@@ -79,6 +79,11 @@ impl Mirror {
         }
     }
 
+    /// The share of requests that there are copies of, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.share.map_or(1.0, Share::fraction)
+    }
+
     /// The host that a copy of a request to `authority` names.
     pub fn host(&self, authority: &Bytes) -> Bytes {
         match &self.host {

@@ -5,6 +5,7 @@ pub mod format;
 pub mod mirror;
 pub mod mutation;
 pub(crate) mod query;
+pub mod raise;
 pub mod redirect;
 pub mod retry_policy;
 pub mod stream_duration;
@@ -18,7 +19,7 @@ use prost::Message;
 
 pub use action::{Action, Forward, RequestHash};
 pub use mutation::Mutations;
-pub use virtual_host::{RouteFacts, VirtualHost};
+pub use virtual_host::{Miss, RouteFacts, VirtualHost};
 
 use crate::config::ConfigError;
 use crate::config::error::{At, refuse};
@@ -135,6 +136,13 @@ pub enum Found<'a> {
     /// The virtual host wants TLS: redirect to https.
     TlsRequired,
     None,
+}
+
+impl Route {
+    /// What keeps a request from this route; `None` if nothing does.
+    pub fn miss(&self, head: &RequestHead, facts: &RouteFacts<'_>) -> Option<Miss<'_>> {
+        self.matcher.miss(head, head.path_only(), facts)
+    }
 }
 
 impl RouteTable {

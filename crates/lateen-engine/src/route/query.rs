@@ -7,7 +7,7 @@ use crate::config::error::At;
 use crate::matching::StringMatcher;
 
 #[derive(Clone, Debug)]
-pub(crate) struct QueryMatcher {
+pub struct QueryMatcher {
     name: String,
     /// None: it must be there.
     value: Option<StringMatcher>,
@@ -39,6 +39,17 @@ impl QueryMatcher {
     }
 }
 
-pub(crate) fn all_match(matchers: &[QueryMatcher], query: &str) -> bool {
-    matchers.iter().all(|matcher| matcher.matches(query))
+/// The first that does not match.
+pub(crate) fn first_missed<'a>(matchers: &'a [QueryMatcher], query: &str) -> Option<&'a QueryMatcher> {
+    matchers.iter().find(|matcher| !matcher.matches(query))
+}
+
+/// For people: `the query parameter x is \`y\``.
+impl std::fmt::Display for QueryMatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "the query parameter {} {value}", self.name),
+            None => write!(f, "the query parameter {} is there", self.name),
+        }
+    }
 }

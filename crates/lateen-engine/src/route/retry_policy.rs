@@ -45,6 +45,11 @@ macro_rules! conditions {
                     _ => None,
                 }
             }
+
+            /// The conditions in it, by those names.
+            pub fn names(self) -> impl Iterator<Item = &'static str> {
+                [$((Self::$name, $text)),+].into_iter().filter(move |(condition, _)| self.contains(*condition)).map(|it| it.1)
+            }
         }
     };
 }

@@ -1,6 +1,7 @@
 //! Virtual hosts by name, and the conditions of their routes.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::route::v3 as proto;
@@ -222,7 +223,7 @@ pub(crate) struct RouteMatcher {
 }
 
 #[derive(Debug)]
-enum PathMatcher {
+pub enum PathMatcher {
     Prefix(String, CaseSensitive),
     Exact(String, CaseSensitive),
     /// The prefix, and then the end or a slash.
@@ -290,13 +291,72 @@ impl RouteMatcher {
         })
     }
 
+    /// The first condition that a request does not meet; `None` if it meets all. `path` is the head's, without its query.
+    pub(super) fn miss(&self, head: &RequestHead, path: &str, facts: &RouteFacts<'_>) -> Option<Miss<'_>> {
+        if !self.path.matches(path, head) {
+            return Some(Miss::Path(&self.path));
+        }
+        if self.fraction.as_ref().is_some_and(|fraction| facts.random % fraction.denominator >= fraction.numerator) {
+            return Some(Miss::Share);
+        }
+        if self.grpc && !head.is_grpc() {
+            return Some(Miss::Grpc);
+        }
+        if let Some(header) = self.headers.iter().find(|matcher| !matcher.matches(head)) {
+            return Some(Miss::Header(header));
+        }
+        if !self.query.is_empty()
+            && let Some(parameter) = query::first_missed(&self.query, head.query().unwrap_or_default())
+        {
+            return Some(Miss::Query(parameter));
+        }
+        let unmet = self.metadata.iter().any(|matcher| !matcher.matches(facts.metadata));
+        unmet.then_some(Miss::Metadata)
+    }
+
+    #[inline]
     pub(crate) fn matches(&self, head: &RequestHead, path: &str, facts: &RouteFacts<'_>) -> bool {
-        self.path.matches(path, head)
-            && self.fraction.as_ref().is_none_or(|fraction| facts.random % fraction.denominator < fraction.numerator)
-            && (!self.grpc || head.is_grpc())
-            && self.headers.iter().all(|matcher| matcher.matches(head))
-            && (self.query.is_empty() || query::all_match(&self.query, head.query().unwrap_or_default()))
-            && self.metadata.iter().all(|matcher| matcher.matches(facts.metadata))
+        self.miss(head, path, facts).is_none()
+    }
+}
+
+/// What keeps a request from a route: the first of its conditions that does not hold, in the order in which they are tried.
+#[derive(Clone, Copy, Debug)]
+pub enum Miss<'a> {
+    Path(&'a PathMatcher),
+    /// The route is for a share of the requests.
+    Share,
+    Grpc,
+    Header(&'a HeaderMatcher),
+    Query(&'a QueryMatcher),
+    /// What filters said of the request.
+    Metadata,
+}
+
+/// For people, as what the route asks for: `the header x is \`y\``.
+impl fmt::Display for Miss<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.fmt(f),
+            Self::Share => f.write_str("only a share of the requests"),
+            Self::Grpc => f.write_str("only gRPC"),
+            Self::Header(header) => header.fmt(f),
+            Self::Query(parameter) => parameter.fmt(f),
+            Self::Metadata => f.write_str("what filters say of the request, such as claims of its token"),
+        }
+    }
+}
+
+/// For people: `the path begins with \`/x\``.
+impl fmt::Display for PathMatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefix(text, _) => write!(f, "the path begins with `{text}`"),
+            Self::Exact(text, _) => write!(f, "the path is `{text}`"),
+            Self::Segments(text, _) => write!(f, "the path is `{text}` or lies below it"),
+            Self::Regex(regex) => write!(f, "the path matches `{}`", strings::written(regex)),
+            Self::Connect => f.write_str("the method is `CONNECT`"),
+        }
     }
 }
 

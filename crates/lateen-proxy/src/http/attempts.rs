@@ -15,13 +15,13 @@ use lateen_engine::route::Route;
 use lateen_engine::route::action::{Forward, HostRewrite};
 use lateen_engine::route::retry_policy::RetryPolicy;
 
-use super::headers::{ATTEMPT_COUNT, ORIGINAL_HOST, OVERLOADED, number};
 use super::interim::Interims;
 use super::request::Exchange;
 use crate::cluster::{ClusterState, Host, Tried, Wanted};
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::upstream::attempt::{Answer, Outgoing, attempt};
 use crate::upstream::replay::Replay;
+use lateen_engine::headers::{ATTEMPT_COUNT, ORIGINAL_HOST, OVERLOADED, number};
 
 /// How it ended without an answer from upstream.
 pub(super) enum Ended {

@@ -15,7 +15,6 @@ use lateen_engine::route::upgrade::CONNECT;
 
 use super::body::{Body, BodyError, Frame};
 use super::forward::idle_timeout;
-use super::headers::{SERVICE_TIME, number};
 use super::request::{After, Exchange, date};
 use super::respond::{self, Gone, Responder, Sink, Start};
 use super::upgrade::Tunnel;
@@ -27,6 +26,7 @@ use crate::stream::Stream;
 use crate::telemetry::grpc_stats::{Direction, Messages};
 use crate::telemetry::operators;
 use crate::upstream::attempt::{Answer, Broken};
+use lateen_engine::headers::{SERVICE_TIME, number};
 
 /// What the answer's way back needs.
 pub(super) struct Back<'a> {

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::ext_authz::Pending;
 use super::filters::Filtered;
-use super::headers::{GRPC_TIMEOUT, grpc_timeout};
 use super::request::Exchange;
 use crate::alarm::Alarm;
 use crate::cluster::ClusterState;
+use lateen_engine::headers::{GRPC_TIMEOUT, grpc_timeout};
 
 /// gRPC's status code.
 const DEADLINE_EXCEEDED: u16 = 4;

@@ -10,19 +10,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 use lateen_engine::flags::{LocalReply, ResponseFlag};
+use lateen_engine::headers::says_envoy;
 use lateen_engine::message::RequestHead;
-use lateen_engine::route::action::{Chosen, Forward, HostRewrite};
-use lateen_engine::route::retry_policy::RetryPolicy;
+use lateen_engine::route::action::{Chosen, Forward};
+use lateen_engine::route::raise::Raising;
 use lateen_engine::route::{Action, Route};
 
 use super::attempts::{Attempts, Ended, failed};
 use super::back::{Back, gone};
 use super::body::{Body, Reader};
 use super::clock::{Clock, Expired};
-use super::headers::{
-    EXPECTED_TIMEOUT, FORWARDED_HOST, MAX_RETRIES, ORIGINAL_HOST, ORIGINAL_PATH, PER_TRY_TIMEOUT, RETRY_GRPC_ON,
-    RETRY_ON, UPSTREAM_TIMEOUT, grpc_timeout, millis, number, says_envoy,
-};
 use super::interim::Interims;
 use super::mirror::Copies;
 use super::request::{After, Exchange};
@@ -76,8 +73,8 @@ async fn forward_head(
     let state = exchange.context.worker.cluster(&cluster);
     // 2. Time-outs and retries, by the route and by what the request may ask for itself.
     let asks = says_envoy(&head.headers);
-    let timeout = timeout(action, head, asks);
-    let policy = if asks { retry_policy(action, head) } else { action.retry.clone() };
+    let timeout = action.timeout(head, asks);
+    let policy = if asks { action.retries(head) } else { action.retry.clone() };
     let policy = policy.filter(|policy| policy.allows(head));
     let mut hash = action.hash(head, exchange.remote, exchange.context.worker.random());
     let cookie = hash.set_cookie.take();
@@ -187,47 +184,7 @@ fn no_cluster(exchange: &Exchange<'_>, action: &Forward) -> LocalReply {
     LocalReply::new(action.not_found_status, Bytes::new(), "cluster_not_found").flag(ResponseFlag::NoClusterFound)
 }
 
-/// Envoy's order: the request's own word where it may have one (and `asks` for anything), gRPC's deadline, the route.
-fn timeout(action: &Forward, head: &RequestHead, asks: bool) -> Option<Duration> {
-    let mut timeout = action.timeout;
-    if let Some(most) = action.max_grpc_timeout
-        && head.is_grpc()
-        && let Some(asked) = grpc_timeout(&head.headers)
-    {
-        let asked = action.grpc_timeout_offset.map_or(asked, |offset| asked.saturating_sub(offset));
-        timeout = Some(if most.is_zero() { asked } else { asked.min(most) });
-    }
-    if action.max_stream.is_some() {
-        return None;
-    }
-    let own = if asks { millis(&head.headers, &UPSTREAM_TIMEOUT) } else { None };
-    own.or(timeout).filter(|timeout| !timeout.is_zero())
-}
-
-/// The route's policy with what the request asks for.
-fn retry_policy(action: &Forward, head: &RequestHead) -> Option<Arc<RetryPolicy>> {
-    let asked = match (text(head, &RETRY_ON), text(head, &RETRY_GRPC_ON)) {
-        (Some(http), Some(grpc)) => Some(format!("{http},{grpc}")),
-        (Some(one), None) | (None, Some(one)) => Some(one.to_owned()),
-        (None, None) => None,
-    };
-    let most = text(head, &MAX_RETRIES).and_then(|text| text.parse().ok());
-    let mut policy = RetryPolicy::from_request(action.retry.as_deref(), asked.as_deref(), most)?;
-    if let Some(per_try) = millis(&head.headers, &PER_TRY_TIMEOUT) {
-        policy.per_try_timeout = Some(per_try);
-    }
-    Some(Arc::new(policy))
-}
-
-fn text<'a>(head: &'a RequestHead, name: &http::HeaderName) -> Option<&'a str> {
-    head.headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// What a request asks of this proxy and of none behind it.
-static ASKED_OF_ROUTER: [http::HeaderName; 5] =
-    [RETRY_ON, RETRY_GRPC_ON, MAX_RETRIES, UPSTREAM_TIMEOUT, PER_TRY_TIMEOUT];
-
-/// Makes the head that came the one that goes up.
+/// Makes the head that came the one that goes up, and notes what that changes.
 fn prepare(
     exchange: &mut Exchange<'_>,
     head: &mut RequestHead,
@@ -236,54 +193,18 @@ fn prepare(
     asks: bool,
 ) {
     let tells = !exchange.router.suppress_envoy_headers;
-    let weighted = chosen.weighted.map(|weighted| &weighted.request_headers);
-    let changes = !route.request_headers.is_empty() || weighted.is_some_and(|mutations| !mutations.is_empty());
     exchange.passed.authority = head.authority.clone();
-    exchange.passed.headers = (asks || changes).then(|| head.headers.clone());
-    if asks {
-        head.headers.retain(|name, _| !ASKED_OF_ROUTER.contains(name));
-    }
-    if let Some(path) = action.rewritten(route, head) {
-        if tells {
-            head.headers.set(ORIGINAL_PATH, HeaderValue::from_bytes(&head.path).expect("a path is visible ASCII"));
-        }
-        exchange.info.original_path = Some(head.path.clone());
-        head.path = Bytes::from(path);
+    exchange.passed.headers = (asks || action.changes_headers(route, chosen)).then(|| head.headers.clone());
+    let raising = Raising { timeout, asks, tells };
+    let info = &exchange.info;
+    let original = action.raise((route, chosen), head, raising, |operator, headers, line| {
+        request_value(operator, info, headers, line);
+    });
+    if original.is_some() {
+        exchange.info.original_path = original;
         exchange.info.path = head.path.clone();
     }
-    if let Some(host) = rewritten_host(head, action, chosen) {
-        if action.append_x_forwarded_host
-            && let Ok(value) = HeaderValue::from_bytes(&head.authority)
-        {
-            head.headers.append(FORWARDED_HOST, value);
-        }
-        if tells && let Ok(value) = HeaderValue::from_bytes(&head.authority) {
-            head.headers.set(ORIGINAL_HOST, value);
-        }
-        head.authority = host;
-    }
-    if changes {
-        // Operators read the request as it came.
-        let (info, original) = (&exchange.info, head.headers.clone());
-        let value = |operator: &_, line: &mut Vec<u8>| request_value(operator, info, &original, line);
-        for mutations in weighted.into_iter().chain([&route.request_headers]) {
-            mutations.apply(&mut head.headers, Some(&mut head.authority), value);
-        }
-    }
     exchange.info.authority = head.authority.clone();
-    if let Some(timeout) = timeout.filter(|_| tells) {
-        head.headers.set(EXPECTED_TIMEOUT, number(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)));
-    }
-}
-
-fn rewritten_host(head: &RequestHead, action: &Forward, chosen: &Chosen<'_>) -> Option<Bytes> {
-    match (&chosen.weighted.and_then(|weighted| weighted.host.clone()), &action.host) {
-        (Some(host), _) | (None, HostRewrite::Literal(host)) => Some(host.clone()),
-        (None, HostRewrite::Header(name)) => {
-            head.headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()))
-        }
-        (None, HostRewrite::None | HostRewrite::Auto) => None,
-    }
 }
 
 /// Values of operators while the request's headers are not in the record yet.

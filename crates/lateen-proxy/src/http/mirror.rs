@@ -14,12 +14,12 @@ use lateen_engine::message::RequestHead;
 use lateen_engine::route::action::Forward;
 
 use super::body::{Body, BodyError, Frame};
-use super::headers::INTERNAL;
 use super::request::Exchange;
 use crate::cluster::ClusterState;
 use crate::upstream::own::OwnRequest;
 use crate::upstream::replay::Replay;
 use crate::worker::Worker;
+use lateen_engine::headers::INTERNAL;
 
 /// How far the request may be ahead of a copy, in bytes of the body.
 const BOUND: usize = 1 << 20;

@@ -9,7 +9,6 @@ mod dynamic_host;
 mod ext_authz;
 mod filters;
 mod forward;
-pub(crate) mod headers;
 pub(crate) mod interim;
 mod jwt;
 mod lifetime;

@@ -25,7 +25,6 @@ use super::connection::Context;
 use super::ext_authz::Pending;
 use super::filters::Filtered;
 use super::forward;
-use super::headers::{self, GRPC_STATUS, Origin};
 use super::interim;
 use super::respond::{self, Responder, Start};
 use super::revoked::Passed;
@@ -35,6 +34,7 @@ use crate::on_demand::Unanswered;
 use crate::telemetry::grpc_stats::MethodStats;
 use crate::telemetry::operators;
 use crate::telemetry::stream_info::StreamInfo;
+use lateen_engine::headers::{self, Arrival, GRPC_STATUS, Origin, Peer};
 
 /// A request as it came off the wire.
 pub(super) struct Incoming<'a> {
@@ -212,7 +212,12 @@ impl<'a> Exchange<'a> {
     #[inline]
     fn new(context: &'a Rc<Context>, mut head: RequestHead) -> Self {
         // 1. Who asks: forwarded-for, request id, client certificate.
-        let Origin { remote, .. } = headers::on_arrival(&mut head, &context.manager, &context.connection, request_id);
+        let connection = &context.connection;
+        let certified = connection.tls.as_ref().filter(|tls| tls.has_certificate);
+        let peer =
+            certified.map(|tls| Peer { names: &tls.names, certificate_hash: &tls.certificate_hash, own: &tls.local });
+        let arrival = Arrival { local: connection.local, remote: connection.remote, peer };
+        let Origin { remote, .. } = headers::on_arrival(&mut head, &context.manager, &arrival, request_id);
         let mut exchange = Self::bare(context, head);
         exchange.remote = remote;
         exchange.grpc = exchange.head.is_grpc();

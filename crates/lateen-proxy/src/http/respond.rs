@@ -11,12 +11,12 @@ use lateen_engine::flags::LocalReply;
 use lateen_engine::message::{Headers, ResponseHead, Version};
 
 use super::body::Frame;
-use super::headers::{GRPC_MESSAGE, GRPC_STATUS};
 use super::interim::Interims;
 use super::lifetime::Lifetime;
 use crate::codec::h1::{Framing, encode};
 use crate::codec::h2 as codec;
 use crate::stream::Shared as SharedStream;
+use lateen_engine::headers::{GRPC_MESSAGE, GRPC_STATUS};
 
 /// The client is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

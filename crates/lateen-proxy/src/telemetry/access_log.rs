@@ -11,8 +11,8 @@ use super::operators;
 use super::otlp_log::OtlpLogger;
 use super::stats_log::StatsLogger;
 use super::stream_info::StreamInfo;
-use crate::http::headers::GRPC_STATUS;
 use crate::worker::Worker;
+use lateen_engine::headers::GRPC_STATUS;
 
 /// What a connection manager or TCP proxy does with each record.
 #[derive(Debug)]

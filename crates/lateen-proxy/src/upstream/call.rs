@@ -14,9 +14,9 @@ use lateen_engine::message::{Headers, RequestHead, ResponseHead, Scheme, Version
 use super::own::{OwnAnswer, OwnRequest};
 use super::replay::Replay;
 use crate::http::body::{Body, Frame};
-use crate::http::headers::{GRPC_STATUS, GRPC_TIMEOUT, INTERNAL, SERVICE_TIME, number};
 use crate::telemetry::failure::Failure;
 use crate::worker::Worker;
+use lateen_engine::headers::{GRPC_STATUS, GRPC_TIMEOUT, INTERNAL, SERVICE_TIME, number};
 
 /// Answers are decisions, not data: what is longer is none.
 const LONGEST: usize = 1 << 20;

@@ -28,6 +28,15 @@ enum Abort {
     Grpc(u16),
 }
 
+/// What may happen to a request.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// It waits so long, in such a share of cases.
+    pub delay: Option<(Duration, Share)>,
+    /// It is answered, in such a share of cases, which are drawn independently.
+    pub abort: Option<(LocalReply, Share)>,
+}
+
 impl Fault {
     pub(crate) fn from_xds(config: &proto::HttpFault, at: &At) -> Option<Self> {
         refuse!(at, config;
@@ -58,8 +67,23 @@ impl Fault {
         Some(Self { delay, abort, headers: config.headers.iter().enumerate().map(matcher).collect::<Option<_>>()? })
     }
 
+    fn concerns(&self, head: &RequestHead) -> bool {
+        self.headers.iter().all(|matcher| matcher.matches(head))
+    }
+
+    /// What may happen to this request, before anything is drawn.
+    pub fn planned(&self, head: &RequestHead) -> Planned {
+        if !self.concerns(head) {
+            return Planned::default();
+        }
+        Planned {
+            delay: self.delay.filter(|(_, share)| !share.is_never()),
+            abort: (self.abort).filter(|(_, share)| !share.is_never()).map(|(abort, share)| (abort.reply(), share)),
+        }
+    }
+
     pub(super) fn on_request(&self, head: &RequestHead, random: u64) -> Step {
-        if !self.headers.iter().all(|matcher| matcher.matches(head)) {
+        if !self.concerns(head) {
             return Step::Continue;
         }
         // Delay and abort are drawn independently of each other.

@@ -351,6 +351,11 @@ impl Share {
     pub(crate) const NONE: Self = Self { numerator: 0, of: 100 };
     pub(crate) const ALL: Self = Self { numerator: 100, of: 100 };
 
+    /// From 0 to 1.
+    pub fn fraction(self) -> f64 {
+        (f64::from(self.numerator) / f64::from(self.of.max(1))).min(1.0)
+    }
+
     pub(super) fn is_never(self) -> bool {
         self.numerator == 0
     }

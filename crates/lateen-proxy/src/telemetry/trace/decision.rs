@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue};
 use lateen_engine::config::tracing::{RequestIds, Tracing};
 use lateen_engine::message::Headers;
 
-use crate::http::headers::REQUEST_ID;
+use lateen_engine::headers::REQUEST_ID;
 
 const CLIENT_TRACE_ID: HeaderName = HeaderName::from_static("x-client-trace-id");
 const FORCE_TRACE: HeaderName = HeaderName::from_static("x-envoy-force-trace");

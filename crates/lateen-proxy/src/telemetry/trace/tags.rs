@@ -12,7 +12,7 @@ use lateen_engine::route::format::{Format, Operator};
 
 use super::super::operators;
 use super::super::stream_info::StreamInfo;
-use crate::http::headers::{FORWARDED_PROTO, GRPC_MESSAGE, GRPC_STATUS, GRPC_TIMEOUT, REQUEST_ID};
+use lateen_engine::headers::{FORWARDED_PROTO, GRPC_MESSAGE, GRPC_STATUS, GRPC_TIMEOUT, REQUEST_ID};
 
 const CLIENT_TRACE_ID: HeaderName = HeaderName::from_static("x-client-trace-id");
 const DOWNSTREAM_CLUSTER: HeaderName = HeaderName::from_static("x-envoy-downstream-service-cluster");

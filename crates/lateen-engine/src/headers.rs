@@ -1,17 +1,17 @@
 //! Headers that the connection manager and the router set: who asked, under which id, for how long.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use lateen_engine::config::http::{ForwardClientCert, HttpConnectionManager};
-use lateen_engine::message::{Headers, RequestHead};
 
-use crate::listener::connection::ConnectionInfo;
+use crate::config::http::{ForwardClientCert, HttpConnectionManager};
+use crate::filters::rbac::PeerNames;
+use crate::message::{Headers, RequestHead};
 
 macro_rules! names {
     ($($constant:ident = $name:literal;)+) => {
-        $(pub(crate) const $constant: HeaderName = HeaderName::from_static($name);)+
+        $(pub const $constant: HeaderName = HeaderName::from_static($name);)+
     };
 }
 
@@ -67,22 +67,43 @@ static DOWNSTREAM_SERVICE: [HeaderName; 3] = [
 ];
 
 /// Whether any field is one of Envoy's own, by which requests ask for this and that: most say nothing of the kind.
-pub(super) fn says_envoy(headers: &Headers) -> bool {
+pub fn says_envoy(headers: &Headers) -> bool {
     headers.any_begins_with("x-envoy-")
 }
 
+/// The connection that a request came on.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Where the client wanted to go.
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// None without a client certificate.
+    pub peer: Option<Peer<'a>>,
+}
+
+/// A client that has shown a certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    pub names: &'a PeerNames,
+    /// SHA-256 of the certificate, in hexadecimal.
+    pub certificate_hash: &'a str,
+    /// The names in our own certificate.
+    pub own: &'a PeerNames,
+}
+
 /// What the connection manager makes of a request's origin.
-pub(super) struct Origin {
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
     /// The client behind trusted proxies.
-    pub(super) remote: IpAddr,
-    pub(super) internal: bool,
+    pub remote: IpAddr,
+    pub internal: bool,
 }
 
 /// Brings the headers in line with where the request comes from (Envoy's `mutateRequestHeaders`).
-pub(super) fn on_arrival(
+pub fn on_arrival(
     head: &mut RequestHead,
     manager: &HttpConnectionManager,
-    connection: &ConnectionInfo,
+    connection: &Arrival<'_>,
     id: impl Fn() -> HeaderValue,
 ) -> Origin {
     let origin = forwarded_for(head, manager, connection);
@@ -122,7 +143,7 @@ pub(super) fn on_arrival(
     origin
 }
 
-fn forwarded_for(head: &mut RequestHead, manager: &HttpConnectionManager, connection: &ConnectionInfo) -> Origin {
+fn forwarded_for(head: &mut RequestHead, manager: &HttpConnectionManager, connection: &Arrival<'_>) -> Origin {
     let scheme = HeaderValue::from_static(head.scheme.as_str());
     let hops = usize::try_from(manager.xff_num_trusted_hops).unwrap_or(usize::MAX);
     if !manager.use_remote_address {
@@ -170,8 +191,8 @@ fn append_to_list(headers: &mut Headers, name: HeaderName, text: &str) {
 }
 
 /// `x-forwarded-client-cert`, as `forward_client_cert_details` asks.
-fn client_certificate(head: &mut RequestHead, manager: &HttpConnectionManager, connection: &ConnectionInfo) {
-    let peer = connection.tls.as_ref().filter(|tls| tls.has_certificate);
+fn client_certificate(head: &mut RequestHead, manager: &HttpConnectionManager, connection: &Arrival<'_>) {
+    let peer = connection.peer.as_ref();
     match manager.forward_client_cert {
         ForwardClientCert::AlwaysForwardOnly => return,
         ForwardClientCert::ForwardOnly if peer.is_some() => return,
@@ -181,7 +202,7 @@ fn client_certificate(head: &mut RequestHead, manager: &HttpConnectionManager, c
     let set = matches!(manager.forward_client_cert, ForwardClientCert::AppendForward | ForwardClientCert::SanitizeSet);
     let Some(peer) = peer.filter(|_| set) else { return };
     let details = manager.client_cert_details;
-    let mut parts: Vec<String> = peer.local.uri_sans.iter().map(|uri| format!("By={uri}")).collect();
+    let mut parts: Vec<String> = peer.own.uri_sans.iter().map(|uri| format!("By={uri}")).collect();
     parts.push(format!("Hash={}", peer.certificate_hash));
     if details.subject {
         parts.push(format!("Subject=\"{}\"", peer.names.subject.replace('"', "\\\"")));
@@ -196,12 +217,12 @@ fn client_certificate(head: &mut RequestHead, manager: &HttpConnectionManager, c
 }
 
 /// `x-envoy-…-ms` of a request.
-pub(super) fn millis(headers: &Headers, name: &HeaderName) -> Option<Duration> {
+pub fn millis(headers: &Headers, name: &HeaderName) -> Option<Duration> {
     headers.get(name)?.to_str().ok()?.parse().ok().map(Duration::from_millis)
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.
-pub(super) fn grpc_timeout(headers: &Headers) -> Option<Duration> {
+pub fn grpc_timeout(headers: &Headers) -> Option<Duration> {
     let text = headers.get(&GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {
@@ -220,7 +241,7 @@ pub(super) fn grpc_timeout(headers: &Headers) -> Option<Duration> {
 }
 
 /// Most times in milliseconds have one digit, and need no memory.
-pub(crate) fn number(value: u64) -> HeaderValue {
+pub fn number(value: u64) -> HeaderValue {
     const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
     match usize::try_from(value).ok().and_then(|value| DIGITS.get(value)) {
         Some(digit) => HeaderValue::from_static(digit),
