@@ -59,8 +59,10 @@ fn pod(deployment: &Resource<Deployment>, replica: u32, address: Ipv4Addr) -> Re
         ..Default::default()
     }];
     if metadata.labels.get("sidecar.istio.io/inject").is_none_or(|inject| inject != "false") {
-        // What the injector leaves on a pod.
-        metadata.labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
+        // What the injector leaves on a pod. A gateway ends mesh mTLS only where a Gateway of its has it do so.
+        if metadata.annotation("inject.istio.io/templates") != Some("gateway") {
+            metadata.labels.insert("security.istio.io/tlsMode".to_owned(), "istio".to_owned());
+        }
         metadata.annotations.insert("sidecar.istio.io/status".to_owned(), "{}".to_owned());
     }
     let status = PodStatus {

@@ -181,6 +181,11 @@ impl Mesh {
         self.frame.policies.mtls(workload)
     }
 
+    /// The PeerAuthentication that decides the mTLS mode of a workload's port; none where it is the default.
+    pub fn mtls_origin(&self, workload: &Workload, port: u16) -> Option<Origin> {
+        self.frame.policies.mtls_origin(workload, port)
+    }
+
     /// The RequestAuthentications that hold for a workload.
     pub fn request_authentications(&self, workload: &Workload) -> Vec<Arc<Resource<RequestAuthentication>>> {
         self.frame.request_authentications.of(workload)

@@ -118,32 +118,46 @@ impl Policies {
     /// Workload beats namespace beats mesh; within each the oldest counts; what is unset is inherited; nothing at all
     /// is PERMISSIVE. Port settings exist only with a selector, and selectors of the root namespace do not count.
     pub(crate) fn mtls(&self, workload: &Workload) -> EffectiveMtls {
-        let in_root = *workload.namespace == self.root_namespace;
-        let mesh = self.wide(&self.root_namespace);
-        let namespace = if in_root { None } else { self.wide(&workload.namespace) };
-        let own = if in_root { None } else { self.selecting(workload) };
+        let [mesh, namespace, own] = self.peer_authentications(workload);
         let mut default = MtlsMode::Permissive;
         for policy in [mesh, namespace, own].into_iter().flatten() {
-            default = mode(policy.mtls).unwrap_or(default);
+            default = mode(policy.spec.mtls).unwrap_or(default);
         }
         let ports = own.map_or_else(BTreeMap::new, |policy| {
             let of_port = |(port, tls): (&u16, &MutualTls)| (*port, mode(Some(*tls)).unwrap_or(default));
-            policy.port_level_mtls.iter().map(of_port).collect()
+            policy.spec.port_level_mtls.iter().map(of_port).collect()
         });
         EffectiveMtls { default, ports }
     }
 
-    fn wide(&self, namespace: &str) -> Option<&PeerAuthentication> {
-        let policies = self.peer.get(namespace)?;
-        policies.iter().map(|policy| &policy.spec).find(|policy| selector(policy.selector.as_ref()).is_none())
+    /// The PeerAuthentication that decides the mode of a workload's port; none where it is the default.
+    pub(crate) fn mtls_origin(&self, workload: &Workload, port: u16) -> Option<Origin> {
+        let decides = |policy: &&Arc<Resource<PeerAuthentication>>| {
+            policy.spec.port_level_mtls.get(&port).is_some_and(|tls| mode(Some(*tls)).is_some())
+        };
+        let [mesh, namespace, own] = self.peer_authentications(workload);
+        let of_all = [own, namespace, mesh].into_iter().flatten().find(|policy| mode(policy.spec.mtls).is_some());
+        own.filter(decides).or(of_all).map(|policy| Origin::of(policy))
     }
 
-    fn selecting(&self, workload: &Workload) -> Option<&PeerAuthentication> {
-        let policies = self.peer.get(&*workload.namespace)?;
-        policies
-            .iter()
-            .map(|policy| &policy.spec)
-            .find(|policy| selector(policy.selector.as_ref()).is_some_and(|labels| selects(labels, &workload.labels)))
+    /// Those of the mesh, of the namespace, and of the workload itself.
+    fn peer_authentications(&self, workload: &Workload) -> [Option<&Arc<Resource<PeerAuthentication>>>; 3] {
+        let mesh = self.wide(&self.root_namespace);
+        if *workload.namespace == self.root_namespace {
+            return [mesh, None, None];
+        }
+        [mesh, self.wide(&workload.namespace), self.selecting(workload)]
+    }
+
+    fn wide(&self, namespace: &str) -> Option<&Arc<Resource<PeerAuthentication>>> {
+        self.peer.get(namespace)?.iter().find(|policy| selector(policy.spec.selector.as_ref()).is_none())
+    }
+
+    fn selecting(&self, workload: &Workload) -> Option<&Arc<Resource<PeerAuthentication>>> {
+        let selects_it = |policy: &&Arc<Resource<PeerAuthentication>>| {
+            selector(policy.spec.selector.as_ref()).is_some_and(|labels| selects(labels, &workload.labels))
+        };
+        self.peer.get(&*workload.namespace)?.iter().find(selects_it)
     }
 
     /// Policies of the root namespace hold everywhere, others in their namespace; a selector narrows both.
