@@ -132,7 +132,7 @@ fn list(output: Output) {
 }
 
 /// What is in force in the running mesh.
-fn of_mesh(state: &StateOption) -> anyhow::Result<Vec<Object>> {
+pub(super) fn of_mesh(state: &StateOption) -> anyhow::Result<Vec<Object>> {
     let control_plane = running(state)?;
     super::block_on(async {
         let mut objects = Vec::new();

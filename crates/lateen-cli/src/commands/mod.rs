@@ -21,6 +21,7 @@ mod status;
 mod token;
 mod up;
 mod validate;
+mod world;
 mod zones;
 
 use std::path::PathBuf;
@@ -79,8 +80,8 @@ enum Command {
     Analyze(analyze::Arguments),
     /// Say whether objects keep the rules of their kinds.
     Validate(validate::Arguments),
-    /// Say what a message code means.
-    Explain(explain::Arguments),
+    /// Say what becomes of a request and why, or what a message code means.
+    Explain(Box<explain::Arguments>),
     /// Show which proxies run what they should.
     #[command(alias = "ps")]
     ProxyStatus(proxy_status::Arguments),

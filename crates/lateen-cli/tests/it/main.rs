@@ -6,6 +6,7 @@
 mod analyze;
 mod authz;
 mod exec;
+mod explain;
 mod failures;
 mod host;
 mod injected;

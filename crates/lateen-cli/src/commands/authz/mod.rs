@@ -1,7 +1,7 @@
 //! `lateen authz check`: the policies that hold for a pod and, of a request, whether it may pass and who says so.
 
 mod report;
-mod request;
+pub(super) mod request;
 mod verdict;
 
 use std::path::PathBuf;

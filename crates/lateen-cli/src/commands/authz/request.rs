@@ -129,7 +129,7 @@ fn principal(text: &str) -> anyhow::Result<String> {
     }
 }
 
-fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
+pub(in crate::commands) fn header(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
     let wrong = || Misuse::of(format!("`{text}` is no header: `name: value`"));
     let (name, value) = text.split_once(':').ok_or_else(wrong)?;
     let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;

@@ -1,6 +1,6 @@
 //! `lateen exec`: runs a command in a container. Input, output and exit status are the command's own.
 
-mod terminal;
+pub(super) mod terminal;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};

@@ -107,6 +107,11 @@ impl Drop for Raw {
     }
 }
 
+/// How many columns standard output has, if it is a terminal.
+pub(in crate::commands) fn width() -> Option<usize> {
+    size(io::stdout().as_fd()).map(|size| size.ws_col.into()).filter(|columns| *columns > 0)
+}
+
 fn size(terminal: BorrowedFd<'_>) -> Option<Winsize> {
     let mut size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the descriptor is open and the pointer is to a live value of the type that this request fills.

@@ -100,7 +100,7 @@ fn check_images(objects: &[Object], images: &Images) -> anyhow::Result<()> {
 
 /// Kubernetes manifests for the namespaces and the ingress gateway, as far as the inputs have none of their own. The
 /// namespace `default` takes part in the mesh unless the input says otherwise.
-fn additions(objects: &[Object]) -> String {
+pub(crate) fn additions(objects: &[Object]) -> String {
     let namespaces: BTreeSet<&str> =
         objects.iter().filter(|object| matches!(object, Object::Namespace(_))).map(Object::name).collect();
     let mut text = String::from("# What `lateen up` adds to the files it is given.\n");

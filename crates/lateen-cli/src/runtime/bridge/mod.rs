@@ -2,7 +2,7 @@
 //! namespaces cut it off from. When it ends, however it ends, the node is killed and takes everything with it.
 
 pub(crate) mod detach;
-mod inputs;
+pub(crate) mod inputs;
 mod report;
 mod serve;
 mod suggestions;

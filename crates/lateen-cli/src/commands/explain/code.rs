@@ -2,39 +2,25 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
 use lateen_analyze::catalog::{self, Entry};
 use lateen_api::similar::did_you_mean;
 use serde_json::{Value, json};
 
-use super::columns::columns;
-use super::{Misuse, Output};
+use crate::commands::Misuse;
+use crate::commands::columns::columns;
 use crate::runtime::paint::{FAINT, PLAIN, STRONG};
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    /// A message code (IST0101) or its name (ReferencedResourceNotFound). Without one, all are listed.
-    code: Option<String>,
-    /// Form of the output.
-    #[arg(short, long, value_enum, default_value = "table")]
-    output: Output,
-}
-
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    match (&arguments.code, arguments.output) {
-        (None, Output::Json) => anstream::println!("{:#}", catalog::all().map(json_of).collect::<Value>()),
-        (None, Output::Table) => {
+/// Of one code, or a list of all.
+pub(super) fn run(code: Option<&str>, as_json: bool) -> anyhow::Result<ExitCode> {
+    match (code, as_json) {
+        (None, true) => anstream::println!("{:#}", catalog::all().map(json_of).collect::<Value>()),
+        (None, false) => {
             let row = |entry: &Entry| vec![entry.code.to_owned(), entry.severity.to_string(), entry.name.to_owned()];
             let rows: Vec<Vec<String>> = catalog::all().map(row).collect();
             anstream::println!("{}", columns(&["CODE", "LEVEL", "NAME"], &rows));
         }
-        (Some(code), output) => {
-            let entry = find(code)?;
-            match output {
-                Output::Json => anstream::println!("{:#}", json_of(entry)),
-                Output::Table => tell(entry),
-            }
-        }
+        (Some(code), true) => anstream::println!("{:#}", json_of(find(code)?)),
+        (Some(code), false) => tell(find(code)?),
     }
     Ok(ExitCode::SUCCESS)
 }
