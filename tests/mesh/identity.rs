@@ -22,9 +22,11 @@ pub(crate) fn an_http_server_is_told_who_asks(mesh: &Mesh) {
     assert!(answer.starts_with("HTTP/1.1 200 OK") && !answer.contains(CLIENT), "{answer}");
 }
 
-/// As Istio's sidecars write it: the server's own name, the certificate's hash, the client's subject and name.
+/// As Istio's sidecars write it: the server's own name, the certificate's hash, the client's subject (what its traffic is counted
+/// under, which is nobody's in Istio) and name.
 fn forwarded_certificate() -> String {
-    format!("Subject=\\\"\\\";URI={CLIENT}")
+    let subject = "CN=/w:client/c:client/r:latest/k:Kubernetes/a:client";
+    format!("Subject=\\\"{subject}\\\";URI={CLIENT}")
 }
 
 pub(crate) fn http2_and_grpc_pass_with_their_trailers(mesh: &Mesh) {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use lateen_identity::token::join::{self, JoinTokens, Taken};
 use lateen_identity::token::oidc::Vouched;
 use lateen_identity::token::{self, Bearer, PodTokens, TokenError};
-use lateen_identity::{PeerIdentity, SpiffeId};
+use lateen_identity::{PeerIdentity, SpiffeId, WorkloadName};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -31,6 +31,8 @@ pub struct Caller {
     pub id: SpiffeId,
     /// The pod that a token is bound to; a certificate only names the service account.
     pub pod: Option<Bearer>,
+    /// What the certificate that the caller has shown says of the workload.
+    pub workload: Option<WorkloadName>,
 }
 
 /// Checks callers.
@@ -71,7 +73,7 @@ impl Authenticator {
         if id.trust_domain() != self.trust_domain {
             return Err(refuse("the client certificate is of another trust domain"));
         }
-        Ok(Caller { id, pod: None })
+        Ok(Caller { id, pod: None, workload: peer.workload.clone() })
     }
 
     async fn bearer(&self, token: &str) -> Result<Caller, Status> {
@@ -96,14 +98,14 @@ impl Authenticator {
             return self.vouched(reviewed);
         }
         let bearer = self.tokens.verify(token, SystemTime::now()).map_err(|error| refuse(&error.to_string()))?;
-        Ok(Caller { id: self.id(&bearer.namespace, &bearer.service_account)?, pod: Some(bearer) })
+        Ok(Caller { id: self.id(&bearer.namespace, &bearer.service_account)?, pod: Some(bearer), workload: None })
     }
 
     fn vouched(&self, vouched: Vouched) -> Result<Caller, Status> {
         let Vouched { namespace, service_account, pod } = vouched;
         let id = self.id(&namespace, &service_account)?;
         let pod = pod.map(|(pod, uid)| Bearer { namespace, service_account, pod, uid });
-        Ok(Caller { id, pod })
+        Ok(Caller { id, pod, workload: None })
     }
 
     /// Takes the join token of a request, if it has one; it is to be given back if nothing comes of it.
@@ -123,7 +125,7 @@ impl Authenticator {
             }
         })?;
         let id = self.id(&taken.joining.namespace, &taken.joining.service_account)?;
-        Ok(Some((Caller { id, pod: None }, taken)))
+        Ok(Some((Caller { id, pod: None, workload: None }, taken)))
     }
 
     /// Makes a join token good again.

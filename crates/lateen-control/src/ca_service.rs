@@ -112,9 +112,9 @@ impl Shared {
         }
         let connection = request.extensions().get::<ConnectionInfo>();
         let caller = self.authenticator.caller(request.metadata(), connection).await?;
-        let caller = &*proved.insert(caller);
+        let caller = proved.insert(caller);
         if let Some(bearer) = &caller.pod {
-            self.pushed.pod_of(bearer).await?;
+            caller.workload = Some(self.pushed.pod_of(bearer).await?);
         }
         self.sign(caller, request.into_inner()).await
     }
@@ -132,10 +132,10 @@ impl Shared {
             let request = CertificateRequest { metadata: None, ..body };
             return external.issue(&request, &caller.id).await;
         }
-        let (ca, id) = (self.authority.current(), caller.id.clone());
+        let (ca, id, named) = (self.authority.current(), caller.id.clone(), caller.workload.clone());
         let issue = move || {
             let request = SigningRequest::from_pem(&body.csr)?;
-            ca.issue(&request, &id, Some(Duration::from_secs(lifetime)), SystemTime::now())
+            ca.issue_named(&request, &id, named.as_ref(), Some(Duration::from_secs(lifetime)), SystemTime::now())
         };
         let issued = tokio::task::spawn_blocking(issue).await.map_err(|_| Status::internal("signing failed"))?;
         issued.map_err(|error| status_of(&error))

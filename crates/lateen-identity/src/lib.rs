@@ -16,6 +16,7 @@ pub mod spiffe;
 pub mod svid;
 pub mod tls;
 pub mod token;
+mod workload_name;
 
 pub use bundle::{Trust, TrustBundle};
 pub use ca::CertificateAuthority;
@@ -23,3 +24,4 @@ pub use identity::{Identity, IdentityError};
 pub use peer::PeerIdentity;
 pub use revocation::Revocation;
 pub use spiffe::SpiffeId;
+pub use workload_name::{WorkloadLabels, WorkloadName};

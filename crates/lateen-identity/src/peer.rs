@@ -4,13 +4,15 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::SpiffeId;
+use crate::{SpiffeId, WorkloadName};
 
 /// The names in a peer's certificate. Only as good as the check of the certificate, which the handshake makes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerIdentity {
     pub uri_sans: Vec<String>,
     pub dns_sans: Vec<String>,
+    /// What the certificate says of the workload besides.
+    pub workload: Option<WorkloadName>,
 }
 
 impl PeerIdentity {
@@ -18,6 +20,7 @@ impl PeerIdentity {
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
         let mut names = Self::default();
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return names };
+        names.workload = WorkloadName::of(certificate);
         let Ok(Some(extension)) = parsed.subject_alternative_name() else { return names };
         for name in &extension.value.general_names {
             match name {

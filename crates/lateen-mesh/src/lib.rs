@@ -46,4 +46,4 @@ pub use services::{Registry, Resolution, Service, ServicePort, TargetPort};
 pub use sidecar::{AppEndpoint, EgressListener, EgressProxy, Ingress};
 pub use topology::{Locality, TrafficDistribution};
 pub use visibility::ExportTo;
-pub use workloads::{Address, Labels, ProxyKind, Workload, WorkloadKind, selects};
+pub use workloads::{Address, CLUSTER, Labels, ProxyKind, TelemetryLabels, Workload, WorkloadKind, selects};

@@ -108,25 +108,55 @@ pub enum WorkloadKind {
 }
 
 impl Workload {
-    /// `service.istio.io/canonical-name`, else `app.kubernetes.io/name`, `app`, the owner's name.
-    pub fn canonical_name(&self) -> &str {
-        ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]
-            .iter()
-            .find_map(|key| self.labels.get(*key))
-            .map_or(&*self.owner, String::as_str)
+    /// What its traffic is counted under.
+    pub fn telemetry_labels(&self) -> TelemetryLabels<'_> {
+        TelemetryLabels::new(&self.owner, &self.labels)
     }
 
-    /// `service.istio.io/canonical-revision`, else `app.kubernetes.io/version`, `version`, `latest`.
-    pub fn canonical_revision(&self) -> &str {
-        ["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]
-            .iter()
-            .find_map(|key| self.labels.get(*key))
-            .map_or("latest", String::as_str)
+    /// The service that it is of, by its labels; see [`TelemetryLabels::canonical_name`].
+    pub fn canonical_name(&self) -> &str {
+        self.telemetry_labels().canonical_name
     }
 
     /// The first address, when it is an IP address.
     pub fn ip(&self) -> Option<IpAddr> {
         self.addresses.first().and_then(Address::ip)
+    }
+}
+
+/// Name of the cluster (`ISTIO_META_CLUSTER_ID`), of which there is one: Istio's default.
+pub const CLUSTER: &str = "Kubernetes";
+
+/// What the traffic of a workload is counted under; empty: unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelemetryLabels<'a> {
+    /// Name of the owner.
+    pub workload: &'a str,
+    /// `service.istio.io/canonical-name`, else `app.kubernetes.io/name`, `app`, the owner's name.
+    pub canonical_name: &'a str,
+    /// `service.istio.io/canonical-revision`, else `app.kubernetes.io/version`, `version`, `latest`.
+    pub canonical_revision: &'a str,
+    pub app: &'a str,
+    pub version: &'a str,
+}
+
+impl<'a> TelemetryLabels<'a> {
+    fn new(owner: &'a str, labels: &'a Labels) -> Self {
+        let first = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).map(String::as_str);
+        Self {
+            workload: owner,
+            canonical_name: first(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"])
+                .unwrap_or(owner),
+            canonical_revision: first(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"])
+                .unwrap_or("latest"),
+            app: first(&["app"]).unwrap_or_default(),
+            version: first(&["version"]).unwrap_or_default(),
+        }
+    }
+
+    /// Of a pod, whether it has an address yet or not.
+    pub fn of_pod(pod: &'a Resource<Pod>) -> Self {
+        Self::new(owner_of(pod), &pod.metadata.labels)
     }
 }
 

@@ -5,9 +5,11 @@ mod proxies;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lateen_api::{Diagnostic, Kind, Object, ObjectKey};
+use lateen_api::kubernetes::Pod;
+use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Resource};
 use lateen_identity::token::Bearer;
-use lateen_mesh::{InForce, Mesh, MeshConfig};
+use lateen_identity::{WorkloadLabels, WorkloadName};
+use lateen_mesh::{CLUSTER, InForce, Mesh, MeshConfig, TelemetryLabels};
 use lateen_translate::Named;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -81,19 +83,19 @@ impl Pushed {
         tokio::time::timeout(POD_WAIT, search).await.ok().flatten()
     }
 
-    /// Checks that a token's pod is there and is the one that the token was made for. A pod can be quicker than the news of
+    /// Checks that a token's pod is there and is the one that the token was made for; what its certificate says of it. A pod can be quicker than the news of
     /// it, so this waits a little.
     ///
     /// # Errors
     /// `PERMISSION_DENIED` for a pod that has been replaced by another of its name, or runs as another account;
     /// `UNAVAILABLE` for one that does not exist.
-    pub async fn pod_of(&self, bearer: &Bearer) -> Result<(), Status> {
+    pub async fn pod_of(&self, bearer: &Bearer) -> Result<WorkloadName, Status> {
         let find = |snapshot: &Arc<Snapshot>| {
             let object = snapshot.contents.get(Kind::Pod, &bearer.namespace, &bearer.pod)?;
             let Object::Pod(pod) = object else { return None };
-            Some((pod.metadata.uid.clone(), pod.spec.spec.account().to_owned()))
+            Some((pod.metadata.uid.clone(), pod.spec.spec.account().to_owned(), workload_name(pod)))
         };
-        let (uid, account) = self
+        let (uid, account, name) = self
             .wait(find)
             .await
             .ok_or_else(|| Status::unavailable(format!("there is no pod {}/{}", bearer.namespace, bearer.pod)))?;
@@ -103,8 +105,20 @@ impl Pushed {
         if !uid.is_empty() && !bearer.uid.is_empty() && uid != bearer.uid {
             return Err(Status::permission_denied("the token is for an earlier pod of that name"));
         }
-        Ok(())
+        Ok(name)
     }
+}
+
+fn workload_name(pod: &Resource<Pod>) -> WorkloadName {
+    let labels = TelemetryLabels::of_pod(pod);
+    WorkloadName::new(&WorkloadLabels {
+        workload: labels.workload,
+        canonical_service: labels.canonical_name,
+        canonical_revision: labels.canonical_revision,
+        cluster: CLUSTER,
+        app: labels.app,
+        version: labels.version,
+    })
 }
 
 /// Starts making snapshots; the first is there when this returns.

@@ -17,6 +17,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::identity::to_pem;
+use crate::workload_name::WorkloadName;
 use crate::{Identity, Revocation, SpiffeId, TrustBundle};
 
 pub use own::{Rotation, Stage};
@@ -113,9 +114,24 @@ impl CertificateAuthority {
         lifetime: Option<Duration>,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
+        self.issue_named(request, id, None, lifetime, now)
+    }
+
+    /// The same; the certificate says of the workload what its peers count its traffic under.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_named(
+        &self,
+        request: &SigningRequest,
+        id: &SpiffeId,
+        described: Option<&WorkloadName>,
+        lifetime: Option<Duration>,
+        now: SystemTime,
+    ) -> Result<Issued, CaError> {
         let uri = Ia5String::try_from(id.to_string()).map_err(signing)?;
         let lifetime = lifetime.filter(|lifetime| !lifetime.is_zero()).unwrap_or(DEFAULT_LIFETIME);
-        self.sign(request.key(), vec![SanType::URI(uri)], lifetime, now)
+        self.sign(request.key(), vec![SanType::URI(uri)], described, lifetime, now)
     }
 
     /// A certificate and key for the control plane's own listeners.
@@ -140,10 +156,14 @@ impl CertificateAuthority {
         &self,
         key: &impl PublicKeyData,
         names: Vec<SanType>,
+        described: Option<&WorkloadName>,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Issued, CaError> {
-        let params = self.leaf(names, lifetime, now)?;
+        let mut params = self.leaf(names, lifetime, now)?;
+        if let Some(described) = described {
+            params.distinguished_name.push(DnType::CommonName, described.as_str());
+        }
         let leaf = params.signed_by(key, &self.issuer).map_err(signing)?;
         let mut chain = vec![to_pem("CERTIFICATE", leaf.der())];
         chain.extend(self.intermediates.iter().map(|certificate| to_pem("CERTIFICATE", certificate)));

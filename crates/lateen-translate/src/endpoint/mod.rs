@@ -8,7 +8,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::google::protobuf::Struct;
-use lateen_mesh::{Address, Endpoint, Labels, ProxyKind, selects};
+use lateen_mesh::{Address, CLUSTER, Endpoint, Labels, ProxyKind, selects};
 use spread::Group;
 
 use crate::Named;
@@ -147,13 +147,17 @@ fn lb_endpoint(member: &Endpoint) -> endpoint::LbEndpoint {
 
 fn metadata(member: &Endpoint) -> core::Metadata {
     let workload = &member.workload;
-    // The form that Istio's telemetry reads: workload; namespace; canonical service; revision; cluster.
+    let labels = workload.telemetry_labels();
+    // The form that Istio's telemetry reads: workload; namespace; canonical service; revision; cluster. Behind it come app and
+    // version, which differ from the canonical ones in few meshes, and are labels of their own.
     let identity = format!(
-        "{};{};{};{};",
-        workload.owner,
+        "{};{};{};{};{CLUSTER};{};{}",
+        labels.workload,
         workload.namespace,
-        workload.canonical_name(),
-        workload.canonical_revision()
+        labels.canonical_name,
+        labels.canonical_revision,
+        labels.app,
+        labels.version
     );
     let mut filter_metadata = HashMap::from([("istio".to_owned(), object([("workload", text(identity))]))]);
     if member.mesh_tls {

@@ -19,7 +19,7 @@ use lateen_api::extension_providers::{
 };
 use lateen_api::scalar;
 use lateen_api::telemetry::settings::CustomTag;
-use lateen_mesh::Workload;
+use lateen_mesh::{CLUSTER, Workload};
 use trace::zipkin_config::{CollectorEndpointVersion, TraceContextOption as Propagation};
 
 use super::merge;
@@ -31,8 +31,6 @@ use crate::wire;
 
 /// Istio's `PILOT_TRACE_SAMPLING`: of a hundred requests one.
 const USUAL_SAMPLING: f64 = 1.0;
-/// Istio's name of the cluster that is the only one.
-const CLUSTER_ID: &str = "Kubernetes";
 
 /// How the requests of a listener are traced; nothing where they are not.
 pub(crate) fn trace(view: &View<'_>, class: Class, manager: &mut hcm::HttpConnectionManager) {
@@ -203,16 +201,17 @@ pub(super) fn grpc(
 /// What Istio's spans say of the workload, and of policies that are only tried.
 fn own_tags(view: &View<'_>) -> Vec<Tag> {
     let workload = &view.proxy.workload;
+    let labels = workload.telemetry_labels();
     let literal = |name: &str, value: &str| Tag {
         tag: name.to_owned(),
         r#type: Some(custom_tag::Type::Literal(custom_tag::Literal { value: value.to_owned() })),
     };
     let mut tags = vec![
-        literal("istio.canonical_revision", workload.canonical_revision()),
-        literal("istio.canonical_service", workload.canonical_name()),
+        literal("istio.canonical_revision", labels.canonical_revision),
+        literal("istio.canonical_service", labels.canonical_name),
         literal("istio.mesh_id", &view.mesh.config().trust_domain),
         literal("istio.namespace", &workload.namespace),
-        literal("istio.cluster_id", CLUSTER_ID),
+        literal("istio.cluster_id", CLUSTER),
     ];
     for action in ["allow", "deny"] {
         for (what, key) in [("name", "shadow_effective_policy_id"), ("result", "shadow_engine_result")] {

@@ -74,7 +74,7 @@ fn the_wishes_in_a_request_are_not_granted() {
     let request = SigningRequest::from_pem(&greedy(&KeyPair::generate().unwrap())).unwrap();
     let der = leaf(&ca.issue(&request, &id(), None, now()).unwrap());
     let names = PeerIdentity::of(&der);
-    assert_eq!(names, PeerIdentity { uri_sans: vec![id().to_string()], dns_sans: Vec::new() });
+    assert_eq!(names, PeerIdentity { uri_sans: vec![id().to_string()], ..PeerIdentity::default() });
     let (_, parsed) = X509Certificate::from_der(&der).unwrap();
     assert!(!parsed.is_ca());
     assert!(!parsed.key_usage().unwrap().unwrap().value.key_cert_sign());
