@@ -7,16 +7,17 @@ use crate::root;
 
 /// Which of our crates each may use (ARCHITECTURE.md, "Parts").
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("lateen-api", &[]),
+    ("lateen-cel", &[]),
+    ("lateen-api", &["lateen-cel"]),
     ("lateen-mesh", &["lateen-api"]),
     ("lateen-analyze", &["lateen-api", "lateen-mesh"]),
     ("lateen-translate", &["lateen-api", "lateen-mesh"]),
     ("lateen-explain", &["lateen-api", "lateen-mesh", "lateen-translate", "lateen-engine"]),
     ("lateen-xds", &[]),
     ("lateen-identity", &[]),
-    ("lateen-engine", &[]),
+    ("lateen-engine", &["lateen-cel"]),
     ("lateen-intercept", &[]),
-    ("lateen-proxy", &["lateen-engine", "lateen-xds", "lateen-identity"]),
+    ("lateen-proxy", &["lateen-cel", "lateen-engine", "lateen-xds", "lateen-identity"]),
     ("lateen-control", &["lateen-api", "lateen-mesh", "lateen-translate", "lateen-xds", "lateen-identity"]),
     (
         "lateen-cli",

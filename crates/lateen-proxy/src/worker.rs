@@ -10,9 +10,10 @@ use arc_swap::ArcSwap;
 use lateen_engine::config::access_log::OtlpLog;
 use lateen_engine::config::cluster::Cluster;
 use lateen_engine::config::endpoint::LocalityName;
+use lateen_engine::config::stats_log::StatsLog;
 use lateen_engine::config::tcp::TcpProxy;
 use lateen_engine::config::tracing::Provider;
-use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot};
+use lateen_engine::config::{EndpointSet, HttpConnectionManager, Snapshot, Value};
 use lateen_engine::filters::http::jwt_authn::JwtAuthn;
 use lateen_engine::filters::http::local_rate_limit::LocalRateLimit;
 use lateen_engine::filters::network::{NetworkExtAuthz, NetworkRbac};
@@ -35,6 +36,7 @@ use crate::telemetry::jwt_stats::JwtStats;
 use crate::telemetry::limit_stats::LimitStats;
 use crate::telemetry::log_file::LogFiles;
 use crate::telemetry::stats::{Registry, RouteStats, Scope, TunnelStats};
+use crate::telemetry::stats_log::StatsLogger;
 use crate::telemetry::stream_info::StreamInfo;
 use crate::telemetry::trace::NodeNames;
 use crate::telemetry::zone_traffic::ZoneTraffic;
@@ -72,6 +74,8 @@ pub(crate) struct Shared {
     pub hostname: Option<Arc<str>>,
     /// What the proxy calls itself.
     pub node: Arc<NodeNames>,
+    /// What it is, by its bootstrap (`Node`), for expressions: `id`, `cluster`, `metadata`.
+    pub described: Arc<Value>,
     /// Where the proxy runs; empty: unknown.
     pub locality: LocalityName,
 }
@@ -112,6 +116,7 @@ pub(crate) struct Worker {
     rbacs: States<NetworkRbac, RbacStats>,
     jwts: States<JwtAuthn, JwtStats>,
     connection_authz: States<NetworkExtAuthz, ConnectionAuthzStats>,
+    stats_loggers: States<StatsLog, StatsLogger>,
     pub alarms: Alarms,
     pub tunnels: Tunnels,
     /// By providers of tracing.
@@ -144,6 +149,7 @@ impl Worker {
             rbacs: States::default(),
             jwts: States::default(),
             connection_authz: States::default(),
+            stats_loggers: States::default(),
             alarms: Alarms::default(),
             tunnels,
             span_exporters: Exporters::default(),
@@ -184,6 +190,7 @@ impl Worker {
         self.rbacs.prune();
         self.jwts.prune();
         self.connection_authz.prune();
+        self.stats_loggers.prune();
         self.tunnels.prune();
     }
 
@@ -193,6 +200,11 @@ impl Worker {
         let cluster = snapshot.cluster(&snapshot.local()?.name)?;
         let resolved = self.shared.resolved.load();
         Some(Arc::clone(resolved.get(&cluster.name).unwrap_or_else(|| snapshot.endpoints(cluster))))
+    }
+
+    /// What counts for an access logger; listeners with the same one share it.
+    pub(crate) fn stats_logger(&self, log: &Arc<StatsLog>) -> Rc<StatsLogger> {
+        self.stats_loggers.of(log, || StatsLogger::new(log, self.shared.stats.clone()))
     }
 
     /// The runtime state of a connection manager.

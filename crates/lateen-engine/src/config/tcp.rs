@@ -24,6 +24,8 @@ pub struct TcpProxy {
     /// What a forward proxy behind the cluster is asked by CONNECT to connect to (RFC 9110 section 9.3.6).
     pub tunnel: Option<Arc<str>>,
     pub access_logs: Vec<AccessLog>,
+    /// A record is made when the upstream connection is there, too.
+    pub logs_connected: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -84,7 +86,11 @@ impl TcpProxy {
         refuse!(at, config;
             metadata_match, on_demand, backoff_options, proxy_protocol_tlvs,
             upstream_connect_mode, max_early_data_bytes, downstream_idle_timeout, upstream_idle_timeout,
-            access_log_flush_interval, flush_access_log_on_connected, access_log_options);
+            access_log_flush_interval);
+        let options = config.access_log_options.as_ref();
+        if let Some(options) = options {
+            refuse!(at.field("access_log_options"), options; access_log_flush_interval, flush_access_log_on_start);
+        }
         let target = match config.cluster_specifier.as_ref() {
             Some(ClusterSpecifier::Cluster(name)) => TcpTarget::Single(name.as_str().into()),
             Some(ClusterSpecifier::WeightedClusters(weighted)) => {
@@ -117,6 +123,7 @@ impl TcpProxy {
             hash_source: hash_source(config, at),
             tunnel: tunnel(config, at),
             access_logs: access_logs(&config.access_log, at),
+            logs_connected: options.map_or(config.flush_access_log_on_connected, |it| it.flush_access_log_on_connected),
         })
     }
 }

@@ -133,6 +133,11 @@ impl HeaderMatcher {
         })
     }
 
+    /// Whether it looks at something else than headers.
+    pub fn is_of_pseudo_header(&self) -> bool {
+        !matches!(self.field, Field::Name(_))
+    }
+
     pub fn matches(&self, head: &RequestHead) -> bool {
         match &self.field {
             Field::Name(name) => self.matches_headers(name, &head.headers),

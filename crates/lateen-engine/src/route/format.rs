@@ -1,6 +1,10 @@
 //! Envoy's substitution formats: text with `%OPERATORS%`, parsed once. Who evaluates them gives the values.
 
+use std::sync::Arc;
+
 use http::HeaderName;
+use lateen_cel::Program;
+use serde_json::Value as Json;
 
 /// A parsed format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +82,10 @@ pub enum Operator {
     UpstreamProtocol,
     /// What a filter said: its name, the path to the value (all that it said, if there is none), and where to cut.
     DynamicMetadata(String, Vec<String>, Option<usize>),
+    /// What an expression is worth; cut after so many bytes.
+    Cel(Arc<Program>, Option<usize>),
+    /// The first of these that stands for something.
+    Coalesce(Vec<Self>, Option<usize>),
 }
 
 /// How a gRPC status is written.
@@ -143,18 +151,20 @@ impl Format {
     }
 }
 
-/// The closing percent sign; one inside parentheses belongs to the operator's argument (`%START_TIME(%Y)%`).
+/// The closing percent sign. Of an operator with an argument (`%START_TIME(%Y)%`) it is the first behind `)` or `):LENGTH`.
 fn operator_end(text: &str) -> Option<usize> {
-    let mut depth = 0usize;
-    for (index, byte) in text.bytes().enumerate() {
-        match byte {
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            b'%' if depth == 0 => return Some(index),
-            _ => {}
-        }
+    let name = text.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')?;
+    if !text[name..].starts_with('(') {
+        return text.find('%');
     }
-    None
+    let ends = |at: &usize| {
+        let before = &text[..*at];
+        let length = before.rfind(':').filter(|colon| *colon + 1 < *at);
+        let length = length.filter(|colon| before[colon + 1..].bytes().all(|byte| byte.is_ascii_digit()));
+        before.ends_with(')') || length.is_some_and(|colon| before[..colon].ends_with(')'))
+    };
+    let found = text.match_indices('%').map(|(at, _)| at).find(ends);
+    found.or_else(|| text.find('%').filter(|at| !text[..*at].contains(')')))
 }
 
 fn operator(text: &str) -> Result<Operator, String> {
@@ -198,6 +208,12 @@ fn operator(text: &str) -> Result<Operator, String> {
             let filter = filter.ok_or_else(|| format!("`%{text}%` needs a filter's name"))?;
             Operator::DynamicMetadata(filter, steps.collect(), limit)
         }
+        "CEL" => {
+            let expression = argument.ok_or_else(|| format!("`%{text}%` needs an expression"))?;
+            let program = Program::parse(expression).map_err(|error| format!("`{expression}`: {error}"))?;
+            Operator::Cel(Arc::new(program), limit)
+        }
+        "COALESCE" => Operator::Coalesce(coalesced(argument.unwrap_or_default())?, limit),
         _ if argument.is_some() => return Err(format!("`%{text}%` is not a known operator")),
         "PROTOCOL" => Operator::Protocol,
         "RESPONSE_CODE" => Operator::ResponseCode,
@@ -254,10 +270,25 @@ fn operator(text: &str) -> Result<Operator, String> {
     })
 }
 
+/// `{"operators": ["PROTOCOL", {"command": "REQ", "param": "x-a", "max_length": 3}]}`.
+fn coalesced(argument: &str) -> Result<Vec<Operator>, String> {
+    let wrong = || format!("`{argument}` is not an object with a list of operators");
+    let json: Json = serde_json::from_str(argument).map_err(|_| wrong())?;
+    let operators = json.get("operators").and_then(Json::as_array).filter(|list| !list.is_empty()).ok_or_else(wrong)?;
+    let one = |entry: &Json| {
+        let part = |name: &str| entry.get(name).and_then(Json::as_str);
+        let name = entry.as_str().or_else(|| part("command")).ok_or_else(wrong)?;
+        let argument = part("param").map(|param| format!("({param})")).unwrap_or_default();
+        let limit = entry.get("max_length").and_then(Json::as_u64).map(|limit| format!(":{limit}")).unwrap_or_default();
+        operator(&format!("{name}{argument}{limit}"))
+    };
+    operators.iter().map(one).collect()
+}
+
 /// `NAME(argument):limit`.
 fn split(text: &str) -> Result<(&str, Option<&str>, Option<usize>), String> {
     let (head, limit) = match text.rfind(':') {
-        Some(colon) if text[..colon].ends_with(')') => {
+        Some(colon) if text[..colon].ends_with(')') && !text[colon..].contains(')') => {
             let limit = text[colon + 1..].parse().map_err(|_| format!("`%{text}%`: the length must be a number"))?;
             (&text[..colon], Some(limit))
         }

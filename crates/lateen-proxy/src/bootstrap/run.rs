@@ -1,5 +1,6 @@
 //! From the command line to serving, and to the end.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use envoy_types::pb::envoy::config::core::v3::address::Address as ProtoAddress;
 use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, Node, SocketAddress};
+use envoy_types::pb::google::protobuf;
 use lateen_engine::config::endpoint::{HostAddress, LocalityName};
-use lateen_engine::config::{Candidate, Resources, Snapshot};
+use lateen_engine::config::{Candidate, Resources, Snapshot, Value};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -113,6 +115,16 @@ fn println_ok(path: &str) {
     println!("configuration '{path}' OK");
 }
 
+/// What expressions see of a node.
+fn described(node: &Node) -> Value {
+    let metadata = protobuf::value::Kind::StructValue(node.metadata.clone().unwrap_or_default());
+    Value::Struct(BTreeMap::from([
+        ("id".to_owned(), Value::String(node.id.clone())),
+        ("cluster".to_owned(), Value::String(node.cluster.clone())),
+        ("metadata".to_owned(), Value::from_xds(&protobuf::Value { kind: Some(metadata) })),
+    ]))
+}
+
 /// `is_member`: the proxy gets an identity of its own.
 fn shared(bootstrap: &Bootstrap, is_member: bool) -> anyhow::Result<Shared> {
     let node = bootstrap.node.as_ref();
@@ -149,6 +161,7 @@ fn shared(bootstrap: &Bootstrap, is_member: bool) -> anyhow::Result<Shared> {
             cluster: node.map(|node| node.cluster.clone()).unwrap_or_default(),
             zone: node.and_then(|node| node.locality.as_ref()).map(|at| at.zone.clone()).unwrap_or_default(),
         }),
+        described: Arc::new(node.map_or(Value::Null, described)),
         locality: locality(bootstrap),
     })
 }

@@ -164,8 +164,8 @@ impl Detection {
                 self.count(&format!("ejections_enforced_{cause}"));
                 let tags =
                     [("cluster", &**cluster), ("workload", workload), ("namespace", namespace), ("cause", cause)];
-                let tags = tags.map(|(name, value)| (Arc::from(name), Box::from(value))).to_vec();
-                self.stats.tagged_counter(&"lateen.ejections_total".into(), &tags).inc();
+                let tags = tags.map(|(name, value)| (Arc::from(name), Box::from(value)));
+                self.stats.tagged_counter(&"lateen.ejections_total".into(), &Arc::from(tags)).metric.inc();
             }
             Verdict::NotEnforced => {
                 tracing::info!(%cluster, %host, workload, namespace, cause, "would be ejected if that were enforced");

@@ -37,6 +37,7 @@ fn shared() -> Arc<Shared> {
         socket_mark: None,
         hostname: None,
         node: Arc::default(),
+        described: Arc::new(lateen_engine::config::Value::Null),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -148,6 +149,7 @@ impl Attempts<'_, '_, '_> {
         self.exchange.info.attempts += 1;
         self.exchange.info.upstream_host = Some(Rc::clone(&host.name));
         self.exchange.info.upstream_zone = Some(Rc::clone(&host.zone));
+        self.exchange.info.upstream_endpoint = Some(Arc::clone(&host.endpoint));
         self.state.stats.rq_total.inc();
         let _active = host.hold();
         let _gauge = self.state.stats.rq_active.hold();
@@ -202,7 +204,8 @@ impl Attempts<'_, '_, '_> {
             host.answered(began, result.as_ref().map_or(true, |answer| answer.head.status.is_server_error()));
         }
         if let Ok(answer) = &result {
-            self.exchange.info.upstream_local = answer.local;
+            self.exchange.info.upstream_local = answer.ends.local;
+            self.exchange.info.upstream_tls.clone_from(&answer.ends.tls);
         }
         Ok(result)
     }

@@ -75,7 +75,7 @@ impl Back<'_> {
             && head.status == StatusCode::OK
             && lateen_engine::message::is_grpc(&head.headers)
         {
-            self.messages = Some(Messages::new(stats, Direction::Response));
+            self.messages = Some(Messages::new(stats, Direction::Response, &mut exchange.info));
         }
         // What is there of the body goes out with the head.
         let mut first = if is_end { None } else { answer.frame_now().await };

@@ -92,7 +92,7 @@ async fn forward_head(
     let stream = incoming.take_stream(&responder);
     let body = Rc::new(Replay::new(incoming.body, true));
     if let Some(stats) = &exchange.grpc_stats {
-        body.count(Messages::new(stats, Direction::Request));
+        body.count(Messages::new(stats, Direction::Request, &mut exchange.info));
     }
     let length = incoming.length.filter(|length| *length > 0);
     if !action.mirrors.is_empty() && incoming.upgrade.is_none() {

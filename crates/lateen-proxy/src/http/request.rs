@@ -453,6 +453,9 @@ impl<'a> Exchange<'a> {
         self.trace_answer(&mut head.headers);
         respond::finish_head(&mut head, &self.context.manager, date(SystemTime::now()));
         self.count_grpc_status(&head.headers);
+        if self.grpc {
+            self.info.trailers = head.headers.clone();
+        }
         self.info.sent = whole.len() as u64;
         // A body that was not read stands between this answer and the next request; and after an upgrade that was refused,
         // or CONNECT, nobody knows what the client sends.

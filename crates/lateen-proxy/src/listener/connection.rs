@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lateen_engine::config::Value;
 use lateen_engine::filters::ext_authz::Ends;
 use lateen_engine::filters::rbac::{PeerNames, Subject};
 use lateen_engine::metadata::DynamicMetadata;
@@ -24,6 +25,7 @@ pub(crate) struct ConnectionInfo {
     pub sni: Option<String>,
     pub chain: Arc<str>,
     pub hostname: Option<Arc<str>>,
+    pub node: Arc<Value>,
     /// What network filters said.
     pub metadata: DynamicMetadata,
     /// The port to which it goes on if its server name says where to (Envoy's `envoy.upstream.dynamic_port`).

@@ -347,6 +347,7 @@ impl Origin {
             sni: self.sni.clone(),
             chain: Arc::clone(&chain.name),
             hostname: worker.shared.hostname.clone(),
+            node: Arc::clone(&worker.shared.described),
             metadata: DynamicMetadata::default(),
             dynamic_port: None,
             written: Written::default(),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use envoy_types::pb::envoy::data::accesslog::v3::AccessLogType;
 use lateen_engine::balance::outlier::Outcome;
 use lateen_engine::config::cluster::{Cluster, ServerNames, UpstreamProtocol};
 use lateen_engine::config::tcp::TcpProxy;
@@ -65,8 +66,13 @@ pub(crate) async fn serve(
     info.metadata = info.connection.metadata.clone();
     let mut down = Rewound { prefix, stream };
     let ends = proxy.max_downstream_connection_duration.map(|most| Instant::now() + most);
+    let mut told = false;
     for _ in 0..=MOVES {
         let Some(mut up) = Box::pin(open(&proxy, &worker, &state, &mut info)).await else { break };
+        if proxy.logs_connected && !told {
+            told = true;
+            state.loggers.log_at(AccessLogType::TcpUpstreamConnected, &info, &worker);
+        }
         let limits = copy::Limits { idle: proxy.idle_timeout, ends };
         let copying = copy::both(&mut down, &mut up, limits, worker.alarms.alarm());
         let ((received, sent), cut) = tokio::select! {
@@ -124,6 +130,7 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, own: &ProxyState, info: &mu
         info.attempts += 1;
         info.upstream_host = Some(Rc::clone(&host.name));
         info.upstream_zone = Some(Rc::clone(&host.zone));
+        info.upstream_endpoint = Some(Arc::clone(&host.endpoint));
         state.stats.cx_total.inc();
         let client = (info.connection.remote, info.connection.local);
         let names =
@@ -132,7 +139,9 @@ async fn open(proxy: &TcpProxy, worker: &Rc<Worker>, own: &ProxyState, info: &mu
             Ok((connected, prefix)) => {
                 state.note(worker, &host, Outcome::Established);
                 if !own.loggers.is_empty() {
-                    info.upstream_local = connected.local();
+                    let ends = connected.ends();
+                    info.upstream_local = ends.local;
+                    info.upstream_tls = ends.tls;
                 }
                 return Some(Rewound { prefix, stream: connected.stream });
             }

@@ -13,6 +13,7 @@ use http::HeaderValue;
 use lateen_engine::filters::http::grpc_stats::{Counted, FrameCounter};
 
 use super::stats::{Counter, Registry, Scope};
+use super::stream_info::{MessageCounts, StreamInfo};
 use crate::http::body::Frame;
 
 /// Clients name methods: further ones, and longer names, are counted together with those that have no numbers of their own.
@@ -61,6 +62,8 @@ pub(crate) struct MethodStats {
 pub(crate) struct Messages {
     counter: FrameCounter,
     stats: Rc<MethodStats>,
+    /// Of the one call.
+    counts: Rc<MessageCounts>,
     direction: Direction,
 }
 
@@ -154,8 +157,9 @@ impl MethodStats {
 }
 
 impl Messages {
-    pub(crate) fn new(stats: &Rc<MethodStats>, direction: Direction) -> Self {
-        Self { counter: FrameCounter::default(), stats: Rc::clone(stats), direction }
+    pub(crate) fn new(stats: &Rc<MethodStats>, direction: Direction, info: &mut StreamInfo) -> Self {
+        let counts = Rc::clone(info.messages.get_or_insert_default());
+        Self { counter: FrameCounter::default(), stats: Rc::clone(stats), counts, direction }
     }
 
     /// Counts what begins in the next piece of the body.
@@ -163,6 +167,11 @@ impl Messages {
         let begun = self.counter.count(data);
         if begun > 0 {
             self.stats.messages(self.direction, begun);
+            let count = match self.direction {
+                Direction::Request => &self.counts.requests,
+                Direction::Response => &self.counts.responses,
+            };
+            count.set(count.get() + begun);
         }
     }
 

@@ -5,9 +5,10 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lateen_cel::{Program, Value as CelValue};
 use lateen_engine::config::Value;
 use lateen_engine::config::access_log::{Format, JsonValue};
-use lateen_engine::message::Headers;
+use lateen_engine::message::{Headers, is_grpc};
 use lateen_engine::route::format::{self, Field, GrpcNames, Operator, Piece};
 
 use super::stream_info::StreamInfo;
@@ -220,7 +221,8 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         Operator::UpstreamRemotePort => upstream(info).is_some_and(|at| number(at.port().into(), line)),
         Operator::UpstreamRequestAttemptCount => number(u64::from(info.attempts), line),
         Operator::UpstreamProtocol => text(info.upstream_protocol.map(|version| version.as_str()), line),
-        Operator::UpstreamPeerUriSan | Operator::VirtualClusterName => false,
+        Operator::UpstreamPeerUriSan => text(info.upstream_tls.as_ref().map(|tls| &*tls.peer_uri), line),
+        Operator::VirtualClusterName => false,
         Operator::DownstreamLocalAddress => text(Some(connection.local_text()), line),
         Operator::DownstreamLocalAddressWithoutPort => ip(connection.local.ip(), line),
         Operator::DownstreamLocalPort => number(u64::from(connection.local.port()), line),
@@ -242,7 +244,7 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         Operator::DownstreamTlsCipher => text(peer.map(|peer| peer.cipher.as_str()), line),
         Operator::RequestedServerName => text(connection.sni.as_deref(), line),
         Operator::RouteName => text(info.route.as_deref(), line),
-        Operator::GrpcStatus(names) => grpc_status(info, *names, line),
+        Operator::GrpcStatus(names) => grpc_status(info).is_some_and(|code| grpc_name(code, *names, line)),
         Operator::TraceId => context(info).is_some_and(|context| display(&context.trace, line)),
         Operator::SpanId => context(info).is_some_and(|context| display(&format_args!("{:016x}", context.span), line)),
         Operator::QueryParam(name, limit) => query_param(info, name, *limit, line),
@@ -251,12 +253,12 @@ pub(crate) fn append(operator: &Operator, info: &StreamInfo, line: &mut Vec<u8>)
         Operator::ConnectionId => number(connection.id, line),
         Operator::StreamId => text(info.request_headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok()), line),
         Operator::FilterChainName => text(Some(&*connection.chain), line),
-        Operator::DynamicMetadata(filter, path, limit) => {
+        Operator::DynamicMetadata(filter, path, limit) => cut(*limit, line, |line| metadata(info, filter, path, line)),
+        Operator::Cel(program, limit) => cut(*limit, line, |line| expression(program, info, line)),
+        Operator::Coalesce(operators, limit) => cut(*limit, line, |line| {
             let start = line.len();
-            let found = metadata(info, filter, path, line);
-            line.truncate(line.len().min(start.saturating_add(limit.unwrap_or(usize::MAX))));
-            found
-        }
+            operators.iter().any(|operator| append(operator, info, line) && line.len() > start)
+        }),
     }
 }
 
@@ -270,26 +272,28 @@ fn upstream(info: &StreamInfo) -> Option<SocketAddr> {
     info.upstream_local.and(info.upstream_host.as_ref())?.parse().ok()
 }
 
-/// Of the trailers, or of the head of an answer without any, or what the status of the answer stands for.
-fn grpc_status(info: &StreamInfo, names: GrpcNames, line: &mut Vec<u8>) -> bool {
-    if !lateen_engine::message::is_grpc(&info.request_headers) {
-        return false;
+/// Of a gRPC call: what the trailers say, or the head of an answer without any, or what the status of the answer stands for.
+pub(super) fn grpc_status(info: &StreamInfo) -> Option<u16> {
+    if !is_grpc(&info.request_headers) {
+        return None;
     }
     let given = info.trailers.get(&GRPC_STATUS).or_else(|| info.response_headers.get(&GRPC_STATUS));
-    let code = match given {
-        Some(given) => given.to_str().ok().and_then(|given| given.parse::<usize>().ok()),
+    match given {
+        Some(given) => given.to_str().ok()?.parse().ok(),
         None => Some(info.status).filter(|status| *status != 0).map(of_http),
-    };
-    let Some(code) = code else { return false };
-    match GRPC_NAMES.get(code) {
+    }
+}
+
+fn grpc_name(code: u16, names: GrpcNames, line: &mut Vec<u8>) -> bool {
+    match GRPC_NAMES.get(usize::from(code)) {
         Some((camel, _)) if names == GrpcNames::Camel => text(Some(camel), line),
         Some((_, snake)) if names == GrpcNames::Snake => text(Some(snake), line),
-        _ => number(code as u64, line),
+        _ => number(code.into(), line),
     }
 }
 
 /// gRPC's own mapping (`doc/http-grpc-status-mapping.md`).
-fn of_http(status: u16) -> usize {
+fn of_http(status: u16) -> u16 {
     match status {
         400 => 13,
         401 => 16,
@@ -327,6 +331,26 @@ fn query_param(info: &StreamInfo, name: &str, limit: Option<usize>, line: &mut V
     let Some(value) = value else { return false };
     line.extend_from_slice(&value[..value.len().min(limit.unwrap_or(usize::MAX))]);
     true
+}
+
+/// Cuts what is appended after so many bytes.
+fn cut(limit: Option<usize>, line: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    let start = line.len();
+    let found = append(line);
+    line.truncate(line.len().min(start.saturating_add(limit.unwrap_or(usize::MAX))));
+    found
+}
+
+/// What an expression is worth: text as it is, everything else as JSON; nothing for null.
+fn expression(program: &Program, info: &StreamInfo, line: &mut Vec<u8>) -> bool {
+    match program.value(info) {
+        None | Some(CelValue::Null) => false,
+        Some(CelValue::String(value)) => {
+            line.extend_from_slice(value.as_bytes());
+            true
+        }
+        Some(value) => display(&value, line),
+    }
 }
 
 static GRPC_STATUS: http::HeaderName = http::HeaderName::from_static("grpc-status");

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::series::{Series, Swept, Tags, Used};
 
 /// Upper bounds of Envoy's default histogram buckets.
 const BUCKETS: [f64; 19] = [
@@ -303,9 +306,6 @@ impl Metric {
 /// What a metric is called within its scope.
 type Name = Cow<'static, str>;
 
-/// Names and values, in the order of the configuration.
-pub(crate) type Tags = Vec<(Arc<str>, Box<str>)>;
-
 /// All numbers of a process. Locked only when a handle is looked up or everything is printed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry(Arc<Metrics>);
@@ -315,7 +315,13 @@ struct Metrics {
     /// The proxy's own.
     own: Mutex<BTreeMap<(Name, Scope), Metric>>,
     /// What the configuration asks for: whole names, `istio.requests_total`, with tags.
-    tagged: Mutex<BTreeMap<(Arc<str>, Tags), Metric>>,
+    tagged: Mutex<Tagged>,
+}
+
+#[derive(Debug, Default)]
+struct Tagged {
+    series: BTreeMap<(Arc<str>, Tags), Series<Metric>>,
+    swept: Swept,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -328,23 +334,43 @@ impl Registry {
     }
 
     /// Two configurations may ask for one name as different kinds: the later gets one that nobody sees.
-    pub(crate) fn tagged_counter(&self, name: &Arc<str>, tags: &Tags) -> Counter {
-        let mut metrics = lock(&self.0.tagged);
-        let new = || Metric::Counter(Counter::default());
-        match metrics.entry((Arc::clone(name), tags.clone())).or_insert_with(new) {
-            Metric::Counter(counter) => counter.clone(),
+    pub(crate) fn tagged_counter(&self, name: &Arc<str>, tags: &Tags) -> Series<Counter> {
+        let (metric, used) = self.tagged(name, tags, || Metric::Counter(Counter::default()));
+        let metric = match metric {
+            Metric::Counter(counter) => counter,
             Metric::Gauge(_) | Metric::Histogram(_) => Counter::default(),
-        }
+        };
+        Series { metric, used }
     }
 
     /// See [`Registry::tagged_counter`].
-    pub(crate) fn tagged_histogram(&self, name: &Arc<str>, tags: &Tags) -> Histogram {
-        let mut metrics = lock(&self.0.tagged);
-        let new = || Metric::Histogram(Histogram::default());
-        match metrics.entry((Arc::clone(name), tags.clone())).or_insert_with(new) {
-            Metric::Histogram(histogram) => histogram.clone(),
+    pub(crate) fn tagged_histogram(&self, name: &Arc<str>, tags: &Tags) -> Series<Histogram> {
+        let (metric, used) = self.tagged(name, tags, || Metric::Histogram(Histogram::default()));
+        let metric = match metric {
+            Metric::Histogram(histogram) => histogram,
             Metric::Gauge(_) | Metric::Counter(_) => Histogram::default(),
+        };
+        Series { metric, used }
+    }
+
+    /// One that is never forgotten: its tags are not from traffic.
+    pub(crate) fn lasting_counter(&self, name: &Arc<str>, tags: &Tags) -> Counter {
+        let Series { metric, used } = self.tagged_counter(name, tags);
+        used.keep();
+        metric
+    }
+
+    fn tagged(&self, name: &Arc<str>, tags: &Tags, new: fn() -> Metric) -> (Metric, Used) {
+        let now = Instant::now();
+        let mut tagged = lock(&self.0.tagged);
+        // Nobody may ever ask for all of them.
+        if tagged.swept.is_due(now) {
+            tagged.series.retain(|_, series| !series.used.is_forgotten(now));
         }
+        let new = || Series { metric: new(), used: Used::default() };
+        let series = tagged.series.entry((Arc::clone(name), Arc::clone(tags))).or_insert_with(new);
+        series.used.note(now);
+        (series.metric.clone(), series.used.clone())
     }
 
     pub(crate) fn counter(&self, scope: &Scope, name: impl Into<Name>) -> Counter {
@@ -373,7 +399,10 @@ impl Registry {
     }
 
     fn all_tagged(&self) -> Vec<((Arc<str>, Tags), Metric)> {
-        lock(&self.0.tagged).iter().map(|(key, metric)| (key.clone(), metric.clone())).collect()
+        let now = Instant::now();
+        let mut tagged = lock(&self.0.tagged);
+        tagged.series.retain(|_, series| !series.used.is_forgotten(now));
+        tagged.series.iter().map(|(key, series)| (key.clone(), series.metric.clone())).collect()
     }
 
     /// Everything under Envoy's names: `cluster.up.upstream_rq_total`.
@@ -412,9 +441,19 @@ impl Registry {
             }
             let tags: Vec<String> =
                 tags.iter().map(|(key, value)| prometheus_tag(&prometheus_name(key), value)).collect();
-            write(format!("envoy_{}", prometheus_name(&name)), tags.join(","), &metric);
+            write(tagged_prometheus_name(&name), tags.join(","), &metric);
         }
         text
+    }
+}
+
+/// What Istio's metrics stand under, so that they have their own names for Prometheus (Envoy's `CustomStatNamespaces`).
+const CUSTOM_NAMESPACE: &str = "istiocustom.";
+
+fn tagged_prometheus_name(name: &str) -> String {
+    match name.strip_prefix(CUSTOM_NAMESPACE) {
+        Some(own) => prometheus_name(own),
+        None => format!("envoy_{}", prometheus_name(name)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one record of a request or connection that logs and metrics are made of.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::Method;
+use lateen_engine::config::endpoint::Endpoint;
 use lateen_engine::flags::{ResponseFlag, ResponseFlags};
 use lateen_engine::message::{Headers, Scheme, Version};
 use lateen_engine::metadata::DynamicMetadata;
@@ -40,7 +42,10 @@ pub(crate) struct StreamInfo {
     pub upstream_host: Option<Rc<str>>,
     /// Where that is, as `region/zone`; empty: unknown.
     pub upstream_zone: Option<Rc<str>>,
+    pub upstream_endpoint: Option<Arc<Endpoint>>,
     pub upstream_local: Option<SocketAddr>,
+    /// Names in the certificates of the connection that the answer came over.
+    pub upstream_tls: Option<Arc<UpstreamNames>>,
     /// Of the last connection that was tried.
     pub upstream_protocol: Option<Version>,
     pub cluster: Option<Arc<str>>,
@@ -48,12 +53,28 @@ pub(crate) struct StreamInfo {
     pub attempts: u32,
     /// Its spans, while it is under way.
     pub trace: Option<Box<Trace>>,
+    /// Of a gRPC call whose messages are counted.
+    pub messages: Option<Rc<MessageCounts>>,
     /// What filters said of the request.
     pub metadata: DynamicMetadata,
     /// From the start until the answer's head came from upstream.
     pub response_start: Option<Duration>,
     /// Set when the record is closed.
     pub duration: Duration,
+}
+
+/// URI names in the certificates of a TLS connection to an upstream host; the first of each, empty for none.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamNames {
+    pub peer_uri: Arc<str>,
+    pub local_uri: Arc<str>,
+}
+
+/// How many messages of a gRPC call have passed.
+#[derive(Debug, Default)]
+pub(crate) struct MessageCounts {
+    pub requests: Cell<u64>,
+    pub responses: Cell<u64>,
 }
 
 impl StreamInfo {
@@ -80,12 +101,15 @@ impl StreamInfo {
             sent: 0,
             upstream_host: None,
             upstream_zone: None,
+            upstream_endpoint: None,
             upstream_local: None,
+            upstream_tls: None,
             upstream_protocol: None,
             cluster: None,
             route: None,
             attempts: 0,
             trace: None,
+            messages: None,
             metadata: DynamicMetadata::default(),
             response_start: None,
             duration: Duration::ZERO,

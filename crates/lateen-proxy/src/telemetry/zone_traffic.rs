@@ -58,8 +58,8 @@ impl ZoneTraffic {
             None if known.len() >= MOST_ZONES => return,
             None => {
                 let tag = |name: &str, zone: &str| (Arc::from(name), Box::from(zone));
-                let tags = vec![tag("source_zone", &self.own), tag("destination_zone", zone)];
-                let counter = |name: &str| self.registry.tagged_counter(&Arc::from(name), &tags);
+                let tags = Arc::from([tag("source_zone", &self.own), tag("destination_zone", zone)]);
+                let counter = |name: &str| self.registry.lasting_counter(&Arc::from(name), &tags);
                 let bytes = Bytes { sent: counter(SENT), received: counter(RECEIVED) };
                 known.entry(Rc::clone(zone)).or_insert(bytes)
             }

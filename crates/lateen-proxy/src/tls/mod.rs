@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use crate::codec::mux;
 use crate::listener::connection::PeerTls;
 use crate::stream::Tcp;
+use crate::telemetry::stream_info::UpstreamNames;
 use crate::upstream::connect::Payload;
 use certificates::OneOfSeveral;
 use choice::{chosen, provider, versions};
@@ -99,6 +100,8 @@ struct Client {
     sessions: Arc<Sessions>,
     validates: bool,
     from_secrets: bool,
+    /// The first URI name in our own certificate; empty for none.
+    own_uri: Arc<str>,
 }
 
 /// What a connection sends as SNI (nothing if empty), and what the server must be called.
@@ -147,6 +150,7 @@ pub(crate) struct Outbound {
     pub alpn: Option<Vec<u8>>,
     /// Until when the server's certificates are valid; none if they were not looked at.
     pub valid_until: Option<SystemTime>,
+    pub names: Arc<UpstreamNames>,
 }
 
 /// A connection of a client, secured.
@@ -284,7 +288,9 @@ impl TlsStore {
             .map_err(TlsError::new)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier));
-        let mut config = match self.identities(&tls.common)?.into_iter().next() {
+        let identity = self.identities(&tls.common)?.into_iter().next();
+        let own_uri = identity.as_ref().map(|identity| first_uri(identity.names())).unwrap_or_default().into();
+        let mut config = match identity {
             None => builder.with_no_client_auth(),
             Some(identity) => builder.with_client_auth_cert(identity.chain, identity.key).map_err(TlsError::new)?,
         };
@@ -311,6 +317,7 @@ impl TlsStore {
             falling_back,
             number: self.built.fetch_add(1, Ordering::Relaxed),
             verifier,
+            own_uri,
             sessions,
             validates: tls.common.validation.is_some(),
             from_secrets: tls.common.secrets().next().is_some(),
@@ -405,7 +412,8 @@ impl TlsStore {
         names: Option<&ServerNames>,
         offer: Offer,
     ) -> Result<Outbound, TlsError> {
-        let Client { mut config, tunnelling, falling_back, verifier, sessions, validates, .. } = self.client(tls)?;
+        let Client { mut config, tunnelling, falling_back, verifier, sessions, validates, own_uri, .. } =
+            self.client(tls)?;
         let other = match offer {
             Offer::Tunnel => tunnelling,
             Offer::For(Payload::Bytes) => None,
@@ -437,7 +445,9 @@ impl TlsStore {
         }
         let alpn = stream.state().alpn_protocol().map(<[u8]>::to_vec);
         let valid_until = (alpn.as_deref() == Some(mux::PROTOCOL)).then(|| sessions::valid_until(chain)).flatten();
-        Ok(Outbound { stream, alpn, valid_until })
+        let peer_uri = chain.first().map(|leaf| first_uri(material::names(leaf))).unwrap_or_default().into();
+        let names = Arc::new(UpstreamNames { peer_uri, local_uri: own_uri });
+        Ok(Outbound { stream, alpn, valid_until, names })
     }
 
     /// Ends TLS of a downstream connection, of which `prefix` was read already.
@@ -503,6 +513,10 @@ impl Server {
         // Among what the client sent may be a certificate that does not matter.
         clients.verify_client_cert(leaf, more, UnixTime::now()).map(drop).map_err(TlsError::new)
     }
+}
+
+fn first_uri(names: PeerNames) -> String {
+    names.uri_sans.into_iter().next().unwrap_or_default()
 }
 
 fn peer(connection: &CommonState, local: &Arc<PeerNames>) -> PeerTls {

@@ -30,7 +30,7 @@ use lateen_engine::route::upgrade::CONNECT;
 use tokio::io::AsyncWriteExt as _;
 
 use super::acquire::{Destination, acquire};
-use super::connect::{Connected, Payload, connect};
+use super::connect::{Connected, Ends, Payload, connect};
 use super::pool::{Counted, H1, Limits, Pool};
 use super::replay::Replay;
 use super::{http1, http2};
@@ -66,7 +66,7 @@ pub(crate) struct Answer {
     pub head: ResponseHead,
     pub body: Body,
     pub upgraded: Option<String>,
-    pub local: Option<std::net::SocketAddr>,
+    pub ends: Ends,
     pub(super) way_up: WayUp,
     pub(super) connection: Connection,
 }
@@ -309,7 +309,7 @@ async fn raw(
     (names, first): (Option<&ServerNames>, &[u8]),
 ) -> Result<Answer, Unanswered> {
     let (connected, slot, held) = open(worker, state, host, cluster, names, Payload::Bytes).await?;
-    let local = connected.local();
+    let ends = connected.ends();
     let Connected { mut stream, .. } = connected;
     let failed = |error: std::io::Error| Failure::with(FailureKind::Connect, error);
     stream.write_all(first).await.map_err(failed)?;
@@ -318,7 +318,7 @@ async fn raw(
         head: ResponseHead { status: StatusCode::OK, headers: Headers::default(), version: Version::Http11 },
         body: Body::Empty,
         upgraded: Some(CONNECT.to_owned()),
-        local,
+        ends,
         way_up: WayUp::Whole,
         connection: Connection::Raw(stream, Counted::new(slot, held)),
     })

@@ -16,8 +16,18 @@ use crate::stream::{Stream, Tcp, Wire};
 use crate::telemetry::failure::{Failure, FailureKind};
 use crate::telemetry::ssl_stats;
 use crate::telemetry::stats::Scope;
+use crate::telemetry::stream_info::UpstreamNames;
 use crate::tls::{Offer, Outbound, TlsError};
 use crate::worker::{Shared, Worker};
+
+/// What is known of a connection to a host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ends {
+    /// Our own address.
+    pub local: Option<SocketAddr>,
+    /// None without TLS.
+    pub tls: Option<Arc<UpstreamNames>>,
+}
 
 /// A new connection, and the protocol that ALPN settled on.
 pub(crate) struct Connected {
@@ -25,15 +35,18 @@ pub(crate) struct Connected {
     pub alpn: Option<Vec<u8>>,
     /// Of a stream in a tunnel, the tunnel's own address here.
     pub tunnel_local: Option<SocketAddr>,
+    /// None without TLS.
+    pub names: Option<Arc<UpstreamNames>>,
 }
 
 impl Connected {
-    /// Its address here. For a connection of its own that is a question to the kernel, for those who tell somebody.
-    pub(crate) fn local(&self) -> Option<SocketAddr> {
-        match &self.stream {
+    /// Its address here is, for a connection of its own, a question to the kernel: this is for those who tell somebody.
+    pub(crate) fn ends(&self) -> Ends {
+        let local = match &self.stream {
             Stream::Wire(wire) => wire.local(),
             Stream::Tunnelled(_) | Stream::Http2(_) => self.tunnel_local,
-        }
+        };
+        Ends { local, tls: self.names.clone() }
     }
 }
 
@@ -42,13 +55,15 @@ impl Connected {
 pub(crate) struct Dialled {
     pub wire: Wire,
     pub alpn: Option<Vec<u8>>,
+    /// None without TLS.
+    pub names: Option<Arc<UpstreamNames>>,
     /// Until when the certificates are valid that a server showed which accepts a tunnel.
     pub valid_until: Option<SystemTime>,
 }
 
 impl From<Dialled> for Connected {
-    fn from(Dialled { wire, alpn, .. }: Dialled) -> Self {
-        Self { stream: Stream::Wire(wire), alpn, tunnel_local: None }
+    fn from(Dialled { wire, alpn, names, .. }: Dialled) -> Self {
+        Self { stream: Stream::Wire(wire), alpn, tunnel_local: None, names }
     }
 }
 
@@ -134,17 +149,17 @@ pub(crate) async fn reach(
         tcp.write_all(&version.header(from, to)).await.map_err(failed)?;
     }
     match &socket.tls {
-        None => Ok(Dialled { wire: Wire::Plain(tcp), alpn: None, valid_until: None }),
+        None => Ok(Dialled { wire: Wire::Plain(tcp), alpn: None, valid_until: None, names: None }),
         Some(tls) => {
             // Handshakes are large and rare: requests need not have room for one.
             let shaking = Box::pin(shared.tls.connect(tls, tcp, &endpoint.hostname, names, offer));
             let scope = Scope::Cluster(Arc::clone(&cluster.name));
-            let Outbound { stream, alpn, valid_until } = shaking.await.map_err(|error| {
+            let Outbound { stream, alpn, valid_until, names } = shaking.await.map_err(|error| {
                 ssl_stats::failed(&shared.stats, &scope);
                 tls_failure(&error)
             })?;
             ssl_stats::secured(&shared.stats, &scope, stream.state());
-            Ok(Dialled { wire: Wire::Tls(Box::new(stream)), alpn, valid_until })
+            Ok(Dialled { wire: Wire::Tls(Box::new(stream)), alpn, valid_until, names: Some(names) })
         }
     }
 }

@@ -101,7 +101,7 @@ pub(super) async fn send(
         Framing::None => Body::Empty,
         framing => Body::H1(H1Body::new(Rc::clone(&connection.reader), framing)),
     };
-    let local = connection.local;
+    let ends = connection.about.clone();
     Ok(Answer {
         head: parsed.head,
         body,
@@ -118,7 +118,7 @@ pub(super) async fn send(
             limits: limits(cluster),
         },
         upgraded: parsed.upgrade,
-        local,
+        ends,
     })
 }
 

@@ -82,7 +82,7 @@ pub(super) fn begin(
 ) {
     let settings = Settings::new(&cluster.http2, MAX_HEADER_LIST, MAX_FIELDS);
     let alarm = worker.alarms.alarm();
-    let local = connected.local();
+    let about = connected.ends();
     let mut driver = Driver::new(connected.stream, BytesMut::new(), Role::Client, settings, alarm);
     let opener = driver.opener();
     let (ends, idle) = (ends(worker, cluster), Some(cluster.idle_timeout).filter(|idle| !idle.is_zero()));
@@ -105,7 +105,7 @@ pub(super) fn begin(
         driver.finish().await;
         drop(held);
     });
-    pool.add_h2(H2 { opener, local }, generation);
+    pool.add_h2(H2 { opener, ends: about }, generation);
 }
 
 async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswered> {
@@ -113,7 +113,7 @@ async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswe
     if let Some(kind) = outgoing.upgrade {
         return Box::pin(tunnel(connection, outgoing.head, kind, outgoing.interims)).await;
     }
-    let H2 { opener, local, .. } = connection;
+    let H2 { opener, ends } = connection;
     let (mut answer, stream) = opener
         .open(outgoing.head, outgoing.body.is_empty())
         .map_err(|_| Unanswered { failure: Failure::new(FailureKind::Refused), unprocessed: true })?;
@@ -140,13 +140,13 @@ async fn send(connection: H2, outgoing: &Outgoing<'_>) -> Result<Answer, Unanswe
     })
     .await?;
     let body = if answer.is_end() { Body::Empty } else { Body::H2(answer) };
-    Ok(Answer { head, body, way_up, connection: Connection::H2, upgraded: None, local })
+    Ok(Answer { head, body, way_up, connection: Connection::H2, upgraded: None, ends })
 }
 
 /// Asks for a tunnel: by CONNECT, or, for another protocol, by what RFC 8441 makes of that. As Envoy, it does not wait for the
 /// settings of a new connection, and who does not know the protocol resets the stream.
 async fn tunnel(connection: H2, request: &RequestHead, kind: &str, interims: &Interims) -> Result<Answer, Unanswered> {
-    let H2 { opener, local, .. } = connection;
+    let H2 { opener, ends } = connection;
     let protocol = Some(kind).filter(|kind| *kind != CONNECT);
     if protocol.is_some() && opener.refuses_protocols() {
         return Err(
@@ -170,7 +170,7 @@ async fn tunnel(connection: H2, request: &RequestHead, kind: &str, interims: &In
     let connection = if accepted { Connection::Tunnel(sending) } else { Connection::H2 };
     let body = if answer.is_end() && !accepted { Body::Empty } else { Body::H2(answer) };
     let upgraded = accepted.then(|| kind.to_owned());
-    Ok(Answer { head, body, way_up: WayUp::Whole, connection, upgraded, local })
+    Ok(Answer { head, body, way_up: WayUp::Whole, connection, upgraded, ends })
 }
 
 /// The rest of a request on its way.

@@ -4,7 +4,6 @@
 //! when that happens, and not when somebody next looks.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -14,7 +13,7 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-use super::connect::Connected;
+use super::connect::{Connected, Ends};
 use super::waiters::{Made, Making, Waiters, Waiting};
 use crate::cluster::Slot;
 use crate::codec::h2::Opener;
@@ -28,7 +27,7 @@ use crate::telemetry::stats::Held;
 pub(crate) struct H1 {
     pub stream: SharedStream,
     pub reader: Rc<RefCell<Reader>>,
-    pub local: Option<SocketAddr>,
+    pub about: Ends,
     pub requests: u32,
     /// When it has grown old.
     ends: Option<Instant>,
@@ -61,13 +60,13 @@ impl H1 {
         ends: Option<Instant>,
         (slot, held): (Slot, Held),
     ) -> Self {
-        let local = connected.local();
+        let about = connected.ends();
         let stream = SharedStream::new(connected.stream);
         let reader = Rc::new(RefCell::new(Reader::new(stream.clone(), BytesMut::new())));
         Self {
             stream,
             reader,
-            local,
+            about,
             requests: 0,
             ends,
             peer_idle: None,
@@ -97,7 +96,7 @@ impl H1 {
 #[derive(Clone, Debug)]
 pub(crate) struct H2 {
     pub opener: Opener,
-    pub local: Option<SocketAddr>,
+    pub ends: Ends,
 }
 
 /// How long and how often connections are used.

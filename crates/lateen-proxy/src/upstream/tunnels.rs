@@ -15,7 +15,7 @@ use lateen_engine::config::cluster::{Cluster, ServerNames};
 use lateen_engine::config::endpoint::{Endpoint, HostAddress};
 use tokio::sync::Notify;
 
-use super::connect::{Connected, Dialled, dial, tls_failure};
+use super::connect::{Connected, Dialled, Ends, dial, tls_failure};
 use crate::codec::mux::{self, Driver, Opener, Role};
 use crate::stream::Stream;
 use crate::telemetry::failure::{Failure, FailureKind};
@@ -57,7 +57,7 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 struct Tunnel {
     opener: Opener,
-    local: Option<SocketAddr>,
+    ends: Ends,
     /// The server's certificates are.
     valid_until: SystemTime,
 }
@@ -157,9 +157,10 @@ impl Peer {
             let now = SystemTime::now();
             tunnels.retain(|tunnel| tunnel.opener.is_open() && now < tunnel.valid_until);
         }
-        let (stream, local) = tunnels.iter().find_map(|tunnel| Some((tunnel.opener.open(patience)?, tunnel.local)))?;
+        let found = |tunnel: &Tunnel| Some((tunnel.opener.open(patience)?, tunnel.ends.clone()));
+        let (stream, ends) = tunnels.iter().find_map(found)?;
         worker.tunnels.stats.upstream_streams.inc();
-        Some(Connected { stream: Stream::Tunnelled(stream), alpn: None, tunnel_local: local })
+        Some(Connected { stream: Stream::Tunnelled(stream), alpn: None, tunnel_local: ends.local, names: ends.tls })
     }
 
     /// The handshake that is under way, or else a new one. It is a task of its own: who asked first may leave before those
@@ -195,12 +196,12 @@ impl Peer {
         if declines {
             return Some(dialled);
         }
-        let Dialled { wire, valid_until, .. } = dialled;
-        let local = wire.local();
+        let Dialled { wire, valid_until, names, .. } = dialled;
+        let ends = Ends { local: wire.local(), tls: names };
         let mut driver = Driver::new(wire, Role::Client, worker.alarms.alarm());
         // Certificates that cannot be read were not verified either.
         let valid_until = valid_until.unwrap_or(SystemTime::UNIX_EPOCH);
-        self.tunnels.borrow_mut().push(Tunnel { opener: driver.opener(), local, valid_until });
+        self.tunnels.borrow_mut().push(Tunnel { opener: driver.opener(), ends, valid_until });
         worker.tunnels.stats.upstream_total.inc();
         let (peer, held) = (Rc::clone(self), worker.tunnels.stats.upstream_active.hold());
         tokio::task::spawn_local(async move {

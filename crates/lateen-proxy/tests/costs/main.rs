@@ -111,6 +111,18 @@ fn proxy(folder: &Path, upstream: SocketAddr) -> SocketAddr {
     line.and_then(|address| address.parse().ok()).expect("there is one listener")
 }
 
+/// Labels like those of Istio's metrics.
+const STATISTICS: &str = r#"{name: stats, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config,
+    stat_prefix: istiocustom,
+    counters: [{stat: {name: istio_requests_total, tags: &tags [
+      {name: service, value_format: '%COALESCE({"operators":[{"command":"CEL","param":"re.capture(xds.cluster_name, ''outbound[|](.*)'')"},{"command":"CEL","param":"request.host"}]})%'},
+      {name: workload, value_format: '%COALESCE({"operators":[{"command":"CEL","param":"xds.node.metadata.WORKLOAD_NAME"},{"command":"CEL","param":"''unknown''"}]})%'},
+      {name: principal, value_format: '%COALESCE({"operators":[{"command":"CEL","param":"connection.uri_san_peer_certificate"},{"command":"CEL","param":"''unknown''"}]})%'},
+      {name: request_protocol, value_format: "%CEL('content-type' in request.headers && request.headers['content-type'].startsWith('application/grpc') ? 'grpc' : 'http')%"},
+      {name: response_code, value_format: "%RESPONSE_CODE%"}, {name: response_flags, value_format: "%RESPONSE_FLAGS%"},
+      {name: grpc_response_status, value_format: "%GRPC_STATUS_NUMBER%"}]}, value_fixed: 1}],
+    histograms: [{stat: {name: istio_request_duration_milliseconds, tags: *tags}, unit: Milliseconds, value_format: "%DURATION%"}]}}"#;
+
 fn configuration(upstream: SocketAddr) -> String {
     const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions.filters";
     let (ip, port) = (upstream.ip(), upstream.port());
@@ -127,6 +139,7 @@ static_resources:
         typed_config:
           "@type": {EXTENSIONS}.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: main
+          access_log: [{STATISTICS}]
           route_config: {{name: r, virtual_hosts: [{{name: v, domains: ["*"], routes: [{{match: {{prefix: /}}, route: {{cluster: up}}}}]}}]}}
           http_filters: [{{name: router, typed_config: {{"@type": {EXTENSIONS}.http.router.v3.Router}}}}]
   clusters:

@@ -1,6 +1,7 @@
 //! Which requests an access logger tells of (`AccessLogFilter`).
 
 use envoy_types::pb::envoy::config::accesslog::v3 as proto;
+use envoy_types::pb::envoy::data::accesslog::v3::AccessLogType;
 use proto::access_log_filter::FilterSpecifier;
 use proto::comparison_filter::Op;
 
@@ -8,11 +9,16 @@ use crate::config::error::At;
 use crate::config::scalar::{bool_or, type_name};
 use crate::flags::{ResponseFlag, ResponseFlags};
 use crate::matching::{HeaderMatcher, MetadataMatcher};
-use crate::message::RequestHead;
+use crate::message::{Headers, RequestHead};
 use crate::metadata::DynamicMetadata;
 
 #[derive(Clone, Debug)]
 pub enum Filter {
+    /// Records made at these times, or at all others.
+    Types {
+        types: Vec<AccessLogType>,
+        exclude: bool,
+    },
     Status(Comparison),
     /// Milliseconds.
     Duration(Comparison),
@@ -53,12 +59,16 @@ pub enum Compare {
 
 /// What filters look at.
 pub struct Record<'a> {
+    /// When the record is made.
+    pub time: AccessLogType,
     pub status: u16,
     pub flags: ResponseFlags,
     pub milliseconds: u64,
     pub is_traced: bool,
-    /// Of a request; none for a connection.
-    pub head: Option<&'a RequestHead>,
+    /// Of a request; empty for a connection.
+    pub headers: &'a Headers,
+    /// The whole head, for those who look at more of it than headers; none for a connection.
+    pub head: &'a dyn Fn() -> Option<RequestHead>,
     /// Of an answer to a gRPC call.
     pub grpc_status: Option<u32>,
     pub metadata: &'a DynamicMetadata,
@@ -97,11 +107,15 @@ impl Comparison {
 impl Filter {
     pub fn takes(&self, record: &Record<'_>) -> bool {
         match self {
+            Self::Types { types, exclude } => types.contains(&record.time) != *exclude,
             Self::Status(comparison) => comparison.holds(record.status.into()),
             Self::Duration(comparison) => comparison.holds(record.milliseconds),
             Self::Traceable => record.is_traced,
             Self::NotHealthCheck => true,
-            Self::Header(matcher) => record.head.is_some_and(|head| matcher.matches(head)),
+            Self::Header(matcher) if matcher.is_of_pseudo_header() => {
+                (record.head)().is_some_and(|head| matcher.matches(&head))
+            }
+            Self::Header(matcher) => matcher.matches_response(record.headers),
             Self::Flags(wanted) if wanted.is_empty() => !record.flags.is_empty(),
             Self::Flags(wanted) => wanted.iter().any(|flag| record.flags.contains(flag)),
             Self::Grpc { statuses, exclude } => {
@@ -169,9 +183,8 @@ impl Filter {
                 at.field("runtime_filter").error("is not supported: there is no runtime");
                 return None;
             }
-            Some(FilterSpecifier::LogTypeFilter(_)) => {
-                at.field("log_type_filter").error("is not supported: records are made at the end only");
-                return None;
+            Some(FilterSpecifier::LogTypeFilter(filter)) => {
+                Self::Types { types: filter.types().collect(), exclude: filter.exclude }
             }
             Some(FilterSpecifier::ExtensionFilter(filter)) => {
                 let at = at.field("extension_filter");

@@ -105,7 +105,7 @@ fn logger(any: &Any, at: &At) -> Option<Logger> {
         return Some(Logger::File(FileLog { path: "/dev/stdout".into(), format }));
     }
     if is::<stats::Config>(any) {
-        return StatsLog::from_xds(&open(any, at)?, at).map(|log| Logger::Stats(Arc::new(log)));
+        return StatsLog::shared(any, at).map(Logger::Stats);
     }
     if is::<OpenTelemetryAccessLogConfig>(any) {
         return OtlpLog::from_xds(&open(any, at)?, at).map(|log| Logger::Otlp(Arc::new(log)));
