@@ -26,20 +26,18 @@ pub struct ExtensionProvider {
     pub envoy_file_access_log: Option<FileAccessLog>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub envoy_otel_als: Option<OtelAccessLog>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<Prometheus>,
 }
 
+/// `PrometheusMetricsProvider`: metrics are there for who fetches them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Prometheus {}
+
 /// The other kinds of providers, which have no effect here.
-pub(crate) const OTHER_KINDS: &[&str] = &[
-    "datadog",
-    "envoyHttpAls",
-    "envoyTcpAls",
-    "lightstep",
-    "opencensus",
-    "prometheus",
-    "sds",
-    "skywalking",
-    "stackdriver",
-];
+pub(crate) const OTHER_KINDS: &[&str] =
+    &["datadog", "envoyHttpAls", "envoyTcpAls", "lightstep", "opencensus", "sds", "skywalking", "stackdriver"];
 
 /// `EnvoyExternalAuthorizationHttpProvider`: asked with the head of the request; 200 lets it pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,6 +245,11 @@ impl ExtensionProvider {
         self.zipkin.is_some() || self.opentelemetry.is_some()
     }
 
+    /// Whether it takes metrics.
+    pub fn counts(&self) -> bool {
+        self.prometheus.is_some()
+    }
+
     /// Whether it keeps access logs.
     pub fn logs(&self) -> bool {
         self.envoy_file_access_log.is_some() || self.envoy_otel_als.is_some()
@@ -272,13 +275,20 @@ impl ExtensionProvider {
 
 /// Those that every mesh has, unless it has others of their names (Istio's defaults).
 pub fn built_in() -> &'static [ExtensionProvider] {
-    static BUILT_IN: std::sync::LazyLock<[ExtensionProvider; 1]> = std::sync::LazyLock::new(|| {
+    static BUILT_IN: std::sync::LazyLock<[ExtensionProvider; 2]> = std::sync::LazyLock::new(|| {
         let file = FileAccessLog { path: "/dev/stdout".to_owned(), ..FileAccessLog::default() };
-        [ExtensionProvider {
-            name: "envoy".to_owned(),
-            envoy_file_access_log: Some(file),
-            ..ExtensionProvider::default()
-        }]
+        [
+            ExtensionProvider {
+                name: "envoy".to_owned(),
+                envoy_file_access_log: Some(file),
+                ..ExtensionProvider::default()
+            },
+            ExtensionProvider {
+                name: "prometheus".to_owned(),
+                prometheus: Some(Prometheus {}),
+                ..ExtensionProvider::default()
+            },
+        ]
     });
     &*BUILT_IN
 }
@@ -294,7 +304,7 @@ pub(crate) fn check(providers: &[ExtensionProvider]) -> Vec<(String, String)> {
         } else if providers[..index].iter().any(|other| other.name == it.name) {
             wrong(".name", format!("there is another provider `{}`", it.name));
         }
-        let mut kinds = 0;
+        let mut kinds = usize::from(it.prometheus.is_some());
         let mut of_kind = |kind: &str, found: Option<Vec<(String, String)>>| {
             kinds += usize::from(found.is_some());
             found.into_iter().flatten().for_each(|(field, why)| wrong(&format!(".{kind}.{field}"), why));

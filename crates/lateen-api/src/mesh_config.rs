@@ -162,7 +162,9 @@ pub enum AccessLogEncoding {
 #[serde(default, rename_all = "camelCase")]
 pub struct DefaultProviders {
     pub tracing: Vec<String>,
-    pub metrics: Vec<String>,
+    /// Absent: Prometheus, as Istio's installer has it; empty: nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Vec<String>>,
     pub access_logging: Vec<String>,
 }
 
@@ -397,7 +399,7 @@ fn endpoint_problem(entry: &CaCertificate) -> Option<(&'static str, &'static str
 /// What is wrong with the default providers, and with the format of access logs.
 fn provider_problems(config: &MeshConfig) -> Vec<(String, String)> {
     let mut out = Vec::new();
-    let DefaultProviders { tracing, access_logging, .. } = &config.default_providers;
+    let DefaultProviders { tracing, metrics, access_logging } = &config.default_providers;
     let mut names = |field: &str, names: &[String], fits: fn(&ExtensionProvider) -> bool, what: &str| {
         for (index, name) in names.iter().enumerate() {
             let all = config.extension_providers.iter().chain(extension_providers::built_in());
@@ -408,6 +410,7 @@ fn provider_problems(config: &MeshConfig) -> Vec<(String, String)> {
             }
         }
     };
+    names("metrics", metrics.as_deref().unwrap_or_default(), ExtensionProvider::counts, "takes metrics");
     names("tracing", tracing, ExtensionProvider::traces, "takes spans");
     names("accessLogging", access_logging, ExtensionProvider::logs, "keeps access logs");
     if tracing.len() > 1 {

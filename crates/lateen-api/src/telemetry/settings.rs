@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lateen_cel::Program;
 use serde::{Deserialize, Serialize};
 
 use crate::scalar::Duration;
@@ -158,6 +159,14 @@ pub struct TagOverride {
     /// A CEL expression.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
+}
+
+impl TagOverride {
+    /// What the label is to be worth; none: that is not understood, of which validation tells, or the label is removed.
+    pub fn expression(&self) -> Option<&str> {
+        let is_understood = self.operation == TagOperation::Upsert && Program::parse(&self.value).is_ok();
+        is_understood.then_some(self.value.as_str())
+    }
 }
 
 /// `TagOverride.Operation`.

@@ -1,5 +1,7 @@
 //! Rules for `Telemetry`.
 
+use lateen_cel::Program;
+
 use super::check::Check;
 use super::metadata;
 use crate::telemetry::Telemetry;
@@ -56,6 +58,11 @@ fn check_metrics(check: &mut Check<'_>, field: &str, metrics: &Metrics) {
             match tag.operation {
                 TagOperation::Upsert if tag.value.is_empty() => {
                     check.error(place, "the operation UPSERT needs `value`")
+                }
+                TagOperation::Upsert => {
+                    if let Err(error) = Program::parse(&tag.value) {
+                        check.warn(format!("{place}.value"), format!("{error}: the label is `unknown`"));
+                    }
                 }
                 TagOperation::Remove if !tag.value.is_empty() => {
                     check.error(place, "the operation REMOVE takes no `value`");

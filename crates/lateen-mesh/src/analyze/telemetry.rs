@@ -21,6 +21,9 @@ pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
         for (index, tracing) in telemetry.spec.tracing.iter().enumerate() {
             of(&format!("spec.tracing[{index}]"), &tracing.providers, ExtensionProvider::traces, "takes no spans");
         }
+        for (index, metrics) in telemetry.spec.metrics.iter().enumerate() {
+            of(&format!("spec.metrics[{index}]"), &metrics.providers, ExtensionProvider::counts, "takes no metrics");
+        }
         for (index, logging) in telemetry.spec.access_logging.iter().enumerate() {
             let field = format!("spec.accessLogging[{index}]");
             of(&field, &logging.providers, ExtensionProvider::logs, "keeps no access logs");

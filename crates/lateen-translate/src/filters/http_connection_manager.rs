@@ -14,13 +14,13 @@ use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use hcm::http_connection_manager as http;
-use lateen_mesh::{PathNormalization, ProxyKind};
+use lateen_mesh::{PathNormalization, ProxyKind, Service};
 
 use crate::cluster::dynamic;
 use crate::filters::rbac::Authorization;
 use crate::filters::{jwt_authn, rate_limit};
 use crate::proto::{ads, boolean, duration, http_filter, network_filter, no_timeout, uint32};
-use crate::telemetry;
+use crate::telemetry::{self, Side};
 use crate::view::View;
 
 /// Names of filters; by two of them routes configure them.
@@ -73,15 +73,21 @@ pub(crate) enum Routes {
     Inline(Box<RouteConfiguration>),
 }
 
-/// The network filter for one HTTP filter chain.
+/// The network filter for one HTTP filter chain; `service`: the one that is called, if the listener is for one.
 pub(crate) fn filter(
     view: &View<'_>,
     class: Class,
     stat_prefix: String,
     routes: Routes,
     policies: &Policies,
+    service: Option<&Service>,
 ) -> listener::Filter {
     let config = view.mesh.config();
+    let side = match class {
+        Class::SidecarInbound => Side::Server(service),
+        Class::SidecarOutbound => Side::Client,
+        Class::Gateway => Side::Gateway,
+    };
     let mut manager = hcm::HttpConnectionManager {
         codec_type: http::CodecType::Auto as i32,
         stat_prefix,
@@ -89,7 +95,7 @@ pub(crate) fn filter(
         server_name: "istio-envoy".to_owned(),
         // Off, as Istio has it: a quiet stream is not a dead one.
         stream_idle_timeout: Some(no_timeout()),
-        access_log: telemetry::access_logs(view, class.mode()),
+        access_log: telemetry::http(view, side),
         use_remote_address: Some(boolean(class == Class::Gateway)),
         proxy_100_continue: true,
         upgrade_configs: vec![http::UpgradeConfig {

@@ -9,7 +9,7 @@ use tcp::tcp_proxy::{self, weighted_cluster::ClusterWeight};
 
 use crate::names::BLACK_HOLE_CLUSTER;
 use crate::proto::{duration, network_filter};
-use crate::telemetry::{self, Mode};
+use crate::telemetry::{self, Side};
 use crate::view::View;
 
 /// What a TCP proxy does besides forwarding, from the destination rule.
@@ -24,20 +24,19 @@ pub(crate) struct TcpOptions {
 }
 
 /// To one cluster.
-pub(crate) fn to_cluster(view: &View<'_>, mode: Mode, cluster: &str, options: &TcpOptions) -> listener::Filter {
-    let proxy = tcp::TcpProxy {
+pub(crate) fn to_cluster(view: &View<'_>, side: Side<'_>, cluster: &str, options: &TcpOptions) -> listener::Filter {
+    let mut proxy = tcp::TcpProxy {
         stat_prefix: cluster.to_owned(),
-        access_log: telemetry::access_logs(view, mode),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
         ..with_options(options)
     };
+    telemetry::tcp(view, side, &mut proxy);
     network_filter(NAME, &proxy)
 }
 
 /// To several clusters, each connection to one of them by weight.
 pub(crate) fn to_clusters(
     view: &View<'_>,
-    mode: Mode,
     stat_prefix: &str,
     clusters: &[(String, u32)],
     options: &TcpOptions,
@@ -46,14 +45,14 @@ pub(crate) fn to_clusters(
         .iter()
         .map(|(name, weight)| ClusterWeight { name: name.clone(), weight: *weight, ..ClusterWeight::default() })
         .collect();
-    let proxy = tcp::TcpProxy {
+    let mut proxy = tcp::TcpProxy {
         stat_prefix: stat_prefix.to_owned(),
-        access_log: telemetry::access_logs(view, mode),
         cluster_specifier: Some(tcp_proxy::ClusterSpecifier::WeightedClusters(tcp_proxy::WeightedCluster {
             clusters: weighted,
         })),
         ..with_options(options)
     };
+    telemetry::tcp(view, Side::Client, &mut proxy);
     network_filter(NAME, &proxy)
 }
 

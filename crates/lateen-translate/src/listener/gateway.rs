@@ -13,7 +13,7 @@ use crate::origin;
 use crate::proto::{boolean, socket_address};
 use crate::route::destination::labels;
 use crate::route::route_match::Asker;
-use crate::telemetry::Mode;
+use crate::telemetry::Side;
 use crate::tls;
 use crate::view::View;
 
@@ -91,7 +91,7 @@ fn http_chain(view: &View<'_>, listener: &str, place: &GatewayListener, policies
     let bind = if place.bind.is_empty() { String::new() } else { format!(".{}", place.bind) };
     let routes = Routes::Named(format!("http.{}{bind}", place.port));
     let stat_prefix = format!("outbound_{listener};");
-    let filter = http::filter(view, Class::Gateway, stat_prefix, routes, policies);
+    let filter = http::filter(view, Class::Gateway, stat_prefix, routes, policies, None);
     listener::FilterChain {
         filters: vec![filter],
         metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
@@ -115,7 +115,7 @@ fn ending_chain(
         Some(table) => {
             let stat_prefix = format!("outbound_{listener};");
             let routes = Routes::Named(table);
-            let filter = http::filter(view, Class::Gateway, stat_prefix, routes, policies);
+            let filter = http::filter(view, Class::Gateway, stat_prefix, routes, policies, None);
             listener::FilterChain {
                 filters: vec![filter],
                 metadata: origin::stable([&server.origin]),
@@ -202,7 +202,7 @@ fn chains_by_mesh_name(view: &View<'_>, server: &GatewayServer) -> Vec<listener:
             application_protocols: MESH_ALPN.iter().map(ToString::to_string).collect(),
             ..server_name_match(vec![name.to_ascii_lowercase()])
         }),
-        filters: vec![tcp_proxy::to_cluster(view, Mode::Client, &name, &TcpOptions::default())],
+        filters: vec![tcp_proxy::to_cluster(view, Side::Gateway, &name, &TcpOptions::default())],
         metadata: origin::stable([&server.origin]),
         ..listener::FilterChain::default()
     };

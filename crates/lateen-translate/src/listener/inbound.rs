@@ -12,7 +12,7 @@ use crate::names::{INBOUND_PASSTHROUGH_CLUSTER, VIRTUAL_INBOUND, inbound_cluster
 use crate::origin;
 use crate::proto::{duration, socket_address, uint32};
 use crate::route::inbound as inbound_route;
-use crate::telemetry::Mode;
+use crate::telemetry::Side;
 use crate::tls::{self, Payload};
 use crate::view::View;
 
@@ -142,7 +142,7 @@ fn passthrough(view: &View<'_>, policies: &Policies, ports: &[InboundPort]) -> V
                 let mut filters = policies.authorization.network.clone();
                 filters.push(tcp_proxy::to_cluster(
                     view,
-                    Mode::Server,
+                    Side::Server(None),
                     INBOUND_PASSTHROUGH_CLUSTER,
                     &TcpOptions::default(),
                 ));
@@ -155,6 +155,7 @@ fn passthrough(view: &View<'_>, policies: &Policies, ports: &[InboundPort]) -> V
                     format!("{INBOUND_PASSTHROUGH_CLUSTER};"),
                     routes,
                     policies,
+                    None,
                 );
                 ("virtualInbound-catchall-http", vec![filter])
             };
@@ -177,16 +178,17 @@ fn declared(view: &View<'_>, policies: &Policies, port: &InboundPort) -> Vec<lis
         Some(_) => vec![of_own_tls(port.protocol)],
         None => entrances(mode, Reading::from(port.protocol)),
     };
+    let service = port.service.as_deref();
     let mut chains = Vec::new();
     for entrance in entrances {
         let filters = if entrance.payload == Payload::Tcp {
             let mut filters = policies.authorization.network.clone();
-            filters.push(tcp_proxy::to_cluster(view, Mode::Server, &cluster, &TcpOptions::default()));
+            filters.push(tcp_proxy::to_cluster(view, Side::Server(service), &cluster, &TcpOptions::default()));
             filters
         } else {
             let routes = Routes::Inline(Box::new(inbound_route::table(view, &cluster, port.service_port, Some(port))));
             let stat_prefix = format!("inbound_{name};");
-            vec![http::filter(view, Class::SidecarInbound, stat_prefix, routes, policies)]
+            vec![http::filter(view, Class::SidecarInbound, stat_prefix, routes, policies, service)]
         };
         let mut chain = chain(view, name.clone(), Some(port.port), &entrance, filters);
         chain.metadata = origin::stable(port.origin());

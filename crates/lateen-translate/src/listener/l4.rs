@@ -13,7 +13,7 @@ use crate::filters::tcp_proxy::{self, TcpOptions};
 use crate::names;
 use crate::route::destination::{Target, labels};
 use crate::route::route_match::Asker;
-use crate::telemetry::Mode;
+use crate::telemetry::Side;
 use crate::view::View;
 
 /// One chain: what it matches and where it goes.
@@ -175,7 +175,7 @@ fn to_service(view: &View<'_>, service: &Service, port: &ServicePort, ranges: &[
         ranges: ranges.to_vec(),
         filters: resolved(
             dynamic::is_dynamic(service).then_some(port.number),
-            tcp_proxy::to_cluster(view, Mode::Client, &cluster, &options),
+            tcp_proxy::to_cluster(view, Side::Client, &cluster, &options),
         ),
         origins: vec![service.origin.clone()],
     }
@@ -195,7 +195,7 @@ pub(crate) fn forward(
     if let [only] = destinations {
         let target = target(only);
         let options = tcp_options(view, &target.host, &target.subset, target.port);
-        return resolved(to_resolve, tcp_proxy::to_cluster(view, Mode::Client, &target.cluster(), &options));
+        return resolved(to_resolve, tcp_proxy::to_cluster(view, Side::Client, &target.cluster(), &options));
     }
     let weighted: Vec<(String, u32)> = destinations
         .iter()
@@ -209,13 +209,7 @@ pub(crate) fn forward(
         _ => {
             let first = destinations.first().map(target);
             let options = first.map(|first| tcp_options(view, &first.host, "", first.port)).unwrap_or_default();
-            tcp_proxy::to_clusters(
-                view,
-                Mode::Client,
-                &format!("{}.{}", rule.name, rule.namespace),
-                &weighted,
-                &options,
-            )
+            tcp_proxy::to_clusters(view, &format!("{}.{}", rule.name, rule.namespace), &weighted, &options)
         }
     };
     resolved(to_resolve, proxy)

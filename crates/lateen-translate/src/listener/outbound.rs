@@ -18,7 +18,7 @@ use crate::names::{BLACK_HOLE_CLUSTER, VIRTUAL_OUTBOUND};
 use crate::origin;
 use crate::proto::{boolean, cidr, duration, socket_address, uint32};
 use crate::route::outbound::TableName;
-use crate::telemetry::Mode;
+use crate::telemetry::Side;
 use crate::view::View;
 
 /// Port to which the redirect rules send outbound connections.
@@ -282,7 +282,7 @@ fn http_chain(view: &View<'_>, listener: &str, port: u16, routes: String) -> lis
             application_protocols: PLAINTEXT_HTTP.iter().map(ToString::to_string).collect(),
             ..listener::FilterChainMatch::default()
         }),
-        filters: vec![http::filter(view, Class::SidecarOutbound, stat_prefix, routes, &policies)],
+        filters: vec![http::filter(view, Class::SidecarOutbound, stat_prefix, routes, &policies, None)],
         ..listener::FilterChain::default()
     }
 }
@@ -306,7 +306,7 @@ fn unknown_destination(view: &View<'_>, name: &str) -> listener::FilterChain {
     let cluster = view.cluster_for_unknown().unwrap_or_else(|| BLACK_HOLE_CLUSTER.to_owned());
     listener::FilterChain {
         name: name.to_owned(),
-        filters: vec![tcp_proxy::to_cluster(view, Mode::Client, &cluster, &TcpOptions::default())],
+        filters: vec![tcp_proxy::to_cluster(view, Side::Client, &cluster, &TcpOptions::default())],
         ..listener::FilterChain::default()
     }
 }

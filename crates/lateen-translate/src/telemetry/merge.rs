@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use lateen_api::Resource;
 use lateen_api::telemetry::Telemetry;
-use lateen_api::telemetry::settings::{AccessLogging, CustomTag, LogFilter, ModeSelector, ProviderRef, WorkloadMode};
+use lateen_api::telemetry::settings::{
+    AccessLogging, CustomTag, IstioMetric, LogFilter, Metrics, MetricsOverride, ModeSelector, ProviderRef, WorkloadMode,
+};
 
 /// The objects that hold for a workload; later ones say more.
 pub(super) type Objects = [Arc<Resource<Telemetry>>];
@@ -19,7 +21,11 @@ pub(crate) enum Mode {
 
 impl Mode {
     fn fits(self, selector: Option<&ModeSelector>) -> bool {
-        match selector.map_or(WorkloadMode::ClientAndServer, |selector| selector.mode) {
+        self.is_in(selector.map(|selector| selector.mode))
+    }
+
+    fn is_in(self, mode: Option<WorkloadMode>) -> bool {
+        match mode.unwrap_or(WorkloadMode::ClientAndServer) {
             WorkloadMode::ClientAndServer => true,
             WorkloadMode::Client => self == Self::Client,
             WorkloadMode::Server => self == Self::Server,
@@ -130,6 +136,42 @@ pub(super) fn tracing<'a>(objects: &'a Objects, defaults: &'a [String], mode: Mo
     Some(traced)
 }
 
+/// What is changed about the metrics of providers that `take` them, in its order; none: nobody takes any. One that is turned off
+/// for all metrics by that word takes them again as soon as anything else is said of it.
+pub(super) fn metrics<'a>(
+    objects: &'a Objects,
+    defaults: &'a [String],
+    mode: Mode,
+    take: impl Fn(&str) -> bool,
+) -> Option<Vec<&'a MetricsOverride>> {
+    let defaults: Vec<&str> = defaults.iter().map(String::as_str).collect();
+    let entries: Vec<&Metrics> = objects.iter().flat_map(|object| &object.spec.metrics).collect();
+    if entries.is_empty() {
+        return defaults.into_iter().any(take).then(Vec::new);
+    }
+    let last = entries.iter().rev().find(|entry| !entry.providers.is_empty());
+    let in_scope = last.map_or_else(|| defaults.clone(), |entry| names(&entry.providers));
+    let (mut parents, mut is_told, mut is_off, mut changes) = (defaults, false, false, Vec::new());
+    for entry in entries {
+        if !entry.providers.is_empty() {
+            parents = names(&entry.providers);
+        }
+        if !parents.iter().any(|name| in_scope.contains(name) && take(name)) {
+            continue;
+        }
+        is_told = true;
+        let concern = |change: &&MetricsOverride| mode.is_in(change.matches.as_ref().map(|selector| selector.mode));
+        for change in entry.overrides.iter().filter(concern) {
+            let all = change.matches.as_ref().and_then(|selector| selector.metric) == Some(IstioMetric::AllMetrics);
+            is_off = all && change.disabled == Some(true);
+            if !is_off {
+                changes.push(change);
+            }
+        }
+    }
+    (is_told && !is_off).then_some(changes)
+}
+
 #[cfg(test)]
 mod tests {
     use lateen_api::Object;
@@ -192,6 +234,45 @@ mod tests {
         let errors = "{accessLogging: [{providers: [{name: envoy}], filter: {expression: \"response.code >= 500\"}}]}";
         let filtered = ("envoy".to_owned(), false, Some("response.code >= 500".to_owned()));
         assert_eq!(logs(&[envoy, errors], &[], Server), Some(vec![filtered]));
+    }
+
+    /// How many changes hold; none: nothing is counted.
+    fn counted(specs: &[&str], defaults: &[&str], mode: Mode) -> Option<usize> {
+        let defaults: Vec<String> = defaults.iter().map(|name| (*name).to_owned()).collect();
+        let objects = objects(specs);
+        metrics(&objects, &defaults, mode, |name| name == "prometheus").map(|changes| changes.len())
+    }
+
+    #[test]
+    fn metrics_are_for_the_providers_that_are_named_last() {
+        use Mode::{Client, Server};
+        assert_eq!(counted(&[], &["prometheus"], Client), Some(0));
+        assert_eq!(counted(&[], &[], Client), None);
+        let here =
+            "{metrics: [{providers: [{name: prometheus}], overrides: [{match: {mode: SERVER}, disabled: true}]}]}";
+        let there = "{metrics: [{providers: [{name: other}]}]}";
+        assert_eq!(counted(&[here], &[], Server), Some(1));
+        assert_eq!(counted(&[here], &[], Client), Some(0));
+        assert_eq!(counted(&[here, there], &["prometheus"], Client), None);
+        assert_eq!(counted(&[there, here], &[], Client), Some(0));
+        // What is said of nobody is said of those who were named before.
+        let change = "{metrics: [{overrides: [{match: {metric: REQUEST_COUNT}, disabled: false}]}]}";
+        assert_eq!(counted(&[there, change], &["prometheus"], Client), None);
+        assert_eq!(counted(&[here, change], &[], Server), Some(2));
+    }
+
+    #[test]
+    fn what_is_turned_off_as_a_whole_is_on_again_where_more_is_said() {
+        use Mode::{Client, Server};
+        let off = "{metrics: [{overrides: [{match: {metric: ALL_METRICS}, disabled: true}]}]}";
+        let clients = "{metrics: [{overrides: [{match: {metric: ALL_METRICS, mode: CLIENT}, disabled: true}]}]}";
+        let nothing = "{metrics: [{}]}";
+        let change = "{metrics: [{overrides: [{match: {metric: REQUEST_COUNT, mode: SERVER}, disabled: false}]}]}";
+        assert_eq!(counted(&[off], &["prometheus"], Client), None);
+        assert_eq!(counted(&[off, nothing], &["prometheus"], Client), None);
+        assert_eq!(counted(&[clients], &["prometheus"], Server), Some(0));
+        assert_eq!(counted(&[off, change], &["prometheus"], Server), Some(1));
+        assert_eq!(counted(&[off, change], &["prometheus"], Client), None);
     }
 
     #[test]

@@ -2,31 +2,76 @@
 //!
 //! What several objects say of one thing goes together as in Istio's `pilot/pkg/model/telemetry.go`: later ones say more.
 
+mod labels;
 mod logging;
 mod merge;
+mod metrics;
+mod overrides;
 mod tracing;
 
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::accesslog::v3::AccessLog;
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::TcpAccessLogOptions};
 use lateen_api::extension_providers::HttpHeader;
+use lateen_mesh::Service;
 
 use crate::cache::Input;
 use crate::filters::http_connection_manager::Class;
 use crate::provider;
 use crate::view::View;
 
-pub(crate) use logging::access_logs;
-pub(crate) use merge::Mode;
+use merge::Mode;
 pub(crate) use tracing::trace;
 
 impl Class {
     /// For whom the listener is, in Istio's words; a gateway is a client.
-    pub(crate) fn mode(self) -> Mode {
+    fn mode(self) -> Mode {
         match self {
             Self::SidecarInbound => Mode::Server,
             Self::SidecarOutbound | Self::Gateway => Mode::Client,
         }
+    }
+}
+
+/// On which side of a connection a proxy counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side<'a> {
+    /// For the workload that calls.
+    Client,
+    /// For clients outside.
+    Gateway,
+    /// For the workload that is called, by the service that it stands behind; none: nobody has declared the port.
+    Server(Option<&'a Service>),
+}
+
+impl Side<'_> {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Server(_) => Mode::Server,
+            Self::Client | Self::Gateway => Mode::Client,
+        }
+    }
+}
+
+/// The loggers of an HTTP connection manager: lines, and numbers.
+pub(crate) fn http(view: &View<'_>, side: Side<'_>) -> Vec<AccessLog> {
+    let mut logs = logging::access_logs(view, side.mode());
+    logs.extend(metrics::http(view, side));
+    logs
+}
+
+/// The same, of a TCP proxy.
+pub(crate) fn tcp(view: &View<'_>, side: Side<'_>, proxy: &mut TcpProxy) {
+    proxy.access_log = logging::access_logs(view, side.mode());
+    let numbers = metrics::tcp(view, side);
+    if !numbers.is_empty() {
+        // There is a record of each beginning then, too, of which lines do not tell.
+        proxy.access_log.iter_mut().for_each(metrics::at_the_end);
+        proxy.access_log_options =
+            Some(TcpAccessLogOptions { flush_access_log_on_connected: true, ..TcpAccessLogOptions::default() });
+        proxy.access_log.extend(numbers);
     }
 }
 

@@ -19,7 +19,7 @@ use lateen_translate::type_url;
 use serde_json::{Value, json};
 
 use crate::golden::fits;
-use crate::world::{TYPES, World, here};
+use crate::world::{TYPES, World, here, uncounted};
 
 /// A world, and what to try in it.
 struct Suite {
@@ -86,6 +86,7 @@ impl Suite {
         });
         let config =
             MeshConfig { access_log_file: None, extension_providers: self.providers.clone(), ..MeshConfig::default() };
+        let config = if self.kind == Kind::Telemetry { config } else { uncounted(config) };
         let tried = object.to_string();
         let world = World::new(&[("world.yaml", &self.world), ("tried.yaml", &tried)], config);
         let object =

@@ -9,6 +9,7 @@ mod fields;
 mod golden;
 mod incremental;
 mod mesh_tls;
+mod metrics;
 mod on_demand;
 mod samples;
 mod traps;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lateen_mesh::MeshConfig;
 
-use crate::world::{TYPES, World, here, istio_samples};
+use crate::world::{TYPES, World, here, istio_samples, uncounted};
 
 const SUMMARY: &str = "tests/istio-samples.txt";
 /// Folders of objects that are to be read together with an application.
@@ -57,7 +57,7 @@ fn every_sample_of_istio_gives_what_it_gave() {
             texts.push(("bookinfo.yaml", &bookinfo));
         }
         texts.push((&name, &text));
-        let world = World::new(&texts, MeshConfig { access_log_file: None, ..MeshConfig::default() });
+        let world = World::new(&texts, uncounted(MeshConfig { access_log_file: None, ..MeshConfig::default() }));
         for proxy in proxies(&world) {
             writeln!(summary, "{name} {proxy} {}", digests(&world, &proxy)).expect("strings take text");
         }

@@ -1,0 +1,164 @@
+//! What proxies count of requests and connections: Istio's standard metrics, on both sides, label by label.
+
+use std::collections::BTreeMap;
+
+use lateen_testing::eventually::eventually_blocking;
+
+use crate::running::Mesh;
+
+type Labels = BTreeMap<String, String>;
+
+/// Of one line of a scrape.
+#[derive(Debug)]
+struct Sample {
+    name: String,
+    labels: Labels,
+    value: f64,
+}
+
+/// A client outside of the mesh makes the difference between what a certificate says and what nobody knows.
+pub(crate) fn both_sides_count_with_every_label(mesh: &Mesh) {
+    let answer = mesh.ask("deploy/client", "httpbin", 8000, "/get");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let seen = |from: &str, metric: &str, wanted: &Labels| counted(mesh, from, metric, wanted);
+    let http = |reporter| with(&of_answer("http", ""), &between("client", "httpbin", reporter));
+    assert_eq!(seen("deploy/client", "istio_requests_total", &http("source")), 1.0);
+    assert_eq!(seen("deploy/httpbin", "istio_requests_total", &http("destination")), 1.0);
+    for histogram in ["istio_request_duration_milliseconds", "istio_request_bytes", "istio_response_bytes"] {
+        assert_eq!(seen("deploy/client", &format!("{histogram}_count"), &http("source")), 1.0);
+        let last = with(&http("destination"), &labels(&[("le", "+Inf")]));
+        assert_eq!(seen("deploy/httpbin", &format!("{histogram}_bucket"), &last), 1.0);
+    }
+    assert!(seen("deploy/httpbin", "istio_response_bytes_sum", &http("destination")) > 10.0);
+
+    let answer = mesh.ask("deploy/outsider", "httpbin", 8000, "/status/418");
+    assert!(answer.starts_with("HTTP/1.1 418"), "{answer}");
+    let stranger = labels(&[
+        ("source_workload", "unknown"),
+        ("source_workload_namespace", "unknown"),
+        ("source_principal", "unknown"),
+        ("source_app", "unknown"),
+        ("source_canonical_service", "unknown"),
+        ("source_cluster", "unknown"),
+        ("destination_principal", "unknown"),
+        ("connection_security_policy", "none"),
+        ("response_code", "418"),
+    ]);
+    assert_eq!(seen("deploy/httpbin", "istio_requests_total", &with(&http("destination"), &stranger)), 1.0);
+
+    mesh.probe("deploy/client", &["http2", "http://rpc:7000/shop.Cart/Add"]);
+    let grpc = |reporter| with(&of_answer("grpc", "0"), &between("client", "rpc", reporter));
+    for (from, reporter) in [("deploy/client", "source"), ("deploy/rpc", "destination")] {
+        assert_eq!(seen(from, "istio_requests_total", &grpc(reporter)), 1.0);
+        let peers = between("client", "rpc", reporter);
+        let peers = peers.into_iter().filter(|(name, _)| name != "connection_security_policy").collect();
+        for metric in ["istio_request_messages_total", "istio_response_messages_total"] {
+            seen(from, metric, &peers);
+        }
+    }
+
+    let heard = mesh.converse("deploy/client", "echo", 9000, "echo there >&3; timeout 10 head -1 <&3");
+    assert_eq!(heard, "heard there\n");
+    let tcp = |reporter| {
+        let how = labels(&[("request_protocol", "tcp"), ("response_flags", "-")]);
+        with(&how, &between("client", "echo", reporter))
+    };
+    for (from, reporter) in [("deploy/client", "source"), ("deploy/echo", "destination")] {
+        for (metric, value) in [
+            ("istio_tcp_connections_opened_total", 1),
+            ("istio_tcp_connections_closed_total", 1),
+            ("istio_tcp_sent_bytes_total", "heard there\n".len()),
+            ("istio_tcp_received_bytes_total", "there\n".len()),
+        ] {
+            assert_eq!(seen(from, metric, &tcp(reporter)), value as f64, "{metric} of {from}");
+        }
+    }
+}
+
+/// The labels of both ends.
+fn between(client: &str, server: &str, reporter: &str) -> Labels {
+    let account = if client == "client" { "client" } else { "default" };
+    let security = if reporter == "source" { "unknown" } else { "mutual_tls" };
+    let mut all = labels(&[
+        ("reporter", reporter),
+        ("source_principal", &format!("spiffe://cluster.local/ns/default/sa/{account}")),
+        ("destination_principal", "spiffe://cluster.local/ns/default/sa/default"),
+        ("destination_service", &format!("{server}.default.svc.cluster.local")),
+        ("destination_service_name", server),
+        ("destination_service_namespace", "default"),
+        ("connection_security_policy", security),
+    ]);
+    for (end, name) in [("source", client), ("destination", server)] {
+        for (label, value) in [
+            ("workload", name),
+            ("workload_namespace", "default"),
+            ("app", name),
+            ("version", "unknown"),
+            ("canonical_service", name),
+            ("canonical_revision", "latest"),
+            ("cluster", "Kubernetes"),
+        ] {
+            all.insert(format!("{end}_{label}"), value.to_owned());
+        }
+    }
+    all
+}
+
+fn of_answer(protocol: &str, grpc_status: &str) -> Labels {
+    labels(&[
+        ("request_protocol", protocol),
+        ("response_code", "200"),
+        ("grpc_response_status", grpc_status),
+        ("response_flags", "-"),
+    ])
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The first, as the second changes it.
+fn with(one: &Labels, changes: &Labels) -> Labels {
+    one.iter().chain(changes).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// The value of the series that has these labels and no others, once there is one.
+fn counted(mesh: &Mesh, from: &str, metric: &str, wanted: &Labels) -> f64 {
+    let mut last = Vec::new();
+    let what = format!("{from} has {metric} with {wanted:#?}");
+    eventually_blocking(&what, || {
+        last = scrape(mesh, from);
+        last.retain(|sample| sample.name == metric);
+        let found = last.iter().find(|sample| sample.labels == *wanted);
+        if found.is_none() {
+            eprintln!(
+                "{metric} of {from}: {:#?}",
+                last.iter().map(|it| difference(&it.labels, wanted)).collect::<Vec<_>>()
+            );
+        }
+        found.map(|sample| sample.value)
+    })
+}
+
+/// Labels of one that the other has otherwise, or not.
+fn difference<'a>(one: &'a Labels, other: &Labels) -> Vec<(&'a String, &'a String)> {
+    one.iter().filter(|(name, value)| other.get(*name) != Some(value)).collect()
+}
+
+fn scrape(mesh: &Mesh, from: &str) -> Vec<Sample> {
+    let answer = mesh.ask(from, "127.0.0.1", 15090, "/stats/prometheus");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer of {from}: {answer}"));
+    body.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+}
+
+/// `name{label="value",…} 1`; labels of these tests hold no quotes.
+fn sample(line: &str) -> Option<Sample> {
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, rest) = series.split_once('{')?;
+    let pairs = rest.strip_suffix('}')?.split("\",").filter(|pair| !pair.is_empty());
+    let pair = |pair: &str| {
+        let (label, value) = pair.split_once("=\"")?;
+        Some((label.to_owned(), value.trim_end_matches('"').to_owned()))
+    };
+    Some(Sample { name: name.to_owned(), labels: pairs.map(pair).collect::<Option<_>>()?, value: value.parse().ok()? })
+}
