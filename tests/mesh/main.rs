@@ -60,6 +60,7 @@ fn the_sample(mesh: &Mesh) {
 fn connections_of_every_kind_are_between_known_peers_and_stay() {
     let mesh = Mesh::of("services");
     metrics::both_sides_count_with_every_label(&mesh);
+    metrics::the_applications_metrics_come_with_the_proxys(&mesh);
     server_first::a_greeting_comes_through(&mesh);
     identity::an_http_server_is_told_who_asks(&mesh);
     identity::http2_and_grpc_pass_with_their_trailers(&mesh);

@@ -75,6 +75,18 @@ pub(crate) fn both_sides_count_with_every_label(mesh: &Mesh) {
     }
 }
 
+/// Who scrapes a pod gets the application's metrics with the proxy's, at the port that the injected annotations name.
+pub(crate) fn the_applications_metrics_come_with_the_proxys(mesh: &Mesh) {
+    let of = |deployment: &str| mesh.ask("deploy/outsider", &mesh.address_of(deployment), 15020, "/stats/prometheus");
+    let both = of("httpbin");
+    assert!(both.contains("\nsample_app_up 1\n") && both.contains("\nistio_requests_total{"), "{both}");
+    assert!(both.contains("\nistio_agent_scrapes_total{} 1\n"), "{both}");
+    let own = of("client");
+    assert!(!own.contains("sample_app_up") && own.contains("\nistio_requests_total{"), "{own}");
+    let pods = mesh.run(&["get", "pods", "-o", "json"]);
+    assert!(pods.contains(r#""prometheus.io/port": "15020""#), "{pods}");
+}
+
 /// The labels of both ends.
 fn between(client: &str, server: &str, reporter: &str) -> Labels {
     let account = if client == "client" { "client" } else { "default" };

@@ -36,6 +36,8 @@ pub struct MeshConfig {
     pub access_log_encoding: AccessLogEncoding,
     /// Requests are marked as to be traced where no Telemetry and no default provider says anything.
     pub enable_tracing: bool,
+    /// Proxies give the metrics of their applications together with their own.
+    pub enable_prometheus_merge: bool,
     pub default_providers: DefaultProviders,
     pub extension_providers: Vec<ExtensionProvider>,
     /// For services about which no DestinationRule and no `trafficDistribution` says anything.
@@ -86,6 +88,7 @@ impl Default for MeshConfig {
             access_log_format: String::new(),
             access_log_encoding: AccessLogEncoding::Text,
             enable_tracing: false,
+            enable_prometheus_merge: true,
             default_providers: DefaultProviders::default(),
             extension_providers: Vec::new(),
             locality_lb_setting: Some(LocalityLbSetting::default()),
@@ -220,6 +223,7 @@ pub const HONOURED: &[&str] = &[
     "defaultVirtualServiceExportTo",
     "dnsRefreshRate",
     "enableAutoMtls",
+    "enablePrometheusMerge",
     "enableTracing",
     "extensionProviders",
     "h2UpgradePolicy",
@@ -246,7 +250,6 @@ pub const IGNORED: &[&str] = &[
     "disableEnvoyListenerLog",
     "discoverySelectors",
     "enableEnvoyAccessLogService",
-    "enablePrometheusMerge",
     "hboneIdleTimeout",
     "inboundClusterStatName",
     "ingressClass",

@@ -154,6 +154,7 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         injection: Settings {
             trust_domain: config.trust_domain.clone(),
             root_namespace: config.root_namespace.clone(),
+            merges_metrics: config.merges_metrics,
             ..options.injection.clone()
         },
         metrics,

@@ -58,6 +58,8 @@ pub struct MeshConfig {
     pub enable_tracing: bool,
     /// Who is told of requests where no Telemetry says so (`defaultProviders`).
     pub default_providers: DefaultProviders,
+    /// Proxies give the metrics of their applications together with their own (`enablePrometheusMerge`).
+    pub merges_metrics: bool,
     /// For services about which no rule says anything (`localityLbSetting`); by default endpoints that are near come first
     /// wherever outlier detection tells of failures. `None`: without regard to locality.
     pub locality_lb: Option<LocalityLbSetting>,
@@ -117,6 +119,7 @@ impl MeshConfig {
             access_log_encoding: config.access_log_encoding,
             enable_tracing: config.enable_tracing,
             default_providers: config.default_providers,
+            merges_metrics: config.enable_prometheus_merge,
             locality_lb: config.locality_lb_setting.filter(|setting| setting.enabled != Some(false)),
             zone_aware_lb: config.zone_aware_lb_setting,
             default_retries: config.default_http_retry_policy,
@@ -181,6 +184,7 @@ impl Default for MeshConfig {
             access_log_encoding: AccessLogEncoding::Text,
             enable_tracing: false,
             default_providers: DefaultProviders::default(),
+            merges_metrics: true,
             locality_lb: Some(LocalityLbSetting::default()),
             zone_aware_lb: None,
             default_retries: None,

@@ -18,6 +18,8 @@ pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(|| std::future::ready("httpbin stand-in: /get /headers /status/418 /delay/1 …\n")))
         .route("/get", get(echo))
+        // Not httpbin's: what Prometheus would ask for.
+        .route("/metrics", get(|| std::future::ready("# TYPE sample_app_up gauge\nsample_app_up 1\n")))
         .route("/post", axum::routing::post(echo))
         .route("/put", axum::routing::put(echo))
         .route("/patch", axum::routing::patch(echo))

@@ -149,6 +149,7 @@ fn environment(pod: &Resource<Pod>, running: &Running, settings: &Settings) -> V
         value("ISTIO_META_APP_CONTAINERS", apps.join(",")),
         value("LATEEN_LABELS", json!(pod.metadata.labels).to_string()),
     ];
+    out.extend(super::scraping::told(pod, settings).map(|told| value("ISTIO_PROMETHEUS_ANNOTATIONS", told)));
     out.extend(settings.socket_mark.map(|mark| value("LATEEN_SOCKET_MARK", mark.to_string())));
     out.retain(|variable| !running.environment.contains_key(&variable.name));
     out.extend(running.environment.iter().map(|(name, text)| value(name, text.clone())));

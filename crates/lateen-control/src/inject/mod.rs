@@ -5,6 +5,7 @@
 mod containers;
 mod policy;
 mod running;
+mod scraping;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,9 @@ pub struct Settings {
     pub root_namespace: String,
     /// Mark on the proxy's sockets by which redirection knows them; none where its user id is enough.
     pub socket_mark: Option<u32>,
+    /// Proxies give the application's metrics together with their own, unless a pod says otherwise (Istio:
+    /// `enablePrometheusMerge`).
+    pub merges_metrics: bool,
 }
 
 impl Default for Settings {
@@ -64,6 +68,7 @@ impl Default for Settings {
             trust_domain: "cluster.local".to_owned(),
             root_namespace: "istio-system".to_owned(),
             socket_mark: Some(1337),
+            merges_metrics: true,
         }
     }
 }
@@ -111,6 +116,7 @@ pub fn inject(
     let proxy = containers::proxy(&out, template, &running, settings)?;
     let init = redirection.map(|arguments| containers::init(arguments, settings));
     annotate(&mut out, init.as_ref(), settings);
+    scraping::redirect(&mut out, settings);
     place(&mut out, proxy, init);
     Ok(Injected { pod: out, refused: None })
 }

@@ -134,6 +134,27 @@ fn a_sidecar_comes_with_redirection_identity_and_labels() {
 }
 
 #[test]
+fn metrics_of_the_application_are_given_by_the_proxy() {
+    let of = |metadata: &str| {
+        let pod = injected(metadata, APP);
+        let told = container(&pod, PROXY_CONTAINER).env.iter().find(|it| it.name == "ISTIO_PROMETHEUS_ANNOTATIONS");
+        let told = told.and_then(|it| it.value.clone());
+        let said = |name: &str| pod.metadata.annotation(&format!("prometheus.io/{name}")).map(str::to_owned);
+        (told, [said("scrape"), said("path"), said("port")].map(Option::unwrap_or_default).join(" "))
+    };
+    let of_proxy = "true /stats/prometheus 15020".to_owned();
+    assert_eq!(of(""), (None, of_proxy.clone()));
+    let scraped = "prometheus.io/scrape: 'true', prometheus.io/port: '9102'";
+    assert_eq!(
+        of(&format!("annotations: {{{scraped}}}")),
+        (Some(r#"{"scrape":"true","port":"9102"}"#.to_owned()), of_proxy)
+    );
+    assert_eq!(of("annotations: {prometheus.io/scrape: 'false'}"), (None, "false  ".to_owned()));
+    let apart = format!("annotations: {{prometheus.istio.io/merge-metrics: 'false', {scraped}}}");
+    assert_eq!(of(&apart), (None, "true  9102".to_owned()));
+}
+
+#[test]
 fn injecting_twice_is_injecting_once() {
     let once = injected("labels: {app: web}", APP);
     let twice = inject(&once, &labels("istio-injection=enabled"), &[], &Settings::default()).unwrap();

@@ -2,25 +2,52 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::application::{self, Application};
 use super::{Answer, text};
 use crate::lifecycle::State;
+use crate::telemetry::stats::Counter;
 use crate::worker::Shared;
 
 /// What readiness is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Health {
     shared: Arc<Shared>,
     certificate: watch::Receiver<bool>,
+    application: Option<Arc<Scraped>>,
+}
+
+/// An application whose metrics are given together with the proxy's, and what is counted of that (Istio's agent).
+#[derive(Debug)]
+struct Scraped {
+    application: Application,
+    scrapes: Counter,
+    failures: Counter,
 }
 
 impl Health {
     pub(crate) fn new(shared: Arc<Shared>, certificate: watch::Receiver<bool>) -> Self {
-        Self { shared, certificate }
+        Self { shared, certificate, application: None }
+    }
+
+    /// The same, with metrics of the application where it has some.
+    pub(crate) fn with_application(mut self, application: Option<Application>) -> Self {
+        let stats = &self.shared.stats;
+        let counter = |name: &str, tags| stats.lasting_counter(&Arc::from(name), &tags);
+        let of_application = Arc::from([(Arc::from("type"), Box::from("application"))]);
+        self.application = application.map(|application| {
+            Arc::new(Scraped {
+                application,
+                scrapes: counter("istiocustom.istio_agent_scrapes_total", Arc::from([])),
+                failures: counter("istiocustom.istio_agent_scrape_failures_total", of_application),
+            })
+        });
+        self
     }
 
     /// What is still missing; nothing once the proxy has been ready.
@@ -34,19 +61,39 @@ impl Health {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
         match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/healthz/ready") => match self.missing() {
                 None => text(StatusCode::OK, ""),
                 Some(missing) => text(StatusCode::SERVICE_UNAVAILABLE, missing),
             },
-            (&Method::GET, "/stats/prometheus") => text(StatusCode::OK, self.shared.stats.prometheus(|_, _| true)),
+            (&Method::GET, "/stats/prometheus") => self.metrics(&request).await,
             _ => text(StatusCode::NOT_FOUND, "there are GET /healthz/ready and GET /stats/prometheus\n"),
+        }
+    }
+
+    /// The proxy's, and the application's if it gives them: one that does not is counted, and the proxy's are given all the same.
+    async fn metrics(&self, request: &Request<Incoming>) -> Answer {
+        let mut of_application = Bytes::new();
+        if let Some(scraped) = &self.application {
+            scraped.scrapes.inc();
+            of_application = scraped.application.metrics(request.headers()).await.unwrap_or_else(|error| {
+                scraped.failures.inc();
+                tracing::debug!(%error, "the application's metrics could not be had");
+                Bytes::new()
+            });
+        }
+        let shared = Arc::clone(&self.shared);
+        // Many series take their time to be written down.
+        let own = tokio::task::spawn_blocking(move || shared.stats.prometheus(|_, _| true));
+        match own.await {
+            Ok(own) => text(StatusCode::OK, application::together(own, &of_application)),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"),
         }
     }
 }
 
 /// Serves for as long as the process lives.
 pub(crate) async fn serve(listener: TcpListener, health: Arc<Health>) {
-    super::serve_with(listener, move |request| std::future::ready(health.answer(&request))).await;
+    super::serve_with(listener, move |request| Arc::clone(&health).answer(request)).await;
 }

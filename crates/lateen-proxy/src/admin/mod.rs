@@ -1,5 +1,6 @@
 //! The admin port, with Envoy's paths and shapes.
 
+pub(crate) mod application;
 mod certs;
 mod config_dump;
 mod guard;
@@ -119,14 +120,12 @@ impl Admin {
             "/listeners" => text(StatusCode::OK, hosts::listeners_text(shared)),
             "/clusters" if json_wanted => json_answer(&hosts::clusters(shared)),
             "/clusters" => self.clusters(&query),
-            // These read files, or decode everything: others are to be served meanwhile.
-            "/config_dump" | "/certs" => {
+            // These read files, or write down everything: others are to be served meanwhile.
+            "/config_dump" | "/certs" | "/stats" | "/stats/prometheus" => {
                 let admin = Arc::clone(&self);
                 let answered = tokio::task::spawn_blocking(move || admin.answer_slowly(&request)).await;
                 answered.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be made\n"))
             }
-            "/stats" => stats::stats(&shared.stats, &query),
-            "/stats/prometheus" => stats::prometheus(&shared.stats, &query),
             _ => text(StatusCode::NOT_FOUND, format!("invalid path. {COMMANDS}")),
         }
     }
@@ -134,6 +133,8 @@ impl Admin {
     fn answer_slowly(&self, request: &Request<Incoming>) -> Answer {
         match request.uri().path() {
             "/certs" => json_answer(&certs::certificates(&self.origin.shared)),
+            "/stats" => stats::stats(&self.origin.shared.stats, &Query::new(request.uri().query())),
+            "/stats/prometheus" => stats::prometheus(&self.origin.shared.stats, &Query::new(request.uri().query())),
             _ => config_dump::answer(&self.origin, &Query::new(request.uri().query())),
         }
     }

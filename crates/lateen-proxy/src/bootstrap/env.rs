@@ -27,6 +27,8 @@ pub const DISCOVERY: &str = "PILOT_DISCOVERY";
 pub const CA_ADDRESS: &str = "CA_ADDR";
 /// How long certificates are asked for, such as `24h0m0s`.
 pub const SECRET_TTL: &str = "SECRET_TTL";
+/// Where the application has its own metrics: `{"scrape":"true","path":"/metrics","port":"9090"}`, the pod's annotations.
+pub const PROMETHEUS_ANNOTATIONS: &str = "ISTIO_PROMETHEUS_ANNOTATIONS";
 /// The pod's labels, as a JSON object.
 pub const LABELS: &str = "LATEEN_LABELS";
 /// Attributes of the resource in OTLP, as `name=value,…` (OpenTelemetry's name), where a detector asks for them.

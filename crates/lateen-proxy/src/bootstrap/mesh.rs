@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::arguments::Role;
 use super::env;
+use crate::admin::application::Application;
 use crate::admin::health::{self, Health};
 use crate::admin::ports;
 use crate::config::Applier;
@@ -33,6 +34,8 @@ pub(super) struct Membership {
     /// How long certificates are asked for.
     pub validity: Duration,
     pub sockets: Sockets,
+    /// Whose metrics are given together with the proxy's.
+    pub application: Option<Application>,
 }
 
 impl Membership {
@@ -61,6 +64,7 @@ impl Membership {
             authority: control_plane(authority),
             validity: env::variable(env::SECRET_TTL).map_or(Ok(identity::VALIDITY), |text| validity(&text))?,
             sockets: Sockets::of_member()?,
+            application: Application::from_environment()?,
         })
     }
 }
@@ -77,11 +81,12 @@ impl Membership {
             control_plane.learned = Some((Arc::clone(shared), self.id.trust_domain().to_owned()));
         }
         let (certified, mut certificate) = watch::channel(false);
-        let health = Arc::new(Health::new(Arc::clone(shared), certificate.clone()));
-        for port in [ports::HEALTH, ports::METRICS, ports::AGENT] {
+        let own = Health::new(Arc::clone(shared), certificate.clone());
+        let (own, with_application) = (Arc::new(own.clone()), Arc::new(own.with_application(self.application.take())));
+        for (port, health) in [(ports::HEALTH, &own), (ports::METRICS, &own), (ports::AGENT, &with_application)] {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-            tokio::spawn(health::serve(listener, Arc::clone(&health)));
+            tokio::spawn(health::serve(listener, Arc::clone(health)));
         }
         if let Some(place) = self.sockets.give {
             identity::give(place, shared)?;
