@@ -18,7 +18,7 @@ pub(crate) fn what_is_not_for_others_is_shut(mesh: &Mesh) {
     let plain = ask(CONTROL_PLANE, 15012, "/");
     assert!(!plain.contains("HTTP/"), "nobody speaks without TLS there: {plain}");
     let metrics = ask(CONTROL_PLANE, 15014, "/metrics");
-    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("pilot_xds "), "{metrics}");
+    assert!(metrics.starts_with("HTTP/1.1 200") && metrics.contains("pilot_xds{"), "{metrics}");
     assert!(ask(CONTROL_PLANE, 15014, "/ready").starts_with("HTTP/1.1 200"));
     let debug = ask(CONTROL_PLANE, 15014, "/debug/syncz");
     assert!(debug.starts_with("HTTP/1.1 403") && !debug.contains("httpbin"), "{debug}");

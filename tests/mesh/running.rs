@@ -291,8 +291,9 @@ impl Mesh {
             secrets.found_in(&page).map(|line| format!("{path} shows a secret: {line}"))
         });
         let refused = [self.run(&["proxy-status"])].into_iter().filter(|status| status.contains("rejected"));
-        let none_refused = "\npilot_total_xds_rejects_total 0\n";
-        let counted = [self.control_plane("/metrics")].into_iter().filter(|figures| !figures.contains(none_refused));
+        let is_refusal = |line: &&str| line.starts_with("pilot_total_xds_rejects{") && !line.ends_with("} 0");
+        let figures = self.control_plane("/metrics");
+        let counted = figures.lines().filter(is_refusal).map(str::to_owned);
         let logs = files_below(&self.state().join("logs")).into_iter().filter_map(|log| {
             let text = String::from_utf8_lossy(&std::fs::read(&log).ok()?).into_owned();
             let secret = secrets.found_in(&text).map(|line| format!("{} has a secret in it: {line}", log.display()));

@@ -168,7 +168,7 @@ impl Authority {
         match loaded {
             Ok(ca) => self.publish(ca),
             Err(error) => {
-                self.shared.metrics.ca_failures.inc();
+                self.shared.metrics.certificates.reload_failures.inc();
                 tracing::error!(target: "audit", %error, "the authority's files have changed and cannot be used: it stays as it was");
             }
         }
@@ -215,9 +215,9 @@ impl Authority {
         let set = |gauge: &prometheus_client::metrics::gauge::Gauge, at| {
             gauge.set(i64::try_from(seconds(at)).unwrap_or(i64::MAX));
         };
-        set(&self.shared.metrics.ca_expiry, ca.not_after());
+        set(&self.shared.metrics.certificates.chain_expiry, ca.not_after());
         if let Some(first) = ca.roots().ends().min() {
-            set(&self.shared.metrics.root_expiry, first);
+            set(&self.shared.metrics.certificates.root_expiry, first);
         }
     }
 }

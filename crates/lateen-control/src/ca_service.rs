@@ -14,7 +14,7 @@ use lateen_identity::ca::{CaError, Issued, MAX_LIFETIME, SigningRequest};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
 use crate::authentication::{Authenticator, Caller, ConnectionInfo};
@@ -77,7 +77,8 @@ impl CertificateService {
 impl Shared {
     /// Issues or refuses, and writes down either: who asked, from where, and what came of it.
     async fn create(&self, request: Request<CertificateRequest>) -> Result<CertificateResponse, Status> {
-        self.metrics.csr.inc();
+        let metrics = &self.metrics.certificates;
+        metrics.asked.inc();
         let address = request.extensions().get::<ConnectionInfo>().map(|it| it.address.to_string()).unwrap_or_default();
         let mut caller = None;
         let created = self.issue(request, &mut caller).await;
@@ -85,14 +86,19 @@ impl Shared {
         let pod = caller.as_ref().and_then(|caller| Some(caller.pod.as_ref()?.pod.as_str()));
         match created {
             Ok(issued) => {
-                self.metrics.csr_issued.inc();
+                metrics.issued.inc();
                 let time = |at| jiff::Timestamp::try_from(at).map(|time| time.to_string()).unwrap_or_default();
                 let (begins, ends) = (time(issued.not_before), time(issued.not_after));
                 tracing::info!(target: "audit", id, pod, address, serial = issued.serial, begins, ends, "certificate issued");
                 Ok(CertificateResponse { cert_chain: issued.chain })
             }
             Err(status) => {
-                self.metrics.csr_refused.inc();
+                metrics.refused.inc();
+                match status.code() {
+                    Code::Unauthenticated | Code::PermissionDenied => metrics.unauthenticated.inc(),
+                    Code::InvalidArgument => metrics.unreadable.inc(),
+                    _ => metrics.unsigned.inc(),
+                };
                 let reason = status.message();
                 tracing::warn!(target: "audit", id, pod, address, reason, "certificate refused");
                 Err(status)

@@ -2,17 +2,20 @@
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use lateen_mesh::{ProxyKind, Workload};
 use lateen_translate::{Cache, Dialect, Named, ProxyView};
 use lateen_xds::node::{NodeInfo, ProxyId};
 use lateen_xds::server::{Changes, Discovery, Peer, Progress, Proxy, Selection, Variant, View};
 use lateen_xds::{Body, References, Resource, type_url};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::authentication::{Authenticator, Caller, ConnectionInfo};
+use crate::metrics::{self, Label};
 use crate::push::{About, Connected, Proxies, Pushed, Snapshot};
 
 /// What our proxy calls itself.
@@ -177,6 +180,7 @@ impl Proxy<Arc<Snapshot>> for MeshProxy {
             snapshot: Arc::clone(snapshot),
             proxy: self.view.clone(),
             cache: Arc::clone(&self.cache),
+            push_time: self.connected.metrics().push_time.clone(),
         }))
     }
 
@@ -189,11 +193,13 @@ impl Proxy<Arc<Snapshot>> for MeshProxy {
 }
 
 /// All resources of one proxy in one snapshot.
+#[derive(Clone)]
 struct MeshView {
     proven: bool,
     snapshot: Arc<Snapshot>,
     proxy: ProxyView,
     cache: Arc<Cache>,
+    push_time: Family<Label, Histogram>,
 }
 
 impl View for MeshView {
@@ -202,6 +208,37 @@ impl View for MeshView {
     }
 
     fn resources(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource> {
+        let since = Instant::now();
+        let made = self.make(type_url, selection);
+        self.push_time.get_or_create(&metrics::of_type(type_url)).observe(since.elapsed().as_secs_f64());
+        made
+    }
+
+    fn demanding(&self, hosts: &[Arc<str>]) -> Option<Arc<dyn View>> {
+        self.proxy.demanded.as_ref()?;
+        let mut hosts = hosts.to_vec();
+        hosts.sort_unstable();
+        let proxy = ProxyView { demanded: Some(hosts.into()), ..self.proxy.clone() };
+        Some(Arc::new(Self { proxy, ..self.clone() }))
+    }
+
+    fn changes(&self, type_url: &str, before: &dyn View) -> Changes {
+        let Some(before) = (before as &dyn Any).downcast_ref::<Self>() else { return Changes::Anything };
+        let (was, is) = ((before.snapshot.mesh(), &before.proxy), (self.snapshot.mesh(), &self.proxy));
+        let trust = &self.snapshot.trust;
+        let trusts_others = type_url == type_url::SECRET && !Arc::ptr_eq(trust, &before.snapshot.trust);
+        match lateen_translate::changes(was, is, type_url) {
+            lateen_translate::Changes::Nothing if trusts_others => Changes::Named(vec![Arc::clone(&trust.name)]),
+            lateen_translate::Changes::Nothing => Changes::Nothing,
+            lateen_translate::Changes::Named(names) if !trusts_others => Changes::Named(names),
+            lateen_translate::Changes::Named(_) => Changes::Anything,
+            lateen_translate::Changes::Anything => Changes::Anything,
+        }
+    }
+}
+
+impl MeshView {
+    fn make(&self, type_url: &str, selection: Selection<'_>) -> Vec<Resource> {
         let trust = &self.snapshot.trust;
         let is_trust = |name: &Arc<str>| type_url == type_url::SECRET && **name == *trust.name;
         let mut roots = Vec::new();
@@ -224,29 +261,6 @@ impl View for MeshView {
         };
         roots.extend(named.into_iter().map(resource));
         roots
-    }
-
-    fn demanding(&self, hosts: &[Arc<str>]) -> Option<Arc<dyn View>> {
-        self.proxy.demanded.as_ref()?;
-        let mut hosts = hosts.to_vec();
-        hosts.sort_unstable();
-        let proxy = ProxyView { demanded: Some(hosts.into()), ..self.proxy.clone() };
-        let (snapshot, cache) = (Arc::clone(&self.snapshot), Arc::clone(&self.cache));
-        Some(Arc::new(Self { proven: self.proven, snapshot, proxy, cache }))
-    }
-
-    fn changes(&self, type_url: &str, before: &dyn View) -> Changes {
-        let Some(before) = (before as &dyn Any).downcast_ref::<Self>() else { return Changes::Anything };
-        let (was, is) = ((before.snapshot.mesh(), &before.proxy), (self.snapshot.mesh(), &self.proxy));
-        let trust = &self.snapshot.trust;
-        let trusts_others = type_url == type_url::SECRET && !Arc::ptr_eq(trust, &before.snapshot.trust);
-        match lateen_translate::changes(was, is, type_url) {
-            lateen_translate::Changes::Nothing if trusts_others => Changes::Named(vec![Arc::clone(&trust.name)]),
-            lateen_translate::Changes::Nothing => Changes::Nothing,
-            lateen_translate::Changes::Named(names) if !trusts_others => Changes::Named(names),
-            lateen_translate::Changes::Named(_) => Changes::Anything,
-            lateen_translate::Changes::Anything => Changes::Anything,
-        }
     }
 }
 

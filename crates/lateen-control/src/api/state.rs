@@ -49,6 +49,6 @@ pub(super) async fn diagnostics(State(api): State<Arc<Api>>) -> Json<Value> {
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], api.metrics.page())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -15,12 +15,27 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, Failure};
-use crate::inject;
+use crate::inject::{self, Injected};
 use crate::source::dir::DEFAULT_NAMESPACE;
 
 /// `POST /api/v1/inject` with a Pod.
 pub(super) async fn inject(State(api): State<Arc<Api>>, Json(pod): Json<Value>) -> Result<Json<Value>, Failure> {
-    let object = parse_json("pod", &pod, DEFAULT_NAMESPACE).map_err(Failure::Invalid)?;
+    let (metrics, since) = (&api.metrics.injection, Instant::now());
+    metrics.asked.inc();
+    let done = injected(&api, &pod);
+    metrics.time.observe(since.elapsed().as_secs_f64());
+    match &done {
+        Ok(injected) if injected.refused.is_none() => metrics.injected.inc(),
+        Ok(_) => metrics.skipped.inc(),
+        Err(_) => metrics.failed.inc(),
+    };
+    let injected = done?;
+    let reason = injected.refused.as_ref().map(ToString::to_string);
+    Ok(Json(json!({"pod": injected.pod.to_json(), "injected": reason.is_none(), "reason": reason})))
+}
+
+fn injected(api: &Api, pod: &Value) -> Result<Injected, Failure> {
+    let object = parse_json("pod", pod, DEFAULT_NAMESPACE).map_err(Failure::Invalid)?;
     let Object::Pod(pod) = object else {
         return Err(Failure::BadRequest(format!("a Pod is expected, not a {}", object.kind())));
     };
@@ -30,9 +45,7 @@ pub(super) async fn inject(State(api): State<Arc<Api>>, Json(pod): Json<Value>) 
         Some(namespace) => namespace.labels().clone(),
         None => BTreeMap::new(),
     };
-    let injected = inject::inject(&pod, &labels, &configs, &api.injection).map_err(Failure::Invalid)?;
-    let reason = injected.refused.as_ref().map(ToString::to_string);
-    Ok(Json(json!({"pod": injected.pod.to_json(), "injected": reason.is_none(), "reason": reason})))
+    inject::inject(&pod, &labels, &configs, &api.injection).map_err(Failure::Invalid)
 }
 
 fn as_proxy_config(object: &Object) -> Option<&Resource<ProxyConfig>> {

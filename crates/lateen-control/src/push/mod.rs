@@ -2,6 +2,7 @@
 
 mod proxies;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::keys::Ring;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::store::{Change, Contents, Store};
 
 pub use proxies::{About, Connected, Proxies, ProxyStatus, TypeStatus, Waited};
@@ -139,8 +140,8 @@ pub fn start(store: &Store, mut keys: watch::Receiver<Arc<Ring>>, config: Arc<Me
             match made {
                 Ok(snapshot) => {
                     tracing::debug!(revision = snapshot.revision, took = ?since.elapsed(), "configuration");
-                    metrics.push_time.observe(since.elapsed().as_secs_f64());
-                    metrics.pushes.inc();
+                    metrics.discovery.mesh_time.observe(since.elapsed().as_secs_f64());
+                    count(&metrics.discovery, &snapshot, &sender.borrow());
                     sender.send_replace(Arc::new(snapshot));
                 }
                 // The panic has been printed; proxies keep what they have, and the next change is another chance.
@@ -149,6 +150,34 @@ pub fn start(store: &Store, mut keys: watch::Receiver<Arc<Ring>>, config: Arc<Me
         }
     });
     Pushed { snapshots: receiver }
+}
+
+/// Counts what has changed since the snapshot before.
+fn count(metrics: &metrics::Discovery, now: &Snapshot, before: &Snapshot) {
+    let mut triggers = BTreeSet::new();
+    for (change, stored) in now.contents.changes_since(&before.contents) {
+        let kind = stored.key.kind;
+        let (update, trigger) = match kind {
+            Kind::Pod => ("eds", "endpoint"),
+            Kind::Service => ("svc", "service"),
+            _ => ("config", "config"),
+        };
+        let event = match change {
+            Change::Added => "add",
+            Change::Modified => "update",
+            Change::Deleted => "delete",
+        };
+        let labels = [("type", kind.to_string()), ("event", event.to_owned())];
+        metrics.events.get_or_create(&labels).inc();
+        metrics.updates.get_or_create(&metrics::of(update)).inc();
+        triggers.insert(trigger);
+    }
+    if !Arc::ptr_eq(&now.keys, &before.keys) {
+        triggers.insert("secret");
+    }
+    for trigger in triggers {
+        metrics.triggers.get_or_create(&metrics::of(trigger)).inc();
+    }
 }
 
 /// Waits for a change; none comes any more when the store has ended.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::Pushed;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Label, Metrics};
 
 /// All of them. Cloning shares.
 #[derive(Clone)]
@@ -108,6 +108,7 @@ pub struct Pending {
 pub struct Connected {
     proxies: Proxies,
     key: u64,
+    version: Label,
 }
 
 impl Proxies {
@@ -118,13 +119,14 @@ impl Proxies {
 
     /// A proxy has come.
     pub fn connected(&self, about: About) -> Connected {
+        let version = about.version();
         let key = self.with(|list| {
             list.next += 1;
             list.proxies.insert(list.next, State { about, progress: Progress::default() });
             list.next
         });
-        self.shared.metrics.connected.inc();
-        Connected { proxies: self.clone(), key }
+        self.shared.metrics.discovery.connected.get_or_create(&version).inc();
+        Connected { proxies: self.clone(), key, version }
     }
 
     /// All, by name. `revision` is the newest.
@@ -201,25 +203,70 @@ impl Proxies {
 impl Connected {
     /// The proxy has come further, or refused something; `made` is when its newest configuration was offered.
     pub fn report(&self, progress: &Progress, made: Option<tokio::time::Instant>) {
-        let (newly_live, newly_refused) = self.proxies.with(|list| {
-            let Some(state) = list.proxies.get_mut(&self.key) else { return (false, 0) };
-            let live = progress.settled > state.progress.settled;
-            let refused = progress.rejections.iter().filter(|it| !state.progress.rejections.contains(it)).count();
-            state.progress = progress.clone();
-            (live, refused)
+        let before = self.proxies.with(|list| {
+            let state = list.proxies.get_mut(&self.key)?;
+            let node = state.about.id.clone();
+            Some((node, std::mem::replace(&mut state.progress, progress.clone())))
         });
-        let metrics = &self.proxies.shared.metrics;
-        metrics.rejects.inc_by(newly_refused as u64);
-        if newly_live && let Some(made) = made {
-            metrics.convergence.observe(made.elapsed().as_secs_f64());
+        let Some((node, before)) = before else { return };
+        let metrics = self.metrics();
+        for it in &progress.types {
+            let sent = before.types.iter().find(|old| old.type_url == it.type_url).map_or(0, |old| old.sent);
+            if it.sent > sent {
+                metrics.pushes.get_or_create(&metrics::of_type(&it.type_url)).inc();
+            }
         }
+        for refused in progress.rejections.iter().filter(|it| !before.rejections.contains(it)) {
+            metrics.rejects.get_or_create(&metrics::of_type(&refused.type_url)).inc();
+        }
+        if progress.rejections != before.rejections {
+            show_rejections(metrics, node, progress);
+        }
+        if let Some(made) = made.map(|made| made.elapsed().as_secs_f64()) {
+            if progress.sending > before.sending {
+                metrics.queue_time.observe(made);
+            }
+            if progress.settled > before.settled {
+                metrics.convergence.observe(made);
+            }
+        }
+    }
+
+    /// What is counted of discovery.
+    pub fn metrics(&self) -> &metrics::Discovery {
+        &self.proxies.shared.metrics.discovery
+    }
+}
+
+/// How many resources of each type a proxy refuses; a proxy that refuses none has no series.
+fn show_rejections(metrics: &metrics::Discovery, node: String, progress: &Progress) {
+    let label = [("node", node)];
+    for (url, gauges) in metrics::REJECTED.into_iter().zip(&metrics.rejected) {
+        match progress.rejections.iter().filter(|it| *it.type_url == *url).count() {
+            0 => drop(gauges.remove(&label)),
+            count => drop(gauges.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX))),
+        }
+    }
+}
+
+impl About {
+    /// As a label: what proxies call themselves is theirs to say.
+    fn version(&self) -> Label {
+        [("version", self.user_agent.chars().take(64).collect())]
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.proxies.with(|list| drop(list.proxies.remove(&self.key)));
-        self.proxies.shared.metrics.connected.dec();
+        let gone = self.proxies.with(|list| list.proxies.remove(&self.key));
+        let metrics = self.metrics();
+        if let Some(state) = gone {
+            show_rejections(metrics, state.about.id, &Progress::default());
+        }
+        let left = metrics.connected.get_or_create(&self.version).dec() - 1;
+        if left == 0 {
+            metrics.connected.remove(&self.version);
+        }
     }
 }
 
