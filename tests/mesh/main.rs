@@ -6,6 +6,7 @@ mod answers;
 mod bad_input;
 mod churn;
 mod command_line;
+mod dashboards;
 mod egress;
 mod envoy;
 mod failures;
@@ -61,6 +62,7 @@ fn connections_of_every_kind_are_between_known_peers_and_stay() {
     let mesh = Mesh::of("services");
     metrics::both_sides_count_with_every_label(&mesh);
     metrics::the_applications_metrics_come_with_the_proxys(&mesh);
+    dashboards::a_real_prometheus_answers_the_dashboards(&mesh);
     server_first::a_greeting_comes_through(&mesh);
     identity::an_http_server_is_told_who_asks(&mesh);
     identity::http2_and_grpc_pass_with_their_trailers(&mesh);

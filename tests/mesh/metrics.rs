@@ -152,6 +152,11 @@ fn counted(mesh: &Mesh, from: &str, metric: &str, wanted: &Labels) -> f64 {
     })
 }
 
+/// What all series of a metric amount to.
+pub(crate) fn total(mesh: &Mesh, from: &str, metric: &str) -> f64 {
+    scrape(mesh, from).iter().filter(|sample| sample.name == metric).map(|sample| sample.value).sum()
+}
+
 /// Labels of one that the other has otherwise, or not.
 fn difference<'a>(one: &'a Labels, other: &Labels) -> Vec<(&'a String, &'a String)> {
     one.iter().filter(|(name, value)| other.get(*name) != Some(value)).collect()

@@ -25,6 +25,21 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// A Prometheus to scrape with; as with Envoy, tests are left out without one, except under CI.
+///
+/// # Panics
+/// Under CI, when `PROMETHEUS_BIN` is not set.
+pub fn prometheus() -> Option<PathBuf> {
+    let given = std::env::var_os("PROMETHEUS_BIN").map(PathBuf::from);
+    if given.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "PROMETHEUS_BIN is not set: `cargo xtask test` sets it");
+        eprintln!(
+            "LEFT OUT: no Prometheus to scrape with; `cargo xtask test` gets one on Debian, or set PROMETHEUS_BIN"
+        );
+    }
+    given
+}
+
 /// The Envoy to compare with. Without one, tests that need it say so and are left out, except under CI, where that fails.
 ///
 /// # Panics

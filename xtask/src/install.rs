@@ -1,5 +1,5 @@
 //! What the tests need beyond Rust. Kept under `target/`: a real Envoy to compare with and a gRPC of another make, from PyPI,
-//! and h2spec, which is built with Go. From the distribution: curl, nghttp2's tools, Node.
+//! h2spec, which is built with Go, and the distribution's Prometheus. From the distribution: curl, nghttp2's tools, Node.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,41 @@ pub(crate) fn h2spec() -> anyhow::Result<Option<PathBuf>> {
     let folder = folder.canonicalize()?;
     run(Command::new("go").args(["install", H2SPEC]).env("GOBIN", &folder).current_dir(&folder))?;
     Ok(Some(program))
+}
+
+/// The path of a Prometheus: `PROMETHEUS_BIN` if set, else one on the path or below `target/tools`, where the distribution's
+/// package is unpacked, which starts nothing and needs no root; none where there is no such package.
+pub(crate) fn prometheus() -> anyhow::Result<Option<PathBuf>> {
+    if let Some(given) = std::env::var_os("PROMETHEUS_BIN") {
+        return Ok(Some(given.into()));
+    }
+    let folder = target().join("tools/prometheus");
+    let program = folder.join("usr/bin/prometheus");
+    if let Some(found) = on_path("prometheus").or_else(|| program.exists().then_some(program)) {
+        return Ok(Some(found));
+    }
+    if on_path("apt-get").is_none() || on_path("dpkg-deb").is_none() {
+        if std::env::var_os("CI").is_some() {
+            bail!("prometheus is not installed");
+        }
+        eprintln!("xtask: LEFT OUT: prometheus is not installed, so nobody asks what the dashboards ask");
+        return Ok(None);
+    }
+    eprintln!("xtask: unpacking prometheus below {}", folder.display());
+    std::fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    let download = || run(Command::new("apt-get").args(["download", "--quiet", "prometheus"]).current_dir(&folder));
+    // A new machine may know of no packages, or of versions that are there no more.
+    if download().is_err() {
+        run(Command::new("apt-get").args(["update", "--quiet"]))?;
+        download()?;
+    }
+    let packages = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let package = packages.filter(|path| path.extension().is_some_and(|it| it == "deb")).max();
+    let package = package.context("apt-get has left no package")?;
+    run(Command::new("dpkg-deb").arg("-x").args([&package, &folder]))?;
+    std::fs::remove_file(package)?;
+    Ok(Some(folder.join("usr/bin/prometheus")))
 }
 
 /// An environment below `target/tools` with a package of PyPI, installed when missing.

@@ -10,6 +10,9 @@ pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
     if let Some(h2spec) = install::h2spec()? {
         test.env("H2SPEC_BIN", h2spec);
     }
+    if let Some(prometheus) = install::prometheus()? {
+        test.env("PROMETHEUS_BIN", prometheus);
+    }
     test.envs(install::strangers()?);
     // The whole-program tests start these; cargo builds a package's programs only for that package's own tests.
     crate::run(cargo().args(["build", "--workspace", "--bins"]))?;
