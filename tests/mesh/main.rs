@@ -61,6 +61,7 @@ fn the_sample(mesh: &Mesh) {
 fn connections_of_every_kind_are_between_known_peers_and_stay() {
     let mesh = Mesh::of("services");
     metrics::both_sides_count_with_every_label(&mesh);
+    metrics::the_command_tells_who_calls_whom(&mesh);
     metrics::the_applications_metrics_come_with_the_proxys(&mesh);
     dashboards::a_real_prometheus_answers_the_dashboards(&mesh);
     server_first::a_greeting_comes_through(&mesh);

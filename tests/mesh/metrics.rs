@@ -87,6 +87,25 @@ pub(crate) fn the_applications_metrics_come_with_the_proxys(mesh: &Mesh) {
     assert!(pods.contains(r#""prometheus.io/port": "15020""#), "{pods}");
 }
 
+/// The same without any Prometheus.
+pub(crate) fn the_command_tells_who_calls_whom(mesh: &Mesh) {
+    let words = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    let edges = mesh.run(&["edges"]);
+    for start in [
+        "client.default httpbin.default http mutual TLS 1 100.00% ",
+        "unknown httpbin.default http no 1 100.00% ",
+        "client.default rpc.default grpc mutual TLS 1 100.00% ",
+        "client.default echo.default tcp mutual TLS 1 - - -",
+    ] {
+        assert!(words(&edges).iter().any(|line| line.starts_with(start)), "{start}:\n{edges}");
+    }
+    let stat = mesh.run(&["stat"]);
+    assert!(words(&stat).iter().any(|line| line.starts_with("httpbin.default http 2 100.00% ")), "{stat}");
+    assert_eq!(mesh.run(&["edges", "-n", "nowhere"]), "nobody has called anybody\n");
+}
+
 /// The labels of both ends.
 fn between(client: &str, server: &str, reporter: &str) -> Labels {
     let account = if client == "client" { "client" } else { "default" };

@@ -8,6 +8,7 @@ mod columns;
 mod delete;
 mod down;
 mod drain;
+mod edges;
 mod exec;
 mod explain;
 mod get;
@@ -19,6 +20,7 @@ mod resources;
 mod stat;
 mod status;
 mod token;
+mod traffic;
 mod up;
 mod validate;
 mod world;
@@ -89,6 +91,8 @@ enum Command {
     Ca(ca::Arguments),
     /// Show what proxies know of the traffic.
     Stat(stat::Arguments),
+    /// Show who calls whom, how often, how reliably, how fast, and whether by mutual TLS.
+    Edges(edges::Arguments),
     /// Have the connections to a pod made anew.
     Drain(drain::Arguments),
     /// Make tokens by which others than pods join the mesh.
@@ -154,6 +158,7 @@ pub(crate) fn main() -> ExitCode {
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
+        Command::Edges(arguments) => edges::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),
         Command::Authz(arguments) => authz::run(&arguments),

@@ -1,13 +1,17 @@
-//! `lateen stat`: what proxies know of the traffic. So far: `--ejections`, the hosts that they keep from requests, and `--zones`,
-//! the bytes between zones.
+//! `lateen stat`: what proxies know of the traffic: of each workload how much it serves, how reliably and how fast;
+//! `--ejections`, the hosts that they keep from requests, and `--zones`, the bytes between zones.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::columns::columns;
+use super::edges::{milliseconds, percent};
 use super::pods::{Age, ThePod};
+use super::traffic::{Edges, End, Golden, edges};
 use super::{Output, StateOption, pods, proxies};
 use crate::runtime::state_dir::StateDir;
 
@@ -20,11 +24,15 @@ pub(super) struct Arguments {
     #[arg(short, long, default_value = "default")]
     namespace: String,
     /// Hosts that outlier detection has ejected: which proxy keeps them out, why, since when and until when.
-    #[arg(long, required_unless_present = "zones", conflicts_with = "zones")]
+    #[arg(long, conflicts_with = "zones")]
     ejections: bool,
     /// Bytes that the callers' proxies have sent to each zone and received from it.
     #[arg(long)]
     zones: bool,
+    /// Only what workloads serve in so many seconds from now [default: all since the proxies began].
+    #[arg(short, long, value_name = "SECONDS", conflicts_with_all = ["zones", "ejections"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    window: Option<u64>,
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]
@@ -41,11 +49,59 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.zones {
         return super::zones::show(&state, &pods, arguments.output);
     }
+    if !arguments.ejections {
+        return workloads(arguments, super::block_on(edges(&state, &pods, arguments.window.map(Duration::from_secs)))?);
+    }
     let found = super::block_on(ejections(&state, &pods))?;
     match arguments.output {
         Output::Json => anstream::println!("{:#}", json!({ "ejections": found })),
         Output::Table if found.is_empty() => anstream::println!("no host is ejected"),
         Output::Table => anstream::println!("{}", table(&found)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What each workload serves, whoever has called it.
+fn workloads(arguments: &Arguments, edges: Edges) -> anyhow::Result<ExitCode> {
+    let mut all: BTreeMap<(End, String), Golden> = BTreeMap::new();
+    for (edge, golden) in edges {
+        all.entry((edge.to, edge.protocol)).or_default().add(&golden);
+    }
+    let entry = |((workload, protocol), golden): (&(End, String), &Golden)| {
+        json!({
+            "workload": workload.workload,
+            "namespace": workload.namespace,
+            "protocol": protocol,
+            "requests": golden.count,
+            "successPercent": golden.success(),
+            "milliseconds": {"p50": golden.quantile(0.5), "p90": golden.quantile(0.9), "p99": golden.quantile(0.99)},
+            "bytes": golden.bytes,
+        })
+    };
+    let row = |((workload, protocol), golden): (&(End, String), &Golden)| {
+        let of_requests = |text: String| if protocol == "tcp" { "-".to_owned() } else { text };
+        let took = |share| of_requests(milliseconds(golden.quantile(share)));
+        vec![
+            workload.to_string(),
+            protocol.clone(),
+            format!("{:.0}", golden.count),
+            of_requests(percent(golden.success())),
+            took(0.5),
+            took(0.9),
+            took(0.99),
+        ]
+    };
+    match arguments.output {
+        Output::Json => {
+            let entries: Vec<Value> = all.iter().map(entry).collect();
+            anstream::println!("{:#}", json!({ "workloads": entries, "windowSeconds": arguments.window }));
+        }
+        Output::Table if all.is_empty() => anstream::println!("nobody has called anybody"),
+        Output::Table => {
+            let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+            let header = ["WORKLOAD", "PROTOCOL", "REQUESTS", "SUCCESS", "P50", "P90", "P99"];
+            anstream::println!("{}", columns(&header, &rows));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
