@@ -4,6 +4,7 @@
 mod authorizer;
 mod certificates;
 mod client;
+mod explained;
 mod limiter;
 mod proxy;
 mod table;

@@ -61,6 +61,22 @@ impl Proxy {
             .replace("PROXY.", &format!("{name}."))
             .replace("SILENT_PORT", &upstream.silent.port().to_string())
             .replace("FOLDER", &folder.path().display().to_string());
+        Self::launch((name, program, arguments), folder, &text, upstream).await
+    }
+
+    /// Of a whole bootstrap, as JSON.
+    pub(crate) async fn of_text(name: &'static str, program: &Path, text: &str, upstream: &Upstream) -> Self {
+        let arguments = if name == "envoy" { &ENVOY_ARGUMENTS[..] } else { &["--concurrency", "1"] };
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self::launch((name, program, arguments), folder, text, upstream).await
+    }
+
+    async fn launch(
+        (name, program, arguments): (&'static str, &Path, &[&str]),
+        folder: tempfile::TempDir,
+        text: &str,
+        upstream: &Upstream,
+    ) -> Self {
         upstream.certificates.write(folder.path());
         let file = folder.path().join("bootstrap.yaml");
         std::fs::write(&file, text).expect("the temporary folder can be written");
@@ -218,6 +234,18 @@ impl Observed {
     pub(crate) fn status(&self) -> Option<u16> {
         match &self.answer {
             Answer::Response { status, .. } => Some(*status),
+            Answer::Bytes(_) | Answer::Closed => None,
+        }
+    }
+
+    /// What came to the host that answered; none if none was asked.
+    pub(crate) fn seen(&self) -> Option<&Seen> {
+        self.seen.last()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        match &self.answer {
+            Answer::Response { headers, .. } => headers.get(name)?.first().cloned(),
             Answer::Bytes(_) | Answer::Closed => None,
         }
     }

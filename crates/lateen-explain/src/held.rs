@@ -1,7 +1,10 @@
 //! What one proxy holds, compiled as the proxy compiles it. Only what a question is about is: of a thousand clusters, a request
 //! needs two.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_engine::config::listener::{Direction, Listener};
@@ -16,6 +19,8 @@ pub(crate) struct Held {
     clusters: Vec<Arc<Named>>,
     routes: Vec<Arc<Named>>,
     endpoints: Vec<Arc<Named>>,
+    /// What was compiled for earlier questions.
+    snapshots: RefCell<HashMap<(bool, u16), Rc<Snapshot>>>,
 }
 
 /// A cluster, and its hosts.
@@ -39,11 +44,22 @@ impl Held {
             clusters: all(type_url::CLUSTER),
             routes: all(type_url::ROUTE),
             endpoints: all(type_url::ENDPOINT),
+            snapshots: RefCell::default(),
         }
     }
 
     /// The listeners of one direction that a connection to this port can come to, with their route tables.
-    pub(crate) fn snapshot(&self, direction: Direction, port: u16) -> Result<Snapshot, Refused> {
+    pub(crate) fn snapshot(&self, direction: Direction, port: u16) -> Result<Rc<Snapshot>, Refused> {
+        let key = (direction == Direction::Inbound, port);
+        if let Some(known) = self.snapshots.borrow().get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let snapshot = Rc::new(self.compile(direction, port)?);
+        self.snapshots.borrow_mut().insert(key, Rc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    fn compile(&self, direction: Direction, port: u16) -> Result<Snapshot, Refused> {
         let mut taken = Resources::default();
         // A listener's name ends in its port, but for the two that take what is redirected.
         let suffix = format!("_{port}");
