@@ -69,6 +69,22 @@ impl World {
         }
     }
 
+    /// Each rule that can have a say in a request: of VirtualServices, and of authorization policies that hold for somebody.
+    pub fn rules(&self) -> Vec<Place> {
+        let routes = self.mesh.virtual_services().iter().flat_map(|it| &it.http).map(|rule| place(&rule.origin));
+        let mut rules: Vec<Place> = routes.collect();
+        for workload in self.mesh.workloads() {
+            let policies = self.mesh.authorization(workload);
+            for policy in [&policies.custom, &policies.audit, &policies.deny, &policies.allow].into_iter().flatten() {
+                rules.extend(policy.rule_lines.iter().map(|line| Place { line: *line, ..place(&policy.origin) }));
+            }
+        }
+        rules.retain(|rule| !rule.file.is_empty());
+        rules.sort();
+        rules.dedup();
+        rules
+    }
+
     pub(crate) fn pod(&self, workload: &Workload) -> Option<&Arc<Resource<Pod>>> {
         self.pods.get(&(Arc::clone(&workload.namespace), Arc::clone(&workload.name)))
     }

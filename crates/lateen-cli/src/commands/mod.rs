@@ -19,6 +19,7 @@ mod proxy_status;
 mod resources;
 mod stat;
 mod status;
+mod test;
 mod token;
 mod traffic;
 mod up;
@@ -82,6 +83,8 @@ enum Command {
     Analyze(analyze::Arguments),
     /// Say whether objects keep the rules of their kinds.
     Validate(validate::Arguments),
+    /// Test what becomes of requests, on files.
+    Test(test::Arguments),
     /// Say what becomes of a request and why, or what a message code means.
     Explain(Box<explain::Arguments>),
     /// Show which proxies run what they should.
@@ -154,6 +157,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Get(arguments) => get::run(&arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),

@@ -14,4 +14,5 @@ mod lifecycle;
 mod mesh;
 mod outside;
 mod pods;
+mod tested;
 mod traffic;
