@@ -117,7 +117,8 @@ pub type Document = Result<Node, SyntaxError>;
 
 /// All documents of a text. One that is broken does not hide those after it; empty ones are left out.
 pub fn documents(text: &str) -> Vec<Document> {
-    let mut parser = Parser::new_from_str(text);
+    // Whether comments are events depends on features, which others that use the parser may turn on.
+    let mut parser = Parser::new_from_str_with_options(text, granit_parser::options! { emit_comments: false });
     let mut documents = Vec::new();
     loop {
         let mut builder = Builder { text, anchors: HashMap::new(), nodes: 0 };

@@ -80,7 +80,9 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
 
 /// The one document of a text.
 pub(super) fn document(text: &str) -> Result<Node<'_>, Failure> {
-    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes: 0 };
+    // Whether comments are events depends on features, which others that use the parser may turn on.
+    let parser = Parser::new_from_str_with_options(text, granit_parser::options! { emit_comments: false });
+    let mut builder = Builder { parser, anchors: HashMap::new(), nodes: 0 };
     let mut found = None;
     while let Some((event, place)) = builder.next()? {
         match event {
