@@ -71,6 +71,9 @@ struct Options {
     /// Interfaces whose traffic is left alone.
     #[arg(short = 'c', long, default_value = "", value_parser = interfaces)]
     exclude_interfaces: List<String>,
+    /// Interfaces of virtual machines in the pod: what arrives at them is what they send.
+    #[arg(short = 'k', long, default_value = "", value_parser = interfaces)]
+    reroute_interfaces: List<String>,
 }
 
 /// A comma-separated list; a type of its own so that it is one value of one option.
@@ -138,6 +141,7 @@ impl From<Options> for Redirect {
             include_outbound_ports: options.include_outbound_ports.0,
             exclude_outbound_ports: options.exclude_outbound_ports.0,
             exclude_interfaces: options.exclude_interfaces.0,
+            reroute_interfaces: options.reroute_interfaces.0,
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Redirect {
     pub exclude_outbound_ports: Vec<u16>,
     /// `excludeInterfaces`
     pub exclude_interfaces: Vec<String>,
+    /// `reroute-virtual-interfaces`: what arrives here is sent by a virtual machine in the pod, so it is outbound.
+    pub reroute_interfaces: Vec<String>,
 }
 
 impl Default for Redirect {
@@ -74,6 +76,7 @@ impl Default for Redirect {
             include_outbound_ports: Vec::new(),
             exclude_outbound_ports: Vec::new(),
             exclude_interfaces: Vec::new(),
+            reroute_interfaces: Vec::new(),
         }
     }
 }
@@ -127,6 +130,7 @@ impl Redirect {
         let mut rules = vec![Rule::new().tcp().to_port(TUNNEL_PORT).returns()];
         rules.extend(self.exclude_interfaces.iter().map(|name| Rule::new().arriving_at(name).returns()));
         rules.extend(of(family, &self.exclude_peers).map(|net| Rule::new().from_net(net).returns()));
+        rules.extend(self.reroute_interfaces.iter().flat_map(|name| self.rerouted(name, family)));
         match &self.inbound_ports {
             Selection::All => {
                 let ports = PROXY_PORTS.iter().chain(&self.exclude_inbound_ports);
@@ -137,6 +141,21 @@ impl Redirect {
                 rules.extend(ports.iter().map(|port| Rule::new().tcp().to_port(*port).goto("to_inbound")));
             }
         }
+        rules
+    }
+
+    /// What arrives at the interface of a virtual machine in the pod.
+    fn rerouted(&self, name: &str, family: Family) -> Vec<Rule> {
+        let arriving = || Rule::new().arriving_at(name);
+        let excluded = of(family, &self.exclude_outbound_nets);
+        let mut rules: Vec<Rule> = excluded.map(|net| arriving().to_net(net).returns()).collect();
+        match &self.outbound_nets {
+            Selection::All => rules.push(arriving().tcp().goto("to_outbound")),
+            Selection::Only(nets) => {
+                rules.extend(of(family, nets).map(|net| arriving().to_net(net).tcp().goto("to_outbound")));
+            }
+        }
+        rules.push(arriving().returns());
         rules
     }
 

@@ -51,6 +51,26 @@ fn the_node_may_be_left_out_of_it() {
     });
 }
 
+/// What arrives from a virtual machine in the pod is what it sends.
+#[test]
+fn what_arrives_at_an_interface_of_a_virtual_machine_is_outbound() {
+    isolated("redirect::what_arrives_at_an_interface_of_a_virtual_machine_is_outbound", || {
+        node();
+        let machine = |nets| Redirect {
+            reroute_interfaces: vec!["eth0".to_owned()],
+            exclude_outbound_nets: vec![ipnet(AWAY)],
+            outbound_nets: nets,
+            ..Redirect::default()
+        };
+        let all = meshed(&machine(Selection::All));
+        assert_eq!(ask(all.address, 9080).unwrap(), "outbound 10.244.0.2:9080 from 169.254.1.1");
+        all.net.run(|| machine(Selection::Only(vec!["10.9.0.0/16".parse().unwrap()])).apply().unwrap()).unwrap();
+        assert_eq!(ask(all.address, 9080).unwrap(), "app 10.244.0.2:9080 from 169.254.1.1");
+        all.net.run(|| machine(Selection::Only(vec![ipnet(all.address)])).apply().unwrap()).unwrap();
+        assert_eq!(ask(all.address, 9080).unwrap(), "outbound 10.244.0.2:9080 from 169.254.1.1");
+    });
+}
+
 fn ipnet(address: Ipv4Addr) -> ipnet::IpNet {
     std::net::IpAddr::V4(address).into()
 }
