@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::app_health::Probers;
 use super::application::{self, Application};
 use super::{Answer, text};
 use crate::lifecycle::State;
@@ -20,6 +21,8 @@ pub(crate) struct Health {
     shared: Arc<Shared>,
     certificate: watch::Receiver<bool>,
     application: Option<Arc<Scraped>>,
+    /// How the application is, for whoever cannot ask itself.
+    probers: Option<Arc<Probers>>,
 }
 
 /// An application whose metrics are given together with the proxy's, and what is counted of that (Istio's agent).
@@ -32,7 +35,7 @@ struct Scraped {
 
 impl Health {
     pub(crate) fn new(shared: Arc<Shared>, certificate: watch::Receiver<bool>) -> Self {
-        Self { shared, certificate, application: None }
+        Self { shared, certificate, application: None, probers: None }
     }
 
     /// The same, with metrics of the application where it has some.
@@ -50,6 +53,12 @@ impl Health {
         self
     }
 
+    /// The same, and asks the application for others.
+    pub(crate) fn with_probers(mut self, probers: Option<Arc<Probers>>) -> Self {
+        self.probers = probers;
+        self
+    }
+
     /// What is still missing; nothing once the proxy has been ready.
     fn missing(&self) -> Option<&'static str> {
         match self.shared.lifecycle.state() {
@@ -62,7 +71,14 @@ impl Health {
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Answer {
-        match (request.method(), request.uri().path()) {
+        let path = request.uri().path();
+        if let Some(probers) = &self.probers
+            && request.method() == Method::GET
+            && (path.starts_with("/app-health/") || path.starts_with("/app-lifecycle/"))
+        {
+            return probers.answer(path).await;
+        }
+        match (request.method(), path) {
             (&Method::GET | &Method::HEAD, "/healthz/ready") => match self.missing() {
                 None => text(StatusCode::OK, ""),
                 Some(missing) => text(StatusCode::SERVICE_UNAVAILABLE, missing),

@@ -1,5 +1,6 @@
 //! The admin port, with Envoy's paths and shapes.
 
+pub(crate) mod app_health;
 pub(crate) mod application;
 mod certs;
 mod config_dump;
@@ -10,6 +11,7 @@ pub(crate) mod ports;
 mod query;
 pub(crate) mod request;
 mod stats;
+pub(crate) mod wait;
 
 use std::future::Future;
 use std::sync::Arc;

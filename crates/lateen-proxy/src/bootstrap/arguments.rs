@@ -39,6 +39,12 @@ pub enum Role {
     Sidecar,
     /// A gateway.
     Router,
+    /// Wait until the proxy in this pod is ready.
+    Wait {
+        /// Give up after so many seconds.
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+        timeout: Duration,
+    },
     /// Ask the admin port of the proxy in this pod.
     Request {
         /// GET or POST.

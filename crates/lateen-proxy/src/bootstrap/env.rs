@@ -29,6 +29,10 @@ pub const CA_ADDRESS: &str = "CA_ADDR";
 pub const SECRET_TTL: &str = "SECRET_TTL";
 /// Where the application has its own metrics: `{"scrape":"true","path":"/metrics","port":"9090"}`, the pod's annotations.
 pub const PROMETHEUS_ANNOTATIONS: &str = "ISTIO_PROMETHEUS_ANNOTATIONS";
+/// Where health, metrics and the probes of the app are asked for; 15020 unless given.
+pub const STATUS_PORT: &str = "LATEEN_STATUS_PORT";
+/// What is asked of the app on behalf of a kubelet: a JSON object of probes, by the path at which it asks.
+pub const APP_PROBERS: &str = "ISTIO_KUBE_APP_PROBERS";
 /// The pod's labels, as a JSON object.
 pub const LABELS: &str = "LATEEN_LABELS";
 /// Attributes of the resource in OTLP, as `name=value,…` (OpenTelemetry's name), where a detector asks for them.

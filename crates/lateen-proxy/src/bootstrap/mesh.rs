@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::arguments::Role;
 use super::env;
+use crate::admin::app_health::Probers;
 use crate::admin::application::Application;
 use crate::admin::health::{self, Health};
 use crate::admin::ports;
@@ -36,6 +37,9 @@ pub(super) struct Membership {
     pub sockets: Sockets,
     /// Whose metrics are given together with the proxy's.
     pub application: Option<Application>,
+    pub status_port: u16,
+    /// How the app is, for whoever cannot ask itself.
+    pub probers: Option<Arc<Probers>>,
 }
 
 impl Membership {
@@ -65,6 +69,8 @@ impl Membership {
             validity: env::variable(env::SECRET_TTL).map_or(Ok(identity::VALIDITY), |text| validity(&text))?,
             sockets: Sockets::of_member()?,
             application: Application::from_environment()?,
+            status_port: env::variable(env::STATUS_PORT).map_or(Ok(ports::AGENT), |text| status_port(&text))?,
+            probers: Probers::from_environment()?,
         })
     }
 }
@@ -82,8 +88,9 @@ impl Membership {
         }
         let (certified, mut certificate) = watch::channel(false);
         let own = Health::new(Arc::clone(shared), certificate.clone());
-        let (own, with_application) = (Arc::new(own.clone()), Arc::new(own.with_application(self.application.take())));
-        for (port, health) in [(ports::HEALTH, &own), (ports::METRICS, &own), (ports::AGENT, &with_application)] {
+        let asked = own.clone().with_application(self.application.take()).with_probers(self.probers.take());
+        let (own, asked) = (Arc::new(own), Arc::new(asked));
+        for (port, health) in [(ports::HEALTH, &own), (ports::METRICS, &own), (self.status_port, &asked)] {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             tokio::spawn(health::serve(listener, Arc::clone(health)));
@@ -113,6 +120,14 @@ impl Membership {
     }
 }
 
+/// A port that is not one of the proxy's others.
+fn status_port(text: &str) -> anyhow::Result<u16> {
+    match text.parse() {
+        Ok(port) if port > 0 && port != ports::HEALTH && port != ports::METRICS => Ok(port),
+        _ => Err(anyhow!("{}={text} is no port that is left for it", env::STATUS_PORT)),
+    }
+}
+
 /// A time as Go writes it; at least a second.
 fn validity(text: &str) -> anyhow::Result<Duration> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
@@ -132,7 +147,7 @@ fn node(role: &Role, namespace: &str, account: &str) -> anyhow::Result<Node> {
     let (pod, address) = (required(env::POD_NAME)?, required(env::INSTANCE_IP)?);
     let kind = match role {
         Role::Router => "router",
-        Role::Sidecar | Role::Request { .. } => "sidecar",
+        Role::Sidecar | Role::Request { .. } | Role::Wait { .. } => "sidecar",
     };
     let mut metadata = HashMap::from([
         ("NAME".to_owned(), text(&pod)),

@@ -49,6 +49,7 @@ use crate::worker::Shared;
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match (&arguments.role, &arguments.config_path) {
         (Some(Role::Request { method, path }), None) => admin::request::run(method, path),
+        (Some(Role::Wait { timeout }), None) => admin::wait::run(*timeout),
         (Some(role), None) => join_mesh(arguments, role),
         (None, Some(path)) => run_bootstrap(arguments, path),
         (Some(_), Some(_)) => bail!("a proxy of a mesh gets its configuration there: --config-path is not for it"),

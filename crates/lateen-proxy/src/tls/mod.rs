@@ -62,6 +62,14 @@ impl TlsError {
     }
 }
 
+/// Connects to a server whose certificate nobody checks.
+pub(crate) fn any_server() -> Result<ClientConfig, TlsError> {
+    let verifier: Arc<dyn ServerCertVerifier> = Arc::new(Servers::new(None, Matched::new(None), provider()));
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(TlsError::new)?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
 /// Built configurations, shared by all connections of equal contexts.
 #[derive(Debug, Default)]
 pub(crate) struct TlsStore {
