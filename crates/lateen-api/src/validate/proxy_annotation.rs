@@ -7,7 +7,15 @@ use crate::yaml::{Value, documents};
 
 const ANNOTATION: &str = "proxy.istio.io/config";
 
-const HONOURED: [&str; 2] = ["concurrency", "proxyMetadata"];
+const HONOURED: [&str; 7] = [
+    "concurrency",
+    "discoveryAddress",
+    "holdApplicationUntilProxyStarts",
+    "interceptionMode",
+    "proxyMetadata",
+    "statusPort",
+    "terminationDrainDuration",
+];
 
 /// Istio's other settings.
 const IGNORED: &[&str] = &[
@@ -18,7 +26,6 @@ const IGNORED: &[&str] = &[
     "connectTimeout",
     "controlPlaneAuthPolicy",
     "customConfigFile",
-    "discoveryAddress",
     "discoveryRefreshDelay",
     "drainDuration",
     "envoyAccessLogService",
@@ -28,9 +35,7 @@ const IGNORED: &[&str] = &[
     "fileFlushInterval",
     "fileFlushMinSizeKb",
     "gatewayTopology",
-    "holdApplicationUntilProxyStarts",
     "image",
-    "interceptionMode",
     "meshId",
     "parentShutdownDuration",
     "privateKeyProvider",
@@ -45,8 +50,6 @@ const IGNORED: &[&str] = &[
     "statNameLength",
     "statsCompression",
     "statsdUdpAddress",
-    "statusPort",
-    "terminationDrainDuration",
     "tracing",
     "tracingServiceName",
     "zipkinAddress",

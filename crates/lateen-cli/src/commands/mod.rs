@@ -12,6 +12,7 @@ mod edges;
 mod exec;
 mod explain;
 mod get;
+mod inject;
 mod logs;
 mod pods;
 mod proxies;
@@ -79,6 +80,8 @@ enum Command {
     Delete(delete::Arguments),
     /// Show objects of the running mesh.
     Get(get::Arguments),
+    /// Put proxies into the pods of files, as the injector of a mesh does.
+    Inject(inject::Arguments),
     /// Say what is wrong, or surprising, in files or in the running mesh.
     Analyze(analyze::Arguments),
     /// Say whether objects keep the rules of their kinds.
@@ -155,6 +158,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Apply(arguments) => apply::run(&arguments),
         Command::Delete(arguments) => delete::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
+        Command::Inject(arguments) => inject::run(&arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

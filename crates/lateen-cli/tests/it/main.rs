@@ -9,6 +9,7 @@ mod exec;
 mod explain;
 mod failures;
 mod host;
+mod inject;
 mod injected;
 mod lifecycle;
 mod mesh;

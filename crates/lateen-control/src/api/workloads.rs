@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Api, Failure};
-use crate::inject::{self, Injected};
+use crate::inject::{self, Injected, Place, Subject};
 use crate::source::dir::DEFAULT_NAMESPACE;
 
 /// `POST /api/v1/inject` with a Pod.
@@ -31,7 +31,7 @@ pub(super) async fn inject(State(api): State<Arc<Api>>, Json(pod): Json<Value>) 
     };
     let injected = done?;
     let reason = injected.refused.as_ref().map(ToString::to_string);
-    Ok(Json(json!({"pod": injected.pod.to_json(), "injected": reason.is_none(), "reason": reason})))
+    Ok(Json(json!({"pod": injected.pod, "injected": reason.is_none(), "reason": reason})))
 }
 
 fn injected(api: &Api, pod: &Value) -> Result<Injected, Failure> {
@@ -45,7 +45,10 @@ fn injected(api: &Api, pod: &Value) -> Result<Injected, Failure> {
         Some(namespace) => namespace.labels().clone(),
         None => BTreeMap::new(),
     };
-    inject::inject(&pod, &labels, &configs, &api.injection).map_err(Failure::Invalid)
+    let json = pod.to_json();
+    let place = Place { object: Some(pod.key().into()), ..Place::nowhere("pod") };
+    let subject = Subject::new(&json, pod.namespace(), None, place).map_err(Failure::Invalid)?;
+    inject::inject(&subject, &labels, &configs, &api.injection).map_err(Failure::Invalid)
 }
 
 fn as_proxy_config(object: &Object) -> Option<&Resource<ProxyConfig>> {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use lateen_api::Resource;
-use lateen_api::kubernetes::Pod;
+use super::{Settings, Subject};
 
-const NAMESPACE_LABEL: &str = "istio-injection";
+pub(super) const NAMESPACE_LABEL: &str = "istio-injection";
 const REVISION_LABEL: &str = "istio.io/rev";
 const INJECT: &str = "sidecar.istio.io/inject";
 /// Never, whatever their labels.
@@ -29,6 +28,8 @@ pub enum NotInjected {
     NotAsked,
     /// The pod's label or annotation says no.
     PodDisabled,
+    /// The injector's own configuration says no.
+    PolicyDisabled,
     /// Another control plane's.
     OtherRevision(String),
     Already,
@@ -45,6 +46,7 @@ impl fmt::Display for NotInjected {
                 "neither the namespace ({NAMESPACE_LABEL}=enabled or {REVISION_LABEL}) nor the pod ({INJECT}: \"true\") asks for it"
             ),
             Self::PodDisabled => write!(f, "the pod's {INJECT} does not say true"),
+            Self::PolicyDisabled => f.write_str("the injector's configuration leaves it out"),
             Self::OtherRevision(revision) => write!(f, "it is for the control plane of revision {revision}"),
             Self::Already => f.write_str("it has been injected already"),
         }
@@ -52,28 +54,36 @@ impl fmt::Display for NotInjected {
 }
 
 /// Decides about a pod.
-pub fn verdict(pod: &Resource<Pod>, namespace_labels: &BTreeMap<String, String>, revision: &str) -> Verdict {
-    match refusal(pod, namespace_labels, revision) {
+pub(super) fn verdict(
+    subject: &Subject<'_>,
+    namespace_labels: &BTreeMap<String, String>,
+    settings: &Settings,
+) -> Verdict {
+    match refusal(subject, namespace_labels, settings) {
         None => Verdict::Inject,
         Some(refused) => Verdict::Leave(refused),
     }
 }
 
-fn refusal(pod: &Resource<Pod>, namespace_labels: &BTreeMap<String, String>, revision: &str) -> Option<NotInjected> {
-    if pod.spec.spec.host_network {
+fn refusal(
+    subject: &Subject<'_>,
+    namespace_labels: &BTreeMap<String, String>,
+    settings: &Settings,
+) -> Option<NotInjected> {
+    if subject.pod["spec"]["hostNetwork"] == true {
         return Some(NotInjected::HostNetwork);
     }
-    if SYSTEM.contains(&pod.namespace()) {
+    if SYSTEM.contains(&subject.namespace) {
         return Some(NotInjected::SystemNamespace);
     }
-    let other = |wanted: &str| (wanted != revision).then(|| NotInjected::OtherRevision(wanted.to_owned()));
-    let label = pod.metadata.label(INJECT);
+    let other = |wanted: &str| (wanted != settings.revision).then(|| NotInjected::OtherRevision(wanted.to_owned()));
+    let label = subject.label(INJECT);
     let namespace_revision = namespace_labels.get(REVISION_LABEL).map(String::as_str);
     match namespace_labels.get(NAMESPACE_LABEL).map(String::as_str) {
         // The label of the namespace beats its revision.
         Some("enabled") => {}
         Some(_) => return Some(NotInjected::NamespaceDisabled),
-        None => match (namespace_revision, pod.metadata.label(REVISION_LABEL)) {
+        None => match (namespace_revision, subject.label(REVISION_LABEL)) {
             (Some(wanted), _) | (None, Some(wanted)) => {
                 if let Some(refused) = other(wanted) {
                     return Some(refused);
@@ -84,9 +94,13 @@ fn refusal(pod: &Resource<Pod>, namespace_labels: &BTreeMap<String, String>, rev
         },
     }
     // The label beats the annotation of the same name, which is its predecessor.
-    match label.or_else(|| pod.metadata.annotation(INJECT)) {
-        None | Some("") => None,
+    let config = &settings.config;
+    match label.or_else(|| subject.annotation(INJECT)) {
         Some(value) if ["y", "yes", "true", "on"].contains(&value.to_lowercase().as_str()) => None,
-        Some(_) => Some(NotInjected::PodDisabled),
+        Some(value) if !value.is_empty() => Some(NotInjected::PodDisabled),
+        // Where the pod has no word of its own, never beats always, and both beat what is usual.
+        _ if config.never.iter().any(|selector| selector.matches(&subject.labels)) => Some(NotInjected::PolicyDisabled),
+        _ if config.always.iter().any(|selector| selector.matches(&subject.labels)) => None,
+        _ => (!config.enabled).then_some(NotInjected::PolicyDisabled),
     }
 }

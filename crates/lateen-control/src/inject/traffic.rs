@@ -1,14 +1,11 @@
-//! Annotations that say which traffic is redirected, as arguments of the program that redirects it.
+//! Annotations that say which traffic is redirected, as arguments of the program that redirects it. No shell reads them.
 
-use lateen_api::kubernetes::Pod;
-use lateen_api::{Diagnostic, Resource};
+use lateen_api::Diagnostic;
 
-use super::problem;
+use super::Subject;
 
-const MODE: &str = "sidecar.istio.io/interceptionMode";
-/// The proxy's own ports, which are never redirected: merged metrics, readiness, metrics (Istio: `ALWAYS_EXCLUDED`).
-const OWN_PORTS: &str = "15090,15021,15020";
-const INTERFACES: &str = "traffic.sidecar.istio.io/excludeInterfaces";
+/// The proxy's own ports, which are never redirected, beside that of its status: readiness and metrics.
+const OWN_PORTS: &str = "15090,15021";
 
 /// An annotation, the option it becomes, and how its value is checked.
 struct Setting {
@@ -17,48 +14,56 @@ struct Setting {
     check: fn(&str) -> Result<(), String>,
 }
 
+const INBOUND: &str = "traffic.sidecar.istio.io/includeInboundPorts";
+
 const SETTINGS: &[Setting] = &[
-    Setting { annotation: "traffic.sidecar.istio.io/includeInboundPorts", option: "-b", check: ports_or_all },
+    Setting { annotation: INBOUND, option: "-b", check: ports_or_all },
     Setting { annotation: "traffic.sidecar.istio.io/excludeInboundPorts", option: "-d", check: ports },
     Setting { annotation: "traffic.sidecar.istio.io/includeOutboundPorts", option: "-q", check: ports },
     Setting { annotation: "traffic.sidecar.istio.io/excludeOutboundPorts", option: "-o", check: ports },
     Setting { annotation: "traffic.sidecar.istio.io/includeOutboundIPRanges", option: "-i", check: ranges_or_all },
     Setting { annotation: "traffic.sidecar.istio.io/excludeOutboundIPRanges", option: "-x", check: ranges },
-    Setting { annotation: INTERFACES, option: "-c", check: interfaces },
+    Setting { annotation: "traffic.sidecar.istio.io/excludeInterfaces", option: "-c", check: interfaces },
+    Setting { annotation: "istio.io/reroute-virtual-interfaces", option: "-k", check: interfaces },
 ];
+/// The former name of the last of them.
+const KUBEVIRT: &str = "traffic.sidecar.istio.io/kubevirtInterfaces";
 
-/// The arguments; none when the pod wants no redirection (interception mode `NONE`).
-pub(super) fn arguments(pod: &Resource<Pod>) -> Result<Option<Vec<String>>, Vec<Diagnostic>> {
-    let mut problems = Vec::new();
-    let mode = pod.metadata.annotation(MODE).unwrap_or("REDIRECT");
-    match mode {
-        "REDIRECT" | "NONE" => {}
-        "TPROXY" => problems.push(problem(pod, MODE, "TPROXY is not supported: use REDIRECT".to_owned())),
-        other => problems.push(problem(pod, MODE, format!("`{other}` is not one of REDIRECT, TPROXY and NONE"))),
-    }
-    for setting in SETTINGS {
-        let value = pod.metadata.annotation(setting.annotation);
-        if let Some(Err(why)) = value.map(setting.check) {
-            problems.push(problem(pod, setting.annotation, why));
-        }
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    Ok((mode == "REDIRECT").then(|| options(pod)))
+/// The arguments.
+///
+/// # Errors
+/// Annotations that make no sense, all of them.
+pub(super) fn arguments(subject: &Subject<'_>, status_port: Option<u16>) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let old = Setting { annotation: KUBEVIRT, option: "-k", check: interfaces };
+    let problems: Vec<Diagnostic> = SETTINGS
+        .iter()
+        .chain([&old])
+        .filter_map(|setting| {
+            let why = (setting.check)(subject.annotation(setting.annotation)?).err()?;
+            Some(subject.wrong(setting.annotation, why))
+        })
+        .collect();
+    if problems.is_empty() { Ok(options(subject, status_port)) } else { Err(problems) }
 }
 
-fn options(pod: &Resource<Pod>) -> Vec<String> {
+fn options(subject: &Subject<'_>, status_port: Option<u16>) -> Vec<String> {
     let fixed = ["apply", "-p", "15001", "-z", "15006", "-u", "1337", "-g", "1337", "-m", "REDIRECT"];
     let mut out: Vec<String> = fixed.map(str::to_owned).into();
+    let own_ports = match status_port {
+        Some(port) => format!("{OWN_PORTS},{port}"),
+        None => OWN_PORTS.to_owned(),
+    };
     for Setting { annotation, option, .. } in SETTINGS {
-        let own = pod.metadata.annotation(annotation).map(str::trim);
-        let value = match (*option, own) {
+        let own = subject.annotation(annotation).or_else(|| match *option {
+            "-k" => subject.annotation(KUBEVIRT),
+            _ => None,
+        });
+        let value = match (*option, own.map(str::trim)) {
             ("-b" | "-i", None) => "*".to_owned(),
             // Ports are taken out only where all are in; then the proxy's own are among them.
-            ("-d", _) if !includes_all_inbound(pod) => continue,
-            ("-d", None | Some("")) => OWN_PORTS.to_owned(),
-            ("-d", Some(ports)) => format!("{OWN_PORTS},{ports}"),
+            ("-d", _) if !includes_all_inbound(subject) => continue,
+            ("-d", None | Some("")) => own_ports.clone(),
+            ("-d", Some(ports)) => format!("{own_ports},{ports}"),
             (_, None | Some("")) if !matches!(*option, "-b" | "-i") => continue,
             (_, own) => own.unwrap_or_default().to_owned(),
         };
@@ -67,8 +72,8 @@ fn options(pod: &Resource<Pod>) -> Vec<String> {
     out
 }
 
-fn includes_all_inbound(pod: &Resource<Pod>) -> bool {
-    pod.metadata.annotation(SETTINGS[0].annotation).is_none_or(|ports| ports.trim() == "*")
+fn includes_all_inbound(subject: &Subject<'_>) -> bool {
+    subject.annotation(INBOUND).is_none_or(|ports| ports.trim() == "*")
 }
 
 fn each(text: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<(), String> {
@@ -98,7 +103,10 @@ fn ranges_or_all(text: &str) -> Result<(), String> {
 }
 
 fn interfaces(text: &str) -> Result<(), String> {
-    let legal = |part: &str| part.len() < 16 && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    // A name that starts with a dash would be an option to whoever reads the arguments.
+    let legal = |part: &str| {
+        part.len() < 16 && !part.starts_with('-') && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
+    };
     each(
         text,
         |part| if legal(part) { Ok(()) } else { Err(format!("`{part}` is not the name of a network interface")) },

@@ -13,6 +13,7 @@ mod federation;
 mod grpc;
 mod hostile_callers;
 mod https_server;
+mod injection;
 mod issuers;
 mod keys;
 mod world;

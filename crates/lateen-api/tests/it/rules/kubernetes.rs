@@ -179,9 +179,9 @@ fn settings_of_a_proxys_annotation_are_honoured_or_told() {
     let field = "spec.template.metadata.annotations.proxy.istio.io/config";
     assert_eq!(said("{concurrency: 2, proxyMetadata: {A: b}}"), [""; 0]);
     assert_eq!(
-        said("{concurrency: 2, holdApplicationUntilProxyStarts: true, concurency: 1}"),
+        said("{concurrency: 2, statsdUdpAddress: x, concurency: 1}"),
         [
-            format!("warning {field}: `holdApplicationUntilProxyStarts` is not supported yet and has no effect"),
+            format!("warning {field}: `statsdUdpAddress` is not supported yet and has no effect"),
             format!("error {field}: there is no setting `concurency`"),
         ]
     );
