@@ -5,6 +5,7 @@ mod compatibility;
 mod demo;
 mod fuzz;
 mod install;
+mod kubernetes;
 mod test;
 #[cfg(test)]
 mod tidy;
@@ -23,6 +24,7 @@ cargo xtask COMMAND
                 each ARG goes to `cargo test` (for instance a test's name)
   churn [S]     change every kind ten times a second for S seconds (60) under 1,000 requests a second,
                 of which none may fail
+  kubernetes    build the API server that tests/kubernetes runs against, and say where it is
   fuzz [TARGET] feed parsers whatever they might be sent; `cargo xtask fuzz --help` says what else it takes
   bench WHAT    measure; `cargo xtask bench` says what there is
   docs          write the pages of docs/ that are made from tables in the code
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "fuzz" => fuzz::main(rest),
+        "kubernetes" if rest.is_empty() => kubernetes::tell(),
         "docs" if rest.is_empty() => docs(),
         "ci" if rest.is_empty() => ci(),
         "help" | "--help" | "-h" => {

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold, by one command.
 
-use crate::{cargo, install};
+use crate::{cargo, install, kubernetes};
 
 pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
     let envoy = install::envoy()?;
@@ -12,6 +12,9 @@ pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
     }
     if let Some(prometheus) = install::prometheus()? {
         test.env("PROMETHEUS_BIN", prometheus);
+    }
+    if let Some(api_server) = kubernetes::api_server()? {
+        test.env("KUBERNETES_BIN", api_server);
     }
     test.envs(install::strangers()?);
     // The whole-program tests start these; cargo builds a package's programs only for that package's own tests.
