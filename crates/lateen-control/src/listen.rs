@@ -64,6 +64,20 @@ pub fn tls(listener: TcpListener, config: Arc<ArcSwap<ServerConfig>>) -> Receive
     })
 }
 
+/// Accepts clients of HTTP/1.1 with TLS, who show nothing.
+pub(crate) fn web(listener: TcpListener, config: Arc<ArcSwap<ServerConfig>>) -> ReceiverStream<io::Result<Connection>> {
+    accept(listener, move |stream, address| {
+        let mut config = ServerConfig::clone(&config.load());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        async move {
+            let stream = acceptor.accept(stream).await?;
+            let info = ConnectionInfo { address, local: false, peer: None };
+            Ok(Connection { stream: Stream::Tls(Box::new(stream)), info })
+        }
+    })
+}
+
 /// Ends when the stream is dropped.
 fn accept<F>(
     listener: TcpListener,

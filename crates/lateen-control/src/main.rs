@@ -58,9 +58,12 @@ struct Arguments {
     /// Whose certificates the SPIFFE bundle endpoints of `caCertificates` have, PEM [default: the public authorities].
     #[arg(long, value_name = "FILE")]
     bundle_ca: Option<PathBuf>,
-    /// Kubernetes' API server, which is asked about tokens that are not ours, such as
-    /// https://kubernetes.default.svc:443.
-    #[arg(long, value_name = "URL")]
+    /// Watch the objects at Kubernetes' API server, in place of files, and have it ask us to inject its pods.
+    #[arg(long, conflicts_with = "file")]
+    kubernetes: bool,
+    /// Kubernetes' API server, which is asked about tokens that are not ours [default with --kubernetes:
+    /// https://kubernetes.default.svc].
+    #[arg(long, value_name = "URL", default_value_if("kubernetes", "true", "https://kubernetes.default.svc"))]
     kubernetes_api: Option<String>,
     /// Whose certificate the API server has, PEM.
     #[arg(long, value_name = "FILE", default_value = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")]
@@ -89,6 +92,24 @@ struct Arguments {
     /// Console and the reading part of the API, on loopback only.
     #[arg(long, value_name = "PORT", default_value_t = 15080)]
     console_port: u16,
+    /// The webhook that injects pods, with --kubernetes.
+    #[arg(long, value_name = "PORT", default_value_t = 15017)]
+    webhook_port: u16,
+    /// The MutatingWebhookConfiguration that names it, which is given our authority's certificates.
+    #[arg(long, value_name = "NAME", default_value = "lateen-sidecar-injector")]
+    webhook_configuration: String,
+    /// Our revision: pods and namespaces that ask for another are not injected.
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    revision: String,
+    /// Image of the proxies that are injected.
+    #[arg(long, value_name = "IMAGE")]
+    proxy_image: Option<String>,
+    /// Image of the container that redirects their traffic.
+    #[arg(long, value_name = "IMAGE")]
+    init_image: Option<String>,
+    /// HOST:PORT of this control plane, as pods reach it [default: lateend.istio-system.svc:15012].
+    #[arg(long, value_name = "ADDR")]
+    discovery_address: Option<String>,
     /// Where applied objects are kept [default: applied, in the state directory].
     #[arg(long, value_name = "DIR")]
     applied_dir: Option<PathBuf>,
@@ -118,6 +139,14 @@ struct Arguments {
 
 impl From<Arguments> for Options {
     fn from(arguments: Arguments) -> Self {
+        let usual = if arguments.kubernetes { Settings::on_kubernetes() } else { Settings::default() };
+        let injection = Settings {
+            revision: arguments.revision,
+            proxy_image: arguments.proxy_image.unwrap_or_else(|| usual.proxy_image.clone()),
+            init_image: arguments.init_image.unwrap_or_else(|| usual.init_image.clone()),
+            discovery_address: arguments.discovery_address.unwrap_or_else(|| usual.discovery_address.clone()),
+            ..usual
+        };
         Self {
             paths: arguments.file,
             state_dir: arguments.state_dir,
@@ -134,6 +163,7 @@ impl From<Arguments> for Options {
                 ca: arguments.kubernetes_ca,
                 token: arguments.kubernetes_token,
             }),
+            watch_kubernetes: arguments.kubernetes,
             caller_issuers: arguments.caller_issuers,
             mesh_config: arguments.mesh_config,
             address: arguments.listen,
@@ -141,10 +171,12 @@ impl From<Arguments> for Options {
             grpc_port: arguments.grpc_port,
             metrics_port: arguments.metrics_port,
             console_port: arguments.console_port,
+            webhook_port: arguments.webhook_port,
+            webhook_configuration: arguments.webhook_configuration,
             applied: arguments.applied_dir,
             pods: arguments.pods_dir,
             socket: arguments.api_socket,
-            injection: Settings::default(),
+            injection,
             keys: keys::Options {
                 allowed: arguments.jwks_allow,
                 trusted: arguments.jwks_ca,
@@ -167,8 +199,9 @@ async fn main() -> anyhow::Result<()> {
     // Before anything answers, so that a signal in between stops us in order too.
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut running = serve::start(arguments.into()).await?;
+    let webhook = running.webhook.map(|address| format!(" webhook={address}")).unwrap_or_default();
     let ready = format!(
-        "lateend ready xds={} grpc={} metrics={} console={} socket={}",
+        "lateend ready xds={} grpc={} metrics={} console={}{webhook} socket={}",
         running.xds,
         running.grpc,
         running.metrics,

@@ -33,10 +33,11 @@ use crate::mesh_settings::{self, Anchor, Loaded, Roots};
 use crate::metrics::Metrics;
 use crate::push::{self, Proxies, Pushed};
 use crate::serving_tls::ServingTls;
-use crate::source::dir::{self, Source};
+use crate::source::{Source, dir, kubernetes};
 use crate::token_review::{ApiServer, Reviewer};
 use crate::trust::Telling;
-use crate::{issuers, keys, store};
+use crate::webhook::{Webhook, configuration};
+use crate::{authority_secret, issuers, keys, root_certificates, store};
 
 /// How long answers that are being given may take when it is time to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -54,8 +55,10 @@ pub struct Options {
     pub external_ca: Option<ExternalCa>,
     /// Whose certificates SPIFFE bundle endpoints have, PEM. Left out: the public authorities.
     pub bundle_ca: Option<PathBuf>,
-    /// Who knows of tokens that are not ours.
+    /// Who knows of tokens that are not ours, and may have the objects.
     pub kubernetes: Option<ApiServer>,
+    /// Whether the objects are there, and not in files.
+    pub watch_kubernetes: bool,
     /// Which OpenID Connect issuers callers may have tokens of.
     pub caller_issuers: Option<PathBuf>,
     /// Istio's `MeshConfig`.
@@ -67,6 +70,10 @@ pub struct Options {
     pub grpc_port: u16,
     pub metrics_port: u16,
     pub console_port: u16,
+    /// Of the webhook, where the objects are Kubernetes'.
+    pub webhook_port: u16,
+    /// The MutatingWebhookConfiguration that is to have our authority's certificates.
+    pub webhook_configuration: String,
     /// Left out: places in the state directory.
     pub applied: Option<PathBuf>,
     pub pods: Option<PathBuf>,
@@ -82,6 +89,8 @@ pub struct Running {
     pub grpc: SocketAddr,
     pub metrics: SocketAddr,
     pub console: SocketAddr,
+    /// None where nobody is there to ask.
+    pub webhook: Option<SocketAddr>,
     pub socket: PathBuf,
     stop: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
@@ -115,11 +124,23 @@ impl Running {
 /// # Errors
 /// A state directory, an authority, a mesh config or a port that cannot be used.
 pub async fn start(options: Options) -> anyhow::Result<Running> {
+    let client = match (&options.kubernetes, options.watch_kubernetes) {
+        (_, false) => None,
+        (Some(server), true) => Some(kubernetes::client(server)?),
+        (None, true) => anyhow::bail!("it is not known where Kubernetes is"),
+    };
+    let mesh_config = options.mesh_config.clone();
+    let loaded = tokio::task::spawn_blocking(move || mesh_settings::load(mesh_config.as_deref())).await??;
+    let (source, store) = source(&options, client.as_ref()).await?;
+    if let Some(client) = client.as_ref().filter(|_| options.ca_dir.is_none()) {
+        let (namespace, domain) = (&loaded.config.root_namespace, &loaded.config.trust_domain);
+        authority_secret::ensure(client, &store, namespace, domain, &options.state_dir).await?;
+    }
     let prepared = tokio::task::spawn_blocking({
-        let options = options.clone();
-        move || prepare(options)
+        let (options, store) = (options.clone(), store.clone());
+        move || prepare(options, loaded, &store)
     });
-    let Prepared { config, anchors, caller_issuers, authority, source, store, metrics, api_parts } = prepared.await??;
+    let Prepared { config, anchors, caller_issuers, authority, metrics, api_parts } = prepared.await??;
     let listeners = Listeners::open(&options).await?;
     let (source, config) = (Arc::new(source), Arc::new(config));
     let (federation, bundles) = Federation::new(&anchors, options.bundle_ca.clone());
@@ -172,8 +193,43 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         Ok(())
     });
     tasks.spawn(follow_source(api.store.clone(), stop.clone()));
-    let running = listeners.spawn(&mut tasks, &stop, &grpc, &api, serving)?;
+    let webhook = match client {
+        None => None,
+        Some(client) => {
+            let webhook = Webhook {
+                store: api.store.clone(),
+                settings: Arc::new(ArcSwap::from_pointee(api.injection.clone())),
+                metrics: api.metrics.clone(),
+            };
+            Some(start_webhook(&mut tasks, client, webhook, (&options, &api), (Arc::clone(&serving), &stop)).await?)
+        }
+    };
+    let running = Running { webhook, ..listeners.spawn(&mut tasks, &stop, &grpc, &api, serving)? };
     Ok(Running { stop, tasks, ..running })
+}
+
+/// Opens the webhook's port, and has what belongs to it followed.
+async fn start_webhook(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    client: kube::Client,
+    webhook: Webhook,
+    (options, api): (&Options, &Arc<Api>),
+    (tls, stop): (Arc<ArcSwap<ServerConfig>>, &CancellationToken),
+) -> anyhow::Result<SocketAddr> {
+    let address = SocketAddr::new(options.address, options.webhook_port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
+    let address = listener.local_addr()?;
+    let (name, authority) = (options.webhook_configuration.clone(), api.authority.clone());
+    let (namespace, settings) = (api.injection.root_namespace.clone(), Arc::clone(&webhook.settings));
+    let roots = root_certificates::keep(client.clone(), api.store.clone(), authority.clone(), stop.clone());
+    let bundle = configuration::keep_bundle(client.clone(), name, authority, stop.clone());
+    let kept = configuration::keep_settings(client, namespace, settings, stop.clone());
+    tasks.spawn(async move {
+        tokio::join!(roots, bundle, kept);
+        Ok(())
+    });
+    tasks.spawn(webhook.serve(listener, tls, stop.clone()));
+    Ok(address)
 }
 
 /// A control plane whose source has ended would serve the same for ever without a word; ending is better, since whoever
@@ -193,8 +249,6 @@ struct Prepared {
     anchors: Vec<Anchor>,
     caller_issuers: Vec<CallerIssuer>,
     authority: Authority,
-    source: Source,
-    store: store::Store,
     metrics: Metrics,
     api_parts: ApiParts,
 }
@@ -205,10 +259,29 @@ struct ApiParts {
     diagnostics: Vec<lateen_api::Diagnostic>,
 }
 
-fn prepare(options: Options) -> anyhow::Result<Prepared> {
+/// The source of objects, and the store that it has filled.
+async fn source(options: &Options, client: Option<&kube::Client>) -> anyhow::Result<(Source, store::Store)> {
     let state = &options.state_dir;
     std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
-    let Loaded { config, mut anchors, diagnostics } = mesh_settings::load(options.mesh_config.as_deref())?;
+    let (writer, store) = store::new();
+    if let Some(client) = client {
+        let source = kubernetes::Source::start(client, writer).await;
+        return Ok((Source::Kubernetes(source.context("read the objects")?), store));
+    }
+    let place = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| state.join(name));
+    let read = dir::Options {
+        paths: options.paths.clone(),
+        applied: place(&options.applied, "applied"),
+        pods: place(&options.pods, "pods"),
+        addresses: state.join("cluster-ips.json"),
+    };
+    let source = tokio::task::spawn_blocking(move || dir::Source::start(read, writer)).await?;
+    Ok((Source::Directory(source.context("read the objects")?), store))
+}
+
+fn prepare(options: Options, loaded: Loaded, store: &store::Store) -> anyhow::Result<Prepared> {
+    let state = &options.state_dir;
+    let Loaded { config, mut anchors, diagnostics } = loaded;
     if let Some(external) = &options.external_ca {
         let roots = Roots::Given(external.trusted().context("the external certificate authority")?);
         anchors.push(Anchor { trust_domains: Vec::new(), roots });
@@ -218,24 +291,15 @@ fn prepare(options: Options) -> anyhow::Result<Prepared> {
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let tokens = PodTokens::load_or_create(&folder).context("the key that signs tokens")?;
     let joining = JoinTokens::load(&folder).context("the join tokens")?;
-    let (writer, store) = store::new();
-    let place = |given: Option<PathBuf>, name: &str| given.unwrap_or_else(|| state.join(name));
-    let read = dir::Options {
-        paths: options.paths,
-        applied: place(options.applied, "applied"),
-        pods: place(options.pods, "pods"),
-        addresses: state.join("cluster-ips.json"),
-    };
-    let source = Source::start(read, writer).context("read the objects")?;
     let place = match options.ca_dir {
         Some(folder) => Place::Folder(folder),
-        None => Place::of(&store, &config.root_namespace, folder),
+        None => Place::of(store, &config.root_namespace, folder),
     };
     let metrics = Metrics::new();
     let authority =
         Authority::open(place, &config.trust_domain, metrics.clone()).context("the certificate authority")?;
     let api_parts = ApiParts { tokens: Arc::new(tokens), joining: Arc::new(joining), diagnostics };
-    Ok(Prepared { config, anchors, caller_issuers, authority, source, store, metrics, api_parts })
+    Ok(Prepared { config, anchors, caller_issuers, authority, metrics, api_parts })
 }
 
 /// The ports, all open before anything is said to be ready.
@@ -282,6 +346,7 @@ impl Listeners {
             grpc: self.grpc.local_addr()?,
             metrics: self.metrics.local_addr()?,
             console: self.console.local_addr()?,
+            webhook: None,
             socket: self.socket,
             stop: stop.clone(),
             tasks: JoinSet::new(),

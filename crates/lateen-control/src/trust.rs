@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
 use crate::mesh_settings::{Anchor, Roots};
-use crate::source::dir::Source;
+use crate::source::Source;
 
 /// The newest bundle of each endpoint that has been heard, by its URL.
 pub(crate) type Bundles = BTreeMap<String, TrustBundle>;

@@ -26,7 +26,7 @@ use crate::authority::Authority;
 use crate::inject::Settings;
 use crate::metrics::Metrics;
 use crate::push::{Proxies, Pushed};
-use crate::source::dir::Source;
+use crate::source::Source;
 use crate::store::Store;
 use crate::trust::Telling;
 
