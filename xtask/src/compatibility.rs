@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use lateen_api::Severity;
-use lateen_api::mesh_config;
 use lateen_api::support::{Row, Standing, TABLE};
+use lateen_api::{mesh_config, proxy_settings};
 
 use crate::root;
 
@@ -42,10 +42,16 @@ pub(crate) fn page() -> String {
             let _ = writeln!(out, "{}", line(row));
         }
     }
-    out.push_str("\n## MeshConfig\n\nThe file that `--mesh-config` names.\n\n| field | |\n| --- | --- |\n");
+    out.push_str("\n## MeshConfig\n\nThe file that `--mesh-config` names.\n\n| field | | |\n| --- | --- | --- |\n");
     for (fields, standing) in [(mesh_config::HONOURED, "honoured"), (mesh_config::IGNORED, "warned")] {
         for field in fields {
-            let _ = writeln!(out, "| `{field}` | {standing} |");
+            let of = if *field == "defaultConfig" {
+                let read = proxy_settings::FIELDS.map(|field| format!("`{field}`")).join(", ");
+                format!("of it {read}; others are warned of")
+            } else {
+                String::new()
+            };
+            let _ = writeln!(out, "| `{field}` | {standing} | {of} |");
         }
     }
     out

@@ -18,6 +18,7 @@ pub mod networking;
 pub mod object;
 pub mod parse;
 pub mod policy;
+pub mod proxy_settings;
 pub mod scalar;
 pub mod security;
 pub mod selector;

@@ -8,8 +8,9 @@ use crate::mesh_traffic::{self, DefaultTrafficPolicy, Http2Upgrade, InboundTraff
 use crate::mistakes::Mistakes;
 use crate::networking::destination_rule::{LocalityLbSetting, TcpKeepalive, ZoneAwareLbSetting};
 use crate::networking::virtual_service::Retries;
+use crate::proxy_settings::{self, ProxySettings};
 use crate::scalar::Duration;
-use crate::validate::{gateway, locality};
+use crate::validate::{gateway, locality, proxy_annotation};
 use crate::yaml::{self, Node, Positions, Value};
 
 /// The settings, with Istio's defaults.
@@ -46,6 +47,8 @@ pub struct MeshConfig {
     /// The same, and goes before it: proxies keep to their zones as far as that is fair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
+    /// For proxies whose pods say nothing else.
+    pub default_config: ProxySettings,
     /// For routes without `retries`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_http_retry_policy: Option<Retries>,
@@ -93,6 +96,7 @@ impl Default for MeshConfig {
             extension_providers: Vec::new(),
             locality_lb_setting: Some(LocalityLbSetting::default()),
             zone_aware_lb_setting: None,
+            default_config: ProxySettings::default(),
             default_http_retry_policy: None,
             default_inbound_http_retry_policy: None,
             default_traffic_policy: DefaultTrafficPolicy::default(),
@@ -214,6 +218,7 @@ pub const HONOURED: &[&str] = &[
     "accessLogFormat",
     "caCertificates",
     "connectTimeout",
+    "defaultConfig",
     "defaultDestinationRuleExportTo",
     "defaultHttpRetryPolicy",
     "defaultInboundHttpRetryPolicy",
@@ -246,7 +251,6 @@ pub const IGNORED: &[&str] = &[
     "ca",
     "certificates",
     "configSources",
-    "defaultConfig",
     "disableEnvoyListenerLog",
     "discoverySelectors",
     "enableEnvoyAccessLogService",
@@ -299,6 +303,13 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
     };
     if let Value::Mapping(entries) = &mut honoured.value {
         leave_out(entries, IGNORED, "", &mut unsupported);
+        if let Some((_, proxies)) = entries.iter_mut().find(|(key, _)| key.as_str() == Some("defaultConfig"))
+            && let Value::Mapping(entries) = &mut proxies.value
+        {
+            for others in [proxy_annotation::IGNORED, &proxy_annotation::HONOURED] {
+                leave_out(entries, others, "defaultConfig.", &mut unsupported);
+            }
+        }
         let providers = entries.iter_mut().find(|(key, _)| key.as_str() == Some("extensionProviders"));
         if let Some((_, Node { value: Value::Sequence(providers), .. })) = providers {
             for (index, provider) in providers.iter_mut().enumerate() {
@@ -314,6 +325,10 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
     if config.trust_domain.is_empty() || config.root_namespace.is_empty() {
         let field = if config.trust_domain.is_empty() { "trustDomain" } else { "rootNamespace" };
         mistakes.add(code::INVALID, field.to_owned(), format!("`{field}` may not be empty"), None);
+    }
+    if config.default_config.proxy_headers.preserve_http1_header_case == Some(true) {
+        let field = "defaultConfig.proxyHeaders.preserveHttp1HeaderCase".to_owned();
+        mistakes.add(code::UNSUPPORTED_FIELD, field, proxy_settings::HEADER_CASE.to_owned(), None);
     }
     let localities = config.locality_lb_setting.as_ref().map(locality::locality_lb).unwrap_or_default();
     let zones = config.zone_aware_lb_setting.as_ref().map(locality::zone_aware_lb).unwrap_or_default();

@@ -9,6 +9,7 @@ use lateen_api::mesh_config::{
 use lateen_api::mesh_traffic::{DefaultTrafficPolicy, Http2Upgrade, InboundMode};
 use lateen_api::networking::destination_rule::{LocalityLbSetting, TcpKeepalive, ZoneAwareLbSetting};
 use lateen_api::networking::virtual_service::Retries;
+use lateen_api::proxy_settings::ProxySettings;
 
 /// What happens to connections whose destination the mesh does not know (`outboundTrafficPolicy.mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -66,6 +67,8 @@ pub struct MeshConfig {
     /// The same, and goes before it: proxies keep to their own zone as far as that is fair, and to their region
     /// (`zoneAwareLbSetting`).
     pub zone_aware_lb: Option<ZoneAwareLbSetting>,
+    /// For proxies whose pods say nothing else (`defaultConfig`).
+    pub default_proxy: ProxySettings,
     /// For routes without `retries`, in place of Istio's own (`defaultHttpRetryPolicy`).
     pub default_retries: Option<Retries>,
     /// Between a sidecar and its application, in place of Istio's own (`defaultInboundHttpRetryPolicy`).
@@ -122,6 +125,7 @@ impl MeshConfig {
             merges_metrics: config.enable_prometheus_merge,
             locality_lb: config.locality_lb_setting.filter(|setting| setting.enabled != Some(false)),
             zone_aware_lb: config.zone_aware_lb_setting,
+            default_proxy: config.default_config,
             default_retries: config.default_http_retry_policy,
             default_inbound_retries: config.default_inbound_http_retry_policy,
             default_traffic_policy: config.default_traffic_policy,
@@ -187,6 +191,7 @@ impl Default for MeshConfig {
             merges_metrics: true,
             locality_lb: Some(LocalityLbSetting::default()),
             zone_aware_lb: None,
+            default_proxy: ProxySettings::default(),
             default_retries: None,
             default_inbound_retries: None,
             default_traffic_policy: DefaultTrafficPolicy::default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use lateen_api::Resource;
 use lateen_api::kubernetes::Pod;
 use lateen_api::networking::{ServiceEntry, WorkloadEntry};
+use lateen_api::proxy_settings::ProxySettings;
 
 use crate::origin::Origin;
 use crate::services::Service;
@@ -95,6 +96,8 @@ pub struct Workload {
     pub node: String,
     /// Name of the owner (Deployment), for metrics and logs.
     pub owner: Arc<str>,
+    /// What its pod says of its proxy (annotation `proxy.istio.io/config`), before the mesh config.
+    pub proxy_settings: Option<Box<ProxySettings>>,
     pub origin: Origin,
 }
 
@@ -160,6 +163,9 @@ impl<'a> TelemetryLabels<'a> {
     }
 }
 
+/// Annotation with settings of a pod's proxy.
+const PROXY_CONFIG: &str = "proxy.istio.io/config";
+
 /// Label by which workloads say that they accept mesh mTLS.
 const TLS_MODE_LABEL: &str = "security.istio.io/tlsMode";
 
@@ -184,6 +190,7 @@ pub(crate) fn from_pod(resource: &Resource<Pod>) -> Option<Workload> {
         .filter(|port| !port.name.is_empty())
         .map(|port| (port.name.clone(), port.container_port))
         .collect();
+    let settings = resource.metadata.annotation(PROXY_CONFIG).and_then(ProxySettings::of_annotation);
     Some(Workload {
         name: resource.name().into(),
         namespace: resource.namespace().into(),
@@ -199,6 +206,7 @@ pub(crate) fn from_pod(resource: &Resource<Pod>) -> Option<Workload> {
         locality: Locality::of_labels(&resource.metadata.labels),
         node: pod.node_name.clone(),
         owner: owner_of(resource).into(),
+        proxy_settings: settings.map(Box::new),
         origin: Origin::of(resource),
     })
 }
@@ -258,6 +266,7 @@ fn entry(spec: &WorkloadEntry, kind: WorkloadKind, name: &str, namespace: &str, 
         },
         node: String::new(),
         owner: name.into(),
+        proxy_settings: None,
         origin,
     }
 }
@@ -280,6 +289,7 @@ impl Workload {
             locality: Locality::default(),
             node: String::new(),
             owner: Arc::clone(&service.name),
+            proxy_settings: None,
             origin: service.origin.clone(),
         }
     }

@@ -1,9 +1,12 @@
 //! What one proxy sees: its workload, its scope of the mesh, and where shared results are kept.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use lateen_api::proxy_settings::ProxySettings;
 use lateen_mesh::{Mesh, OutboundMode, ProxyKind, Scope, Service, Workload};
 
+use crate::cache::Input;
 use crate::names;
 
 /// What takes the configuration.
@@ -57,6 +60,26 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
+    /// What the pod and the mesh config say of the proxy.
+    pub(crate) fn settings(&self) -> Cow<'_, ProxySettings> {
+        let usual = &self.mesh.config().default_proxy;
+        match &self.proxy.workload.proxy_settings {
+            None => Cow::Borrowed(usual),
+            Some(own) => Cow::Owned(own.or(usual)),
+        }
+    }
+
+    /// Input of everything that depends on [`Self::settings`], beside the mesh config.
+    pub(crate) fn own_settings(&self) -> Option<Input> {
+        let workload = &self.proxy.workload;
+        workload.proxy_settings.as_ref().map(|_| Arc::clone(workload) as Input)
+    }
+
+    /// Whether servers are told which attempt a request is.
+    pub(crate) fn tells_attempts(&self) -> bool {
+        self.settings().proxy_headers.attempt_count.disabled != Some(true)
+    }
+
     pub(crate) fn asks_for_hosts(&self) -> bool {
         self.proxy.demanded.is_some()
     }

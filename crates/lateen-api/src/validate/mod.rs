@@ -14,7 +14,7 @@ mod names;
 mod peer_authentication;
 mod pod;
 pub(crate) mod provider;
-mod proxy_annotation;
+pub(crate) mod proxy_annotation;
 mod proxy_config;
 mod rate_limit;
 mod request_authentication;

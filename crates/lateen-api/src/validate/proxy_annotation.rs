@@ -3,11 +3,13 @@
 
 use super::check::Check;
 use crate::meta::StringMap;
+use crate::proxy_settings::{FIELDS, ProxySettings};
 use crate::yaml::{Value, documents};
 
 const ANNOTATION: &str = "proxy.istio.io/config";
 
-const HONOURED: [&str; 7] = [
+/// By the injector; others by translation.
+pub(crate) const HONOURED: [&str; 7] = [
     "concurrency",
     "discoveryAddress",
     "holdApplicationUntilProxyStarts",
@@ -18,7 +20,7 @@ const HONOURED: [&str; 7] = [
 ];
 
 /// Istio's other settings.
-const IGNORED: &[&str] = &[
+pub(crate) const IGNORED: &[&str] = &[
     "availabilityZone",
     "binaryPath",
     "caCertificatesPem",
@@ -34,14 +36,12 @@ const IGNORED: &[&str] = &[
     "extraStatTags",
     "fileFlushInterval",
     "fileFlushMinSizeKb",
-    "gatewayTopology",
     "image",
     "meshId",
     "parentShutdownDuration",
     "privateKeyProvider",
     "proxyAdminPort",
     "proxyBootstrapTemplatePath",
-    "proxyHeaders",
     "proxyStatsMatcher",
     "readinessProbe",
     "runtimeValues",
@@ -60,7 +60,11 @@ pub(super) fn check(check: &mut Check<'_>, field: &str, annotations: &StringMap)
     let Some(text) = annotations.get(ANNOTATION) else { return };
     let Some(Ok(node)) = documents(text).into_iter().next() else { return };
     let Value::Mapping(entries) = &node.value else { return };
-    for name in entries.iter().filter_map(|(key, _)| key.as_str()).filter(|name| !HONOURED.contains(name)) {
+    for mistake in ProxySettings::read(&node, "").1 {
+        check.error(format!("{field}.{ANNOTATION}"), format!("{}: {}", mistake.field, mistake.message));
+    }
+    let others = entries.iter().filter_map(|(key, _)| key.as_str());
+    for name in others.filter(|name| !HONOURED.contains(name) && !FIELDS.contains(name)) {
         let field = format!("{field}.{ANNOTATION}");
         if IGNORED.contains(&name) {
             check.warn(field, format!("`{name}` is not supported yet and has no effect"));

@@ -240,3 +240,21 @@ fn policies_for_where_no_object_speaks_are_checked_as_those_of_objects() {
         ]
     );
 }
+
+#[test]
+fn settings_of_proxies_are_read_and_what_is_not_is_told() {
+    let text = "defaultConfig:\n  gatewayTopology: {numTrustedProxies: 2, proxyProtocol: {}}\n  concurency: 2\n  image: {imageType: debug}\n  \
+                proxyHeaders:\n    preserveHttp1HeaderCase: true\n    server: {disabled: perhaps}\n";
+    let (config, found) = parse("mesh.yaml", text);
+    assert_eq!(config.default_config.gateway_topology.num_trusted_proxies, Some(2));
+    let said: Vec<_> = found.iter().map(|found| (found.line, found.field.as_str(), found.severity)).collect();
+    assert_eq!(
+        said,
+        [
+            (3, "defaultConfig.concurency", Severity::Error),
+            (4, "defaultConfig.image", Severity::Warning),
+            (6, "defaultConfig.proxyHeaders.preserveHttp1HeaderCase", Severity::Error),
+            (7, "defaultConfig.proxyHeaders.server.disabled", Severity::Error),
+        ]
+    );
+}

@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::OnDemand;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use hcm::http_connection_manager as http;
+use lateen_api::proxy_settings::{ForwardClientCert, GatewayTopology, ProxyHeaders};
 use lateen_mesh::{PathNormalization, ProxyKind, Service};
 
 use crate::cluster::dynamic;
@@ -88,11 +89,12 @@ pub(crate) fn filter(
         Class::SidecarOutbound => Side::Client,
         Class::Gateway => Side::Gateway,
     };
+    let settings = view.settings();
+    let hides = settings.proxy_headers.envoy_debug_headers.disabled == Some(true);
     let mut manager = hcm::HttpConnectionManager {
         codec_type: http::CodecType::Auto as i32,
         stat_prefix,
-        http_filters: http_filters(policies, matches!(routes, Routes::OnDemand(_))),
-        server_name: "istio-envoy".to_owned(),
+        http_filters: http_filters(policies, matches!(routes, Routes::OnDemand(_)), hides),
         // Off, as Istio has it: a quiet stream is not a dead one.
         stream_idle_timeout: Some(no_timeout()),
         access_log: telemetry::http(view, side),
@@ -113,33 +115,74 @@ pub(crate) fn filter(
     };
     telemetry::trace(view, class, &mut manager);
     normalize_paths(&mut manager, config.path_normalization);
+    tell_of_proxy(&settings.proxy_headers, class, &mut manager);
     match class {
-        Class::SidecarInbound => {
-            // The application's own `Server` header passes; the client's certificate is told to the application.
-            manager.server_header_transformation = http::ServerHeaderTransformation::PassThrough as i32;
-            manager.forward_client_cert_details = http::ForwardClientCertDetails::AppendForward as i32;
-            manager.set_current_client_cert_details = Some(http::SetCurrentClientCertDetails {
-                subject: Some(boolean(true)),
-                dns: true,
-                uri: true,
-                ..http::SetCurrentClientCertDetails::default()
-            });
-        }
+        Class::SidecarInbound => tell_of_client(&settings.proxy_headers, &mut manager),
         Class::Gateway => {
             manager.http_protocol_options = Some(core::Http1ProtocolOptions::default());
             bound_strangers(&mut manager);
-            manager.forward_client_cert_details = http::ForwardClientCertDetails::SanitizeSet as i32;
-            manager.set_current_client_cert_details = Some(http::SetCurrentClientCertDetails {
-                subject: Some(boolean(true)),
-                cert: true,
-                dns: true,
-                uri: true,
-                ..http::SetCurrentClientCertDetails::default()
-            });
+            trust_proxies(&settings.gateway_topology, &mut manager);
         }
         Class::SidecarOutbound => {}
     }
     network_filter("envoy.filters.network.http_connection_manager", &manager)
+}
+
+/// Headers by which the proxy shows.
+fn tell_of_proxy(headers: &ProxyHeaders, class: Class, manager: &mut hcm::HttpConnectionManager) {
+    if headers.server.disabled == Some(true) {
+        manager.server_header_transformation = http::ServerHeaderTransformation::PassThrough as i32;
+    } else if !headers.server.value.is_empty() {
+        manager.server_name.clone_from(&headers.server.value);
+    } else if class != Class::SidecarOutbound {
+        // Towards its own application a sidecar has Envoy's name.
+        "istio-envoy".clone_into(&mut manager.server_name);
+    }
+    manager.generate_request_id = (headers.request_id.disabled == Some(true)).then(|| boolean(false));
+    manager.append_x_forwarded_port = headers.x_forwarded_port.enabled.unwrap_or(false);
+}
+
+/// The client's certificate is told to the application.
+fn tell_of_client(headers: &ProxyHeaders, manager: &mut hcm::HttpConnectionManager) {
+    let how = client_cert(headers.forwarded_client_cert).unwrap_or(http::ForwardClientCertDetails::AppendForward);
+    let told = headers.set_current_client_cert_details;
+    manager.forward_client_cert_details = how as i32;
+    manager.set_current_client_cert_details = Some(http::SetCurrentClientCertDetails {
+        subject: Some(boolean(told.subject.unwrap_or(true))),
+        cert: told.cert.unwrap_or(false),
+        chain: told.chain.unwrap_or(false),
+        dns: told.dns.unwrap_or(true),
+        uri: told.uri.unwrap_or(true),
+        ..http::SetCurrentClientCertDetails::default()
+    });
+}
+
+/// Whom a gateway believes, and what it tells of certificates.
+fn trust_proxies(topology: &GatewayTopology, manager: &mut hcm::HttpConnectionManager) {
+    use http::ForwardClientCertDetails::{AppendForward, SanitizeSet};
+    manager.xff_num_trusted_hops = topology.num_trusted_proxies.unwrap_or(0);
+    let how = client_cert(topology.forward_client_cert_details).unwrap_or(SanitizeSet);
+    manager.forward_client_cert_details = how as i32;
+    if matches!(how, AppendForward | SanitizeSet) {
+        manager.set_current_client_cert_details = Some(http::SetCurrentClientCertDetails {
+            subject: Some(boolean(true)),
+            cert: true,
+            dns: true,
+            uri: true,
+            ..http::SetCurrentClientCertDetails::default()
+        });
+    }
+}
+
+fn client_cert(how: ForwardClientCert) -> Option<http::ForwardClientCertDetails> {
+    match how {
+        ForwardClientCert::Undefined => None,
+        ForwardClientCert::Sanitize => Some(http::ForwardClientCertDetails::Sanitize),
+        ForwardClientCert::ForwardOnly => Some(http::ForwardClientCertDetails::ForwardOnly),
+        ForwardClientCert::AppendForward => Some(http::ForwardClientCertDetails::AppendForward),
+        ForwardClientCert::SanitizeSet => Some(http::ForwardClientCertDetails::SanitizeSet),
+        ForwardClientCert::AlwaysForwardOnly => Some(http::ForwardClientCertDetails::AlwaysForwardOnly),
+    }
 }
 
 /// Anybody may come to a gateway: what one connection can have the proxy hold is what Envoy's best practices for edges give it,
@@ -154,7 +197,7 @@ fn bound_strangers(manager: &mut hcm::HttpConnectionManager) {
     });
 }
 
-fn http_filters(policies: &Policies, on_demand: bool) -> Vec<hcm::HttpFilter> {
+fn http_filters(policies: &Policies, on_demand: bool, suppress_envoy_headers: bool) -> Vec<hcm::HttpFilter> {
     // The others ask what the route says to them: it must be there.
     let asks = on_demand.then(|| http_filter("envoy.filters.http.on_demand", &OnDemand::default()));
     let authorization = &policies.authorization;
@@ -171,7 +214,7 @@ fn http_filters(policies: &Policies, on_demand: bool) -> Vec<hcm::HttpFilter> {
     filters.push(http_filter(CORS, &Cors::default()));
     filters.extend_from_slice(&policies.limits);
     filters.extend(policies.resolves_hosts.then(dynamic::filter));
-    filters.push(http_filter(ROUTER, &Router::default()));
+    filters.push(http_filter(ROUTER, &Router { suppress_envoy_headers, ..Router::default() }));
     filters
 }
 

@@ -3,6 +3,7 @@
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::extensions::filters::listener::http_inspector::v3::HttpInspector;
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
+use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 
 use crate::proto::{listener_filter, uint32};
@@ -13,6 +14,11 @@ pub(crate) const PLAINTEXT_HTTP: [&str; 3] = ["http/1.0", "http/1.1", "h2c"];
 /// Where the connection was going before the redirect.
 pub(crate) fn original_dst() -> listener::ListenerFilter {
     listener_filter("envoy.filters.listener.original_dst", &OriginalDst::default())
+}
+
+/// Whom a proxy before this one speaks for. Without such a header a connection is closed.
+pub(crate) fn proxy_protocol() -> listener::ListenerFilter {
+    listener_filter("envoy.filters.listener.proxy_protocol", &ProxyProtocol::default())
 }
 
 /// SNI and ALPN of a ClientHello, or that there is none.

@@ -74,12 +74,14 @@ fn build(view: &View<'_>, place: &GatewayListener, policies: &Policies) -> Optio
         !matching.server_names.is_empty() || !matching.transport_protocol.is_empty()
     };
     let needs_tls = chains.iter().any(|chain| chain.filter_chain_match.as_ref().is_some_and(looks));
+    let is_proxied = view.settings().gateway_topology.proxy_protocol.is_some();
+    let proxied = is_proxied.then(inspectors::proxy_protocol).into_iter();
     Some(listener::Listener {
         name,
         address: Some(socket_address(address, place.port)),
         traffic_direction: core::TrafficDirection::Outbound as i32,
         metadata: origin::stable(place.servers.iter().map(|server| &server.origin)),
-        listener_filters: if needs_tls { vec![inspectors::tls()] } else { Vec::new() },
+        listener_filters: proxied.chain(needs_tls.then(inspectors::tls)).collect(),
         filter_chains: chains,
         bind_to_port: Some(boolean(true)),
         ..listener::Listener::default()

@@ -33,6 +33,7 @@ fn outbound(view: &View<'_>, cache: &Cache) -> List {
         inputs.push(Arc::clone(view.mesh.endpoints(service)) as Input);
     }
     inputs.extend(telemetry::inputs(view));
+    inputs.extend(view.own_settings());
     if l4::depends_on_proxy(view) {
         inputs.push(Arc::clone(&view.proxy.workload) as Input);
     }
@@ -69,5 +70,7 @@ pub(crate) fn route_tables(view: &View<'_>) -> Vec<String> {
             }
         }
     }
+    let declared = view.scope.egress_listeners().iter().filter_map(|listener| listener.port);
+    out.extend(declared.filter(|(_, protocol)| protocol.is_http()).map(|(number, _)| number.to_string()));
     out.into_iter().collect()
 }

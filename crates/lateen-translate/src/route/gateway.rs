@@ -34,7 +34,7 @@ pub(crate) fn build(view: &View<'_>, name: &str) -> route::RouteConfiguration {
         // Servers without any rule: 404 for everybody.
         hosts.insert("*".to_owned(), Host::default());
     }
-    let virtual_hosts = hosts.into_iter().map(|(host, built)| virtual_host(host, port, built)).collect();
+    let virtual_hosts = hosts.into_iter().map(|(host, built)| virtual_host(view, host, port, built)).collect();
     table(name, virtual_hosts)
 }
 
@@ -81,7 +81,7 @@ fn routes(view: &View<'_>, server: &GatewayServer, rule: &VirtualService) -> Vec
 }
 
 /// Routes that take every request come last; the others keep their order.
-fn virtual_host(host: String, port: u16, mut built: Host) -> route::VirtualHost {
+fn virtual_host(view: &View<'_>, host: String, port: u16, mut built: Host) -> route::VirtualHost {
     built.routes.sort_by_key(|route| route.r#match.as_ref().is_some_and(route_match::is_catch_all));
     built.origins.sort();
     built.origins.dedup();
@@ -91,7 +91,7 @@ fn virtual_host(host: String, port: u16, mut built: Host) -> route::VirtualHost 
         domains: vec![host],
         routes: built.routes,
         require_tls: require_tls as i32,
-        include_request_attempt_count: true,
+        include_request_attempt_count: view.tells_attempts(),
         metadata: origin::metadata(&built.origins),
         ..route::VirtualHost::default()
     }

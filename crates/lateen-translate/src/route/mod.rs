@@ -48,6 +48,7 @@ pub(crate) fn by_name(view: &View<'_>, cache: &Cache, name: &str) -> Option<Arc<
     if view.scope.depends_on_labels() {
         inputs.push(Arc::clone(&view.proxy.workload) as Input);
     }
+    inputs.extend(view.own_settings());
     cache.get("outbound routes", name, &inputs, make).first().cloned()
 }
 
@@ -130,7 +131,7 @@ pub(crate) fn spliced(name: &str, hosts: &[Arc<Named>]) -> Named {
 }
 
 /// The last virtual host of a sidecar's table: unknown hosts go to this cluster, or get 502.
-pub(crate) fn catch_all(cluster: Option<&str>) -> route::VirtualHost {
+pub(crate) fn catch_all(cluster: Option<&str>, tells_attempts: bool) -> route::VirtualHost {
     let (name, action) = if let Some(cluster) = cluster {
         let mut action =
             route::RouteAction { cluster_specifier: Some(to_cluster(cluster)), ..route::RouteAction::default() };
@@ -149,7 +150,7 @@ pub(crate) fn catch_all(cluster: Option<&str>) -> route::VirtualHost {
             action: Some(action),
             ..route::Route::default()
         }],
-        include_request_attempt_count: true,
+        include_request_attempt_count: tells_attempts,
         ..route::VirtualHost::default()
     }
 }
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_spliced_table_has_the_bytes_of_the_whole() {
-        let hosts = [catch_all(Some("some")), catch_all(None)];
+        let hosts = [catch_all(Some("some"), true), catch_all(None, false)];
         let encoded = hosts.each_ref().map(encoded);
         for count in 0..=2 {
             let whole = Named::new("80", &table("80", hosts[..count].to_vec()));

@@ -27,6 +27,7 @@ pub(crate) fn by_names<'n>(view: &View<'_>, cache: &Cache, names: impl Iterator<
     if view.scope.depends_on_labels() {
         inputs.push(Arc::clone(&view.proxy.workload) as Input);
     }
+    inputs.extend(view.own_settings());
     // What tables could have, found out where the cache does not know.
     let mut drafts: HashMap<u16, Vec<Draft<'_>>> = HashMap::new();
     let by_name = |name: &str| {
@@ -74,8 +75,10 @@ fn find<'d, 'a>(drafts: &'d [Draft<'a>], host: &str) -> (Option<&'d Draft<'a>>, 
 }
 
 fn virtual_host(view: &View<'_>, name: &str, (host, port): (&str, u16), draft: Option<&Draft<'_>>) -> Named {
-    let whole =
-        draft.map_or_else(|| catch_all(view.cluster_for_unknown_hosts(port).as_deref()), |draft| draft.build(view));
+    let whole = draft.map_or_else(
+        || catch_all(view.cluster_for_unknown_hosts(port).as_deref(), view.tells_attempts()),
+        |draft| draft.build(view),
+    );
     Named::new(name, &route::VirtualHost { name: name.to_owned(), domains: vec![host.to_owned()], ..whole })
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn build(view: &View<'_>, cache: &Cache, name: &str) -> Named {
     }
     let mut hosts: Vec<_> = drafts.iter().map(|draft| draft.encode(view, cache)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    hosts.push(encoded(&catch_all(view.cluster_for_unknown_hosts(wanted.port()).as_deref())));
+    hosts.push(encoded(&catch_all(view.cluster_for_unknown_hosts(wanted.port()).as_deref(), view.tells_attempts())));
     spliced(name, &hosts)
 }
 
@@ -115,6 +115,7 @@ impl Draft<'_> {
     fn encode(&self, view: &View<'_>, cache: &Cache) -> Arc<Named> {
         let mut name = format!("{}:{} {}", self.host, self.port, self.domains.join(" "));
         let mut inputs: Vec<Input> = vec![Arc::clone(view.mesh.config()) as Input];
+        inputs.extend(view.own_settings());
         match self.source {
             Source::Service(service) => {
                 inputs.push(Arc::clone(service) as Input);
@@ -160,7 +161,7 @@ impl Draft<'_> {
             name: format!("{}:{}", self.host, self.port),
             domains: self.domains.clone(),
             routes,
-            include_request_attempt_count: true,
+            include_request_attempt_count: view.tells_attempts(),
             metadata: origin::metadata([origin]),
             ..route::VirtualHost::default()
         }

@@ -129,6 +129,8 @@ fn forward(site: &Site<'_>, rule: &HttpRule, authority: Option<String>, out: &mu
     let mut authority = authority;
     if let Some(rewrite) = &rule.route.rewrite {
         apply_rewrite(rewrite, &mut action);
+        let wanted = site.view.settings().proxy_headers.x_forwarded_host.enabled;
+        action.append_x_forwarded_host = wanted.unwrap_or(false);
         if !rewrite.authority.is_empty() {
             authority = Some(rewrite.authority.clone());
         }

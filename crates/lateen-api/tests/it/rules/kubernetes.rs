@@ -178,6 +178,9 @@ fn settings_of_a_proxys_annotation_are_honoured_or_told() {
     };
     let field = "spec.template.metadata.annotations.proxy.istio.io/config";
     assert_eq!(said("{concurrency: 2, proxyMetadata: {A: b}}"), [""; 0]);
+    assert_eq!(said("{gatewayTopology: {numTrustedProxies: 1}, proxyHeaders: {requestId: {disabled: true}}}"), [""; 0]);
+    let found = said("{gatewayTopology: {numTrustedProxies: many}}");
+    assert!(found.len() == 1 && found[0].contains("gatewayTopology.numTrustedProxies: expected"), "{found:?}");
     assert_eq!(
         said("{concurrency: 2, statsdUdpAddress: x, concurency: 1}"),
         [
