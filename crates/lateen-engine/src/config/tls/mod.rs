@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBu
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as proto;
 
 use super::error::{At, refuse};
-use super::scalar::{bool_or, is, open, type_name};
+use super::scalar::{bool_or, is, open, secret, type_name};
 pub use parameters::{Group, Parameters, Suite, TlsVersion};
 pub(super) use validation::context_of;
 pub use validation::{Crl, Pin, SanKind, SanMatcher, Trusted, Validation};
@@ -142,7 +142,12 @@ impl UpstreamTls {
 fn certificates(common: &proto::CommonTlsContext, at: &At) -> Option<Certificates> {
     match (common.tls_certificates.as_slice(), common.tls_certificate_sds_secret_configs.as_slice()) {
         ([], []) => None,
-        ([], secrets) => Some(Certificates::Sds(secrets.iter().map(|secret| secret.name.clone()).collect())),
+        ([], secrets) => {
+            let name = |(index, config): (usize, &proto::SdsSecretConfig)| {
+                secret(config, &at.index("tls_certificate_sds_secret_configs", index))
+            };
+            Some(Certificates::Sds(secrets.iter().enumerate().map(name).collect()))
+        }
         (list, []) => {
             let read = |(index, certificate): (usize, &proto::TlsCertificate)| {
                 self::certificate(certificate, &at.index("tls_certificates", index))

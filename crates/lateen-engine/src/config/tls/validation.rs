@@ -10,7 +10,7 @@ use proto::common_tls_context::ValidationContextType;
 use proto::subject_alt_name_matcher::SanType;
 
 use super::super::error::{At, refuse};
-use super::super::scalar::{is, open, type_name};
+use super::super::scalar::{is, open, secret, type_name};
 use super::{Source, source};
 use crate::matching::StringMatcher;
 
@@ -93,7 +93,7 @@ pub(super) fn of(common: &proto::CommonTlsContext, at: &At) -> Option<Validation
         }
         ValidationContextType::ValidationContextSdsSecretConfig(sds) => {
             let mut validation = Validation::default();
-            validation.take(&sds.name);
+            validation.take(&secret(sds, &at.field("validation_context_sds_secret_config")));
             Some(validation)
         }
         ValidationContextType::CombinedValidationContext(combined) => {
@@ -102,7 +102,7 @@ pub(super) fn of(common: &proto::CommonTlsContext, at: &At) -> Option<Validation
             let mut validation =
                 default.map(|context| context_of(context, &at.field("default_validation_context"))).unwrap_or_default();
             match &combined.validation_context_sds_secret_config {
-                Some(sds) => validation.take(&sds.name),
+                Some(sds) => validation.take(&secret(sds, &at.field("validation_context_sds_secret_config"))),
                 None => at.field("validation_context_sds_secret_config").error("is required"),
             }
             Some(validation)
