@@ -239,6 +239,7 @@ rows! {
     a_sidecars_egress_listeners_have_what_they_import: "egress listeners",
     the_mesh_config_speaks_where_no_object_does: "mesh config",
     proxies_show_and_trust_as_their_settings_say: "proxy settings",
+    a_gateway_passes_connections_on_to_what_is_exported: "services behind a passing gateway",
     istio_7926_a_websocket_outlives_changes_of_rules_and_listeners: "istio#7926",
     istio_8420_rules_are_deleted_and_made_again_in_any_order: "istio#8420",
     istio_13851_a_post_that_was_read_is_not_sent_again: "istio#13851",
