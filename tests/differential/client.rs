@@ -17,7 +17,7 @@ use crate::certificates::Certificates;
 use crate::table::Row;
 
 /// Neither proxy may keep a client waiting longer than this in any row.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq)]

@@ -54,11 +54,19 @@ fn compare(name: &str) {
         let ours = Proxy::lateen(name, &upstream).await;
         let mut complaints = Vec::new();
         for row in &table.rows() {
-            if let Err(complaint) = check(name, row, &theirs, &ours, &upstream, &accepted).await {
+            let mut result = check(name, row, &theirs, &ours, &upstream, &accepted).await;
+            for _ in 0..2 {
+                // Where time decides, a machine that was away for a moment decides otherwise.
+                if result.is_ok() || !row.is_of_time() {
+                    break;
+                }
+                result = check(name, row, &theirs, &ours, &upstream, &accepted).await;
+            }
+            if let Err(complaint) = result {
                 complaints.push(format!("{name}: {}\n{complaint}", row.name));
             }
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         for row in table.rows().iter().filter(|row| row.spans.is_some()) {
             let (envoy, lateen) =
                 (theirs.spans(row, &upstream, deadline).await, ours.spans(row, &upstream, deadline).await);

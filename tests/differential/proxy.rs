@@ -153,7 +153,7 @@ impl Proxy {
     /// What the line of a row says, which comes after so many bytes. Lines begin with the row's name, or, where nothing tells
     /// it, with `-`.
     async fn logged(&self, before: usize, tag: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let log = self.log();
             let whole = log[before..].rsplit_once('\n').map_or("", |(lines, _)| lines);

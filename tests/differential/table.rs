@@ -102,6 +102,11 @@ impl Table {
 }
 
 impl Row {
+    /// Whether somebody waits in it: an upstream before its answer, a client before it leaves.
+    pub(crate) fn is_of_time(&self) -> bool {
+        self.send.contains("x-ask-delay-ms") || self.leaves_after_ms.is_some()
+    }
+
     /// Tells its requests from others' at the upstream.
     pub(crate) fn tag(&self) -> String {
         self.name.replace(|character: char| !character.is_ascii_alphanumeric(), "-")

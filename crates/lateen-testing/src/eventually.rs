@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long anything in a test may take. Only a test that fails ever waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives a value.
 ///
@@ -25,10 +25,10 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
 /// Waits until `condition` gives a value, where there is no runtime: in tests of whole programs, which take longer, too.
 ///
 /// # Panics
-/// When it has not after six times [`PATIENCE`].
+/// When it has not after twice [`PATIENCE`].
 #[track_caller]
 pub fn eventually_blocking<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let patience = PATIENCE * 6;
+    let patience = PATIENCE * 2;
     let deadline = std::time::Instant::now() + patience;
     loop {
         if let Some(value) = condition() {

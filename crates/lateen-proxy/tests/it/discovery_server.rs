@@ -171,7 +171,8 @@ impl Server {
     }
 
     async fn start_at(address: SocketAddr, world: World) -> Self {
-        let listener = TcpListener::bind(address).await.expect("loopback can be bound");
+        // A port that was used before may for a moment be a client's.
+        let listener = eventually("the address can be bound", async || TcpListener::bind(address).await.ok()).await;
         let address = listener.local_addr().expect("it is bound");
         let worlds = watch::Sender::new(Arc::new(world));
         let (reports, progress) = watch::channel(Progress::default());

@@ -99,7 +99,11 @@ impl Server {
 
     pub(crate) async fn with_limits(world: World, address: Option<SocketAddr>, limits: Limits) -> Self {
         let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listener = TcpListener::bind(address).await.expect("loopback can be bound");
+        // A port that was used before may for a moment be a client's.
+        let listener = eventually("the address can be bound", async || {
+            TcpListener::bind(address).await.map_err(|error| error.to_string())
+        })
+        .await;
         let address = listener.local_addr().expect("it is bound");
         let (worlds, _) = watch::channel(Arc::new(world));
         let seen = Arc::new(Seen::default());
