@@ -26,6 +26,7 @@ fn commands_do_what_somebody_with_kubectl_in_their_fingers_expects() {
     the_state_of_things_can_be_read_by_programs(&mesh);
     a_saved_mistake_is_shown_and_goes_when_it_is_mended(&mesh);
     ejected_hosts_are_shown(&mesh);
+    what_a_proxy_holds_is_shown(&mesh);
     connections_are_made_anew(&mesh);
     a_stopped_proxy_is_named(&mesh);
     what_is_suggested_works_when_pasted(&mesh);
@@ -70,6 +71,40 @@ fn ejected_hosts_are_shown(mesh: &Mesh) {
     assert_eq!(mesh.run(&["stat", "deploy/details-v1", "--ejections"]), "no host is ejected\n");
     mesh.delete("destinationrule", "dead");
     mesh.delete("serviceentry", "dead");
+}
+
+fn what_a_proxy_holds_is_shown(mesh: &Mesh) {
+    let shown = |part: &str| mesh.run(&["proxy-config", part, "deploy/productpage-v1"]);
+    let has = |part: &str, words: &[&str]| {
+        let shown = shown(part);
+        let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+        assert!(shown.lines().any(|line| fits(&line)), "{part}, {words:?}:\n{shown}");
+    };
+    has("listener", &["0.0.0.0", "9080", "http/1.1", "Route: 9080"]);
+    has("listener", &["0.0.0.0", "15006", "Addr: *:9080", "Inline Route: inbound|9080||"]);
+    has(
+        "route",
+        &[
+            "9080",
+            "reviews.default.svc.cluster.local:9080",
+            "reviews, reviews.default + ",
+            "/*",
+            "outbound|9080||reviews",
+        ],
+    );
+    has("cluster", &["reviews.default.svc.cluster.local", "9080", "outbound", "EDS"]);
+    has("endpoint", &[":9080", "HEALTHY", "OK", "outbound|9080||details.default.svc.cluster.local"]);
+    has("secret", &["default", "Cert Chain", "ACTIVE", "true"]);
+    has("secret", &["ROOTCA", "CA", "ACTIVE", "true"]);
+    let all = shown("all");
+    assert!(all.contains("SERVICE FQDN") && all.contains("VHOST NAME") && all.contains("SERIAL NUMBER"), "{all}");
+    let json: Value =
+        serde_json::from_str(&mesh.run(&["pc", "s", "deploy/productpage-v1", "-o", "json"])).expect("JSON");
+    assert!(json.to_string().contains("notAfter") && !json.to_string().to_lowercase().contains("private"), "{json}");
+    let (code, complaint) = refused(mesh, &["proxy-config", "cluster", "deploy/outsider"]);
+    assert!(code == Some(1) && complaint.contains("there is no proxy in pod outsider-"), "{complaint}");
+    let (code, complaint) = refused(mesh, &["proxy-config", "cluster", "deploy/reviws-v1"]);
+    assert!(code == Some(1) && complaint.contains("did you mean `reviews-v1`?"), "{complaint}");
 }
 
 fn connections_are_made_anew(mesh: &Mesh) {

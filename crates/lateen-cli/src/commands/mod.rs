@@ -16,6 +16,7 @@ mod inject;
 mod logs;
 mod pods;
 mod proxies;
+mod proxy_config;
 mod proxy_status;
 mod resources;
 mod stat;
@@ -93,6 +94,9 @@ enum Command {
     /// Show which proxies run what they should.
     #[command(alias = "ps")]
     ProxyStatus(proxy_status::Arguments),
+    /// Show the configuration that a proxy holds.
+    #[command(alias = "pc")]
+    ProxyConfig(proxy_config::Arguments),
     /// Show the certificate authority, or replace its root.
     Ca(ca::Arguments),
     /// Show what proxies know of the traffic.
@@ -164,6 +168,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
+        Command::ProxyConfig(arguments) => proxy_config::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Edges(arguments) => edges::run(&arguments),

@@ -15,5 +15,6 @@ mod lifecycle;
 mod mesh;
 mod outside;
 mod pods;
+mod proxy_config;
 mod tested;
 mod traffic;
