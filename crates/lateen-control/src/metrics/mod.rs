@@ -225,7 +225,7 @@ impl Certificates {
             ("citadel_server_csr_parsing_err_count", "Refused: the request is none", &it.unreadable),
             ("citadel_server_csr_sign_err_count", "Refused: it could not be signed", &it.unsigned),
             (
-                "lateen_ca_reload_failures",
+                "lateen_ca_reload_failures_total",
                 "Changes of the authority's files that could not be taken",
                 &it.reload_failures,
             ),
