@@ -45,7 +45,8 @@ pub(super) fn value(expression: &Expression, attributes: &dyn Attributes) -> Opt
         } as f64),
         Expression::AsText(one) => Value::String(match of(one)? {
             Value::String(text) => text,
-            Value::Number(_) | Value::Bool(_) => of(one)?.to_string(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(value) => value.to_string(),
             _ => return None,
         }),
         Expression::AsNumber(one, kind) => {
@@ -114,24 +115,24 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 fn compare(how: Comparison, one: &Value, other: &Value) -> Option<bool> {
-    match how {
-        Comparison::Equal => return Some(one == other),
-        Comparison::Unequal => return Some(one != other),
-        _ => {}
-    }
-    let order = match (one, other) {
-        (Value::Number(one), Value::Number(other)) => one.partial_cmp(other)?,
-        (Value::String(one), Value::String(other)) => one.cmp(other),
-        (Value::Bool(one), Value::Bool(other)) => one.cmp(other),
-        _ => return None,
-    };
     Some(match how {
-        Comparison::Less => order == Ordering::Less,
-        Comparison::AtMost => order != Ordering::Greater,
-        Comparison::Greater => order == Ordering::Greater,
-        Comparison::AtLeast => order != Ordering::Less,
-        Comparison::Equal | Comparison::Unequal => unreachable!("answered above"),
+        Comparison::Equal => one == other,
+        Comparison::Unequal => one != other,
+        Comparison::Less => order(one, other)?.is_lt(),
+        Comparison::AtMost => order(one, other)?.is_le(),
+        Comparison::Greater => order(one, other)?.is_gt(),
+        Comparison::AtLeast => order(one, other)?.is_ge(),
     })
+}
+
+/// None for values of two kinds, and of kinds that have no order.
+fn order(one: &Value, other: &Value) -> Option<Ordering> {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one.partial_cmp(other),
+        (Value::String(one), Value::String(other)) => Some(one.cmp(other)),
+        (Value::Bool(one), Value::Bool(other)) => Some(one.cmp(other)),
+        _ => None,
+    }
 }
 
 fn arithmetic(how: Arithmetic, one: Value, other: &Value) -> Option<Value> {

@@ -7,6 +7,7 @@
 
 mod attribute;
 mod evaluate;
+pub mod json;
 mod parse;
 #[cfg(test)]
 mod tests;

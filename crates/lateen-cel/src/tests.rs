@@ -50,6 +50,7 @@ fn expressions_have_the_values_of_the_language() {
         ("response.code in [500, 503]", bool(true)),
         ("response.code >= 500 ? '5xx' : response.code >= 400 ? '4xx' : 'fine'", text("5xx")),
         ("string(response.code)", text("503")),
+        ("string(100000)", text("100000")),
         ("int('12') + 1", number(13.0)),
         ("request.duration > duration('200ms')", bool(true)),
         ("request.duration > duration('1m0.5s')", bool(false)),

@@ -12,7 +12,6 @@ pub mod config;
 pub mod filters;
 pub mod flags;
 pub mod headers;
-pub mod json;
 pub mod jwt;
 pub mod matching;
 pub mod message;
@@ -21,3 +20,4 @@ pub mod rate_limit;
 pub mod route;
 
 pub use config::error::ConfigError;
+pub use lateen_cel::json;

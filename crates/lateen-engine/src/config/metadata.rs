@@ -4,63 +4,36 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Metadata;
-use envoy_types::pb::google::protobuf::{Struct, value::Kind};
+use envoy_types::pb::google::protobuf::{self, Struct, value::Kind};
+pub use lateen_cel::Value;
 
-/// `google.protobuf.Value`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    Null,
-    Bool(bool),
-    Number(f64),
-    String(String),
-    List(Vec<Self>),
-    Struct(BTreeMap<String, Self>),
+pub fn from_xds(value: &protobuf::Value) -> Value {
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => Value::Bool(*value),
+        Some(Kind::NumberValue(value)) => Value::Number(*value),
+        Some(Kind::StringValue(text)) => Value::String(text.clone()),
+        Some(Kind::ListValue(list)) => Value::List(list.values.iter().map(from_xds).collect()),
+        Some(Kind::StructValue(fields)) => Value::Struct(map(fields)),
+    }
 }
 
-impl Value {
-    pub fn from_xds(value: &envoy_types::pb::google::protobuf::Value) -> Self {
-        match &value.kind {
-            None | Some(Kind::NullValue(_)) => Self::Null,
-            Some(Kind::BoolValue(value)) => Self::Bool(*value),
-            Some(Kind::NumberValue(value)) => Self::Number(*value),
-            Some(Kind::StringValue(text)) => Self::String(text.clone()),
-            Some(Kind::ListValue(list)) => Self::List(list.values.iter().map(Self::from_xds).collect()),
-            Some(Kind::StructValue(fields)) => Self::Struct(map(fields)),
-        }
-    }
-
-    pub fn to_xds(&self) -> envoy_types::pb::google::protobuf::Value {
-        use envoy_types::pb::google::protobuf::{ListValue, NullValue, Struct, Value as Message};
-        let kind = match self {
-            Self::Null => Kind::NullValue(NullValue::NullValue as i32),
-            Self::Bool(value) => Kind::BoolValue(*value),
-            Self::Number(number) => Kind::NumberValue(*number),
-            Self::String(text) => Kind::StringValue(text.clone()),
-            Self::List(list) => Kind::ListValue(ListValue { values: list.iter().map(Self::to_xds).collect() }),
-            Self::Struct(fields) => Kind::StructValue(Struct {
-                fields: fields.iter().map(|(name, value)| (name.clone(), value.to_xds())).collect(),
-            }),
-        };
-        Message { kind: Some(kind) }
-    }
-
-    pub fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::String(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    pub fn get(&self, key: &str) -> Option<&Self> {
-        match self {
-            Self::Struct(fields) => fields.get(key),
-            _ => None,
-        }
-    }
+pub fn to_xds(value: &Value) -> protobuf::Value {
+    let kind = match value {
+        Value::Null => Kind::NullValue(protobuf::NullValue::NullValue as i32),
+        Value::Bool(value) => Kind::BoolValue(*value),
+        Value::Number(number) => Kind::NumberValue(*number),
+        Value::String(text) => Kind::StringValue(text.clone()),
+        Value::List(list) => Kind::ListValue(protobuf::ListValue { values: list.iter().map(to_xds).collect() }),
+        Value::Struct(fields) => Kind::StructValue(Struct {
+            fields: fields.iter().map(|(name, value)| (name.clone(), to_xds(value))).collect(),
+        }),
+    };
+    protobuf::Value { kind: Some(kind) }
 }
 
 pub(crate) fn map(fields: &Struct) -> BTreeMap<String, Value> {
-    fields.fields.iter().map(|(name, value)| (name.clone(), Value::from_xds(value))).collect()
+    fields.fields.iter().map(|(name, value)| (name.clone(), from_xds(value))).collect()
 }
 
 /// The part of `metadata` under `key`.

@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, Node, SocketAddress};
 use envoy_types::pb::google::protobuf;
 use lateen_engine::config::endpoint::{HostAddress, LocalityName};
-use lateen_engine::config::{Candidate, Resources, Snapshot, Value};
+use lateen_engine::config::{Candidate, Resources, Snapshot, Value, metadata};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -122,7 +122,7 @@ fn described(node: &Node) -> Value {
     Value::Struct(BTreeMap::from([
         ("id".to_owned(), Value::String(node.id.clone())),
         ("cluster".to_owned(), Value::String(node.cluster.clone())),
-        ("metadata".to_owned(), Value::from_xds(&protobuf::Value { kind: Some(metadata) })),
+        ("metadata".to_owned(), metadata::from_xds(&protobuf::Value { kind: Some(metadata) })),
     ]))
 }
 

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use http::HeaderValue;
 use lateen_cel::{Attribute, Attributes, Key, Path, Value};
-use lateen_engine::config;
 use lateen_engine::config::endpoint::HostAddress;
 use lateen_engine::message::Headers;
 
@@ -18,7 +17,10 @@ impl Attributes for StreamInfo {
             Attribute::DynamicMetadata => {
                 let (filter, rest) = path.keys.get(1..)?.split_first()?;
                 let fields = self.metadata.fields(filter.name()?)?;
-                within(&config::Value::Struct(fields.clone()), rest)
+                match rest.split_first() {
+                    None => Some(Value::Struct(fields.clone())),
+                    Some((first, rest)) => within(fields.get(first.name()?)?, rest),
+                }
             }
             Attribute::Node => within(&self.connection.node, &path.keys),
             _ => match self.number(path) {
@@ -32,13 +34,13 @@ impl Attributes for StreamInfo {
 impl StreamInfo {
     /// Appends what is at a path in a form by which values can be told apart.
     pub(super) fn append(&self, path: &Path, out: &mut Vec<u8>) {
-        if let Some(text) = self.text(path) {
-            out.extend_from_slice(text.as_bytes());
-        } else if let Some(value) = self.value(path) {
-            use std::io::Write as _;
-            // Writing to memory does not fail.
-            let _ = write!(out, "{value}");
-        }
+        use std::io::Write as _;
+        // Writing to memory does not fail.
+        let _ = match (self.text(path), self.number(path)) {
+            (Some(text), _) => out.write_all(text.as_bytes()),
+            (None, Some(number)) => write!(out, "{number}"),
+            (None, None) => self.value(path).map_or(Ok(()), |value| write!(out, "{value}")),
+        };
     }
 
     #[expect(clippy::cast_precision_loss, reason = "nobody counts bytes by 2^53")]
@@ -125,25 +127,12 @@ impl StreamInfo {
 }
 
 /// What lies in a value.
-fn within(value: &config::Value, keys: &[Key]) -> Option<Value> {
+fn within(value: &Value, keys: &[Key]) -> Option<Value> {
     let found = keys.iter().try_fold(value, |value, key| match (value, key) {
-        (config::Value::List(list), Key::Index(index)) => list.get(*index),
+        (Value::List(list), Key::Index(index)) => list.get(*index),
         (value, key) => value.get(key.name()?),
     });
-    found.map(converted)
-}
-
-fn converted(value: &config::Value) -> Value {
-    match value {
-        config::Value::Null => Value::Null,
-        config::Value::Bool(value) => Value::Bool(*value),
-        config::Value::Number(number) => Value::Number(*number),
-        config::Value::String(text) => Value::String(text.clone()),
-        config::Value::List(list) => Value::List(list.iter().map(converted).collect()),
-        config::Value::Struct(fields) => {
-            Value::Struct(fields.iter().map(|(name, value)| (name.clone(), converted(value))).collect())
-        }
-    }
+    found.cloned()
 }
 
 fn bytes(bytes: &[u8]) -> Option<Cow<'_, str>> {

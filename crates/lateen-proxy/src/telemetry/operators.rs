@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lateen_cel::{Program, Value as CelValue};
+use lateen_cel::Program;
 use lateen_engine::config::Value;
 use lateen_engine::config::access_log::{Format, JsonValue};
 use lateen_engine::message::{Headers, is_grpc};
@@ -344,8 +344,10 @@ fn cut(limit: Option<usize>, line: &mut Vec<u8>, append: impl FnOnce(&mut Vec<u8
 /// What an expression is worth: text as it is, everything else as JSON; nothing for null.
 fn expression(program: &Program, info: &StreamInfo, line: &mut Vec<u8>) -> bool {
     match program.value(info) {
-        None | Some(CelValue::Null) => false,
-        Some(CelValue::String(value)) => {
+        None | Some(Value::Null) => false,
+        // A count has no exponent, as numbers of JSON have where that is shorter.
+        Some(Value::Number(value)) => display(&value, line),
+        Some(Value::String(value)) => {
             line.extend_from_slice(value.as_bytes());
             true
         }

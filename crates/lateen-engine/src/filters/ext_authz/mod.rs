@@ -11,6 +11,7 @@ use envoy_types::pb::google::protobuf;
 
 use crate::config::GrpcService;
 use crate::config::error::At;
+use crate::config::metadata::to_xds;
 use crate::config::scalar::duration;
 use crate::filters::rbac::PeerNames;
 use crate::metadata::{DynamicMetadata, Fields};
@@ -83,7 +84,7 @@ pub(crate) fn context(metadata: &DynamicMetadata, names: &[String]) -> core::Met
 }
 
 fn to_struct(fields: &Fields) -> protobuf::Struct {
-    protobuf::Struct { fields: fields.iter().map(|(name, value)| (name.clone(), value.to_xds())).collect() }
+    protobuf::Struct { fields: fields.iter().map(|(name, value)| (name.clone(), to_xds(value))).collect() }
 }
 
 /// A service that is called by gRPC, with the time that it has.

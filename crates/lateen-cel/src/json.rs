@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::config::metadata::Value;
+use crate::Value;
 
 /// Reads an object.
 ///
