@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
-use lateen_api::Object;
+use lateen_api::{Kind, Object};
 use serde_json::json;
 use tokio_stream::StreamExt as _;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ pub(crate) async fn keep(client: Client, store: Store, authority: Authority, sto
 
 /// All that are there to stay, but the cluster's own.
 fn namespaces(contents: &Contents) -> BTreeSet<String> {
-    let namespaces = contents.objects().filter_map(|object| match object {
+    let namespaces = contents.of_kind(Kind::Namespace).filter_map(|object| match object {
         Object::Namespace(namespace) => Some(&namespace.metadata),
         _ => None,
     });

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::Json;
 use axum::extract::{Query, State};
-use lateen_api::networking::ProxyConfig;
-use lateen_api::{Kind, Object, Resource, parse_json};
+use lateen_api::{Kind, Object, parse_json};
 use lateen_identity::SpiffeId;
 use lateen_identity::token::{Bearer, TokenError};
 use lateen_translate::AuthorizationView;
@@ -40,7 +39,6 @@ fn injected(api: &Api, pod: &Value) -> Result<Injected, Failure> {
         return Err(Failure::BadRequest(format!("a Pod is expected, not a {}", object.kind())));
     };
     let contents = api.store.contents();
-    let configs: Vec<_> = contents.objects().filter_map(as_proxy_config).collect();
     let labels = match contents.get(Kind::Namespace, "", pod.namespace()) {
         Some(namespace) => namespace.labels().clone(),
         None => BTreeMap::new(),
@@ -48,14 +46,7 @@ fn injected(api: &Api, pod: &Value) -> Result<Injected, Failure> {
     let json = pod.to_json();
     let place = Place { object: Some(pod.key().into()), ..Place::nowhere("pod") };
     let subject = Subject::new(&json, pod.namespace(), None, place).map_err(Failure::Invalid)?;
-    inject::inject(&subject, &labels, &configs, &api.injection).map_err(Failure::Invalid)
-}
-
-fn as_proxy_config(object: &Object) -> Option<&Resource<ProxyConfig>> {
-    match object {
-        Object::ProxyConfig(config) => Some(config),
-        _ => None,
-    }
+    inject::inject(&subject, &labels, &contents.proxy_configs(), &api.injection).map_err(Failure::Invalid)
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lateen_api::{Diagnostic, Kind, Object, ObjectKey};
+use lateen_api::networking::ProxyConfig;
+use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Resource};
 use lateen_identity::Trust;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -65,6 +66,15 @@ impl Contents {
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
         let groups = self.groups.range((kind, String::new())..).take_while(move |((known, _), _)| *known == kind);
         groups.flat_map(|(_, group)| group.values()).map(|stored| &stored.object)
+    }
+
+    /// What says how proxies run.
+    pub fn proxy_configs(&self) -> Vec<&Resource<ProxyConfig>> {
+        let configs = self.of_kind(Kind::ProxyConfig).filter_map(|object| match object {
+            Object::ProxyConfig(config) => Some(&**config),
+            _ => None,
+        });
+        configs.collect()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lateen_api::Object;
 use lateen_api::diagnostic::Subject as Named;
 use serde_json::{Value, json};
 
@@ -51,19 +50,12 @@ fn pod(request: &Value, contents: &Contents, settings: &Settings) -> (Value, Out
     let pod = &request["object"];
     // Whoever makes pods of a template names neither them nor their namespace.
     let namespace = request["namespace"].as_str().unwrap_or("default");
-    let configs: Vec<_> = contents
-        .objects()
-        .filter_map(|object| match object {
-            Object::ProxyConfig(config) => Some(&**config),
-            _ => None,
-        })
-        .collect();
     let name = ["name", "generateName"].iter().find_map(|field| pod["metadata"][*field].as_str()).unwrap_or_default();
     let object = Named { kind: "Pod".to_owned(), namespace: namespace.to_owned(), name: name.to_owned() };
     let place = Place { object: Some(object), ..Place::nowhere("admission") };
     let asked = BTreeMap::from([("istio-injection".to_owned(), "enabled".to_owned())]);
     let injected = Subject::new(pod, namespace, None, place)
-        .and_then(|subject| inject::inject(&subject, &asked, &configs, settings));
+        .and_then(|subject| inject::inject(&subject, &asked, &contents.proxy_configs(), settings));
     match injected {
         Err(found) => {
             let told: Vec<String> = found.iter().map(|it| format!("{}: {}", it.field, it.message)).collect();
