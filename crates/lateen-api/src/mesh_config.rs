@@ -8,7 +8,7 @@ use crate::mesh_traffic::{self, DefaultTrafficPolicy, Http2Upgrade, InboundTraff
 use crate::mistakes::Mistakes;
 use crate::networking::destination_rule::{LocalityLbSetting, TcpKeepalive, ZoneAwareLbSetting};
 use crate::networking::virtual_service::Retries;
-use crate::proxy_settings::{self, ProxySettings};
+use crate::proxy_settings::ProxySettings;
 use crate::scalar::Duration;
 use crate::validate::{gateway, locality, proxy_annotation};
 use crate::yaml::{self, Node, Positions, Value};
@@ -326,10 +326,7 @@ fn read(file: &str, node: &Node) -> (MeshConfig, Vec<Diagnostic>) {
         let field = if config.trust_domain.is_empty() { "trustDomain" } else { "rootNamespace" };
         mistakes.add(code::INVALID, field.to_owned(), format!("`{field}` may not be empty"), None);
     }
-    if config.default_config.proxy_headers.preserve_http1_header_case == Some(true) {
-        let field = "defaultConfig.proxyHeaders.preserveHttp1HeaderCase".to_owned();
-        mistakes.add(code::UNSUPPORTED_FIELD, field, proxy_settings::HEADER_CASE.to_owned(), None);
-    }
+    config.default_config.check("defaultConfig", &mut mistakes);
     let localities = config.locality_lb_setting.as_ref().map(locality::locality_lb).unwrap_or_default();
     let zones = config.zone_aware_lb_setting.as_ref().map(locality::zone_aware_lb).unwrap_or_default();
     for (setting, problems) in [("localityLbSetting", localities), ("zoneAwareLbSetting", zones)] {

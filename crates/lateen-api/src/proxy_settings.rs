@@ -10,10 +10,6 @@ use crate::yaml::{Node, Value, documents};
 /// The fields that are read here.
 pub const FIELDS: [&str; 2] = ["gatewayTopology", "proxyHeaders"];
 
-/// Why the case of headers cannot be asked for.
-pub(crate) const HEADER_CASE: &str =
-    "names of headers go on in lower case, as HTTP/2 has them; nothing else is supported yet";
-
 /// The settings; what is not set holds as it is elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -159,11 +155,17 @@ impl ProxySettings {
         }
         let mut mistakes = Mistakes::default();
         let settings: Self = mistakes.read(&own, path);
-        if settings.proxy_headers.preserve_http1_header_case == Some(true) {
-            let field = crate::yaml::join(path, "proxyHeaders.preserveHttp1HeaderCase");
-            mistakes.add(code::UNSUPPORTED_FIELD, field, HEADER_CASE.to_owned(), None);
-        }
+        settings.check(path, &mut mistakes);
         (settings, mistakes.into_list())
+    }
+
+    /// What of them is refused.
+    pub(crate) fn check(&self, path: &str, mistakes: &mut Mistakes) {
+        if self.proxy_headers.preserve_http1_header_case == Some(true) {
+            let field = crate::yaml::join(path, "proxyHeaders.preserveHttp1HeaderCase");
+            let message = "names of headers go on in lower case, as HTTP/2 has them; nothing else is supported yet";
+            mistakes.add(code::UNSUPPORTED_FIELD, field, message.to_owned(), None);
+        }
     }
 
     /// These, and where they say nothing, those of `usual`; each value for itself.
