@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::columns::columns;
-use super::traffic::{Edge, Edges, Golden, edges};
-use super::{Output, StateOption, pods, proxies};
+use super::traffic::{Edge, Edges, End, Golden, edges};
+use super::{Output, StateOption, proxies};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,10 +27,8 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let state = arguments.state.open()?;
     state.require_running()?;
-    let pods: Vec<_> =
-        pods::all(&state)?.into_iter().filter(|pod| proxies::has_proxy(pod) && pods::is_ready(pod)).collect();
     let window = arguments.window.map(Duration::from_secs);
-    let mut found = super::block_on(edges(&state, &pods, window))?;
+    let mut found = super::block_on(edges(&state, &proxies::ready(&state)?, window))?;
     if let Some(namespace) = &arguments.namespace {
         found.retain(|edge, _| [&edge.from, &edge.to].iter().any(|end| end.namespace == *namespace));
     }
@@ -46,16 +44,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn entry(edge: &Edge, golden: &Golden) -> Value {
-    json!({
-        "from": {"workload": edge.from.workload, "namespace": edge.from.namespace},
-        "to": {"workload": edge.to.workload, "namespace": edge.to.namespace},
-        "protocol": edge.protocol,
-        "mutualTls": edge.secured,
-        "requests": golden.count,
-        "successPercent": golden.success(),
-        "milliseconds": {"p50": golden.quantile(0.5), "p90": golden.quantile(0.9), "p99": golden.quantile(0.99)},
-        "bytes": golden.bytes,
-    })
+    let end = |end: &End| json!({ "workload": end.workload, "namespace": end.namespace });
+    golden.told(json!({
+        "from": end(&edge.from), "to": end(&edge.to), "protocol": edge.protocol, "mutualTls": edge.secured,
+    }))
 }
 
 fn table(found: &Edges) -> String {

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 
-use super::pods::ThePod;
+use super::pods::{self, ThePod};
 use crate::runtime::bridge::our_program;
 use crate::runtime::channel::Channel;
 use crate::runtime::messages::{ExecRequest, Reply, Request};
@@ -24,6 +24,13 @@ const PROXY: &str = "istio-proxy";
 pub(super) fn has_proxy(pod: &ThePod) -> bool {
     let spec = &pod.spec.spec;
     spec.containers.iter().chain(&spec.init_containers).any(|container| container.name == PROXY)
+}
+
+/// The pods whose proxies can be asked.
+pub(super) fn ready(state: &StateDir) -> anyhow::Result<Vec<ThePod>> {
+    let mut pods = pods::all(state)?;
+    pods.retain(|pod| has_proxy(pod) && pods::is_ready(pod));
+    Ok(pods)
 }
 
 /// Whether a pod's proxy stands beside a workload: a gateway is its pod's workload itself.

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     state.require_running()?;
     let pods: Vec<ThePod> = match &arguments.pod {
         Some(name) => vec![pods::find(&state, &arguments.namespace, name)?],
-        None => pods::all(&state)?.into_iter().filter(|pod| proxies::has_proxy(pod) && pods::is_ready(pod)).collect(),
+        None => proxies::ready(&state)?,
     };
     if arguments.zones {
         return super::zones::show(&state, &pods, arguments.output);
@@ -68,15 +68,7 @@ fn workloads(arguments: &Arguments, edges: Edges) -> anyhow::Result<ExitCode> {
         all.entry((edge.to, edge.protocol)).or_default().add(&golden);
     }
     let entry = |((workload, protocol), golden): (&(End, String), &Golden)| {
-        json!({
-            "workload": workload.workload,
-            "namespace": workload.namespace,
-            "protocol": protocol,
-            "requests": golden.count,
-            "successPercent": golden.success(),
-            "milliseconds": {"p50": golden.quantile(0.5), "p90": golden.quantile(0.9), "p99": golden.quantile(0.99)},
-            "bytes": golden.bytes,
-        })
+        golden.told(json!({ "workload": workload.workload, "namespace": workload.namespace, "protocol": protocol }))
     };
     let row = |((workload, protocol), golden): (&(End, String), &Golden)| {
         let of_requests = |text: String| if protocol == "tcp" { "-".to_owned() } else { text };

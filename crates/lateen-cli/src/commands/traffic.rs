@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::pods::ThePod;
 use super::proxies;
 use crate::runtime::state_dir::StateDir;
@@ -49,6 +51,17 @@ pub(super) struct Golden {
 }
 
 impl Golden {
+    /// For programs, beside what tells whose it is.
+    pub(super) fn told(&self, mut of: Value) -> Value {
+        of["requests"] = json!(self.count);
+        of["successPercent"] = json!(self.success());
+        of["milliseconds"] = json!({
+            "p50": self.quantile(0.5), "p90": self.quantile(0.9), "p99": self.quantile(0.99),
+        });
+        of["bytes"] = json!(self.bytes);
+        of
+    }
+
     /// Of a hundred, those that succeeded; none of nothing.
     pub(super) fn success(&self) -> Option<f64> {
         (self.count > 0.0).then(|| 100.0 * (self.count - self.failed) / self.count)

@@ -1,7 +1,6 @@
 //! `lateen analyze`, `validate` and `explain` on files: what is printed, and how it ends.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use crate::offline::{lateen, text};
 
 const RULES: &str = "apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -18,21 +17,11 @@ metadata: {name: web}
 spec: {ports: [{name: web, port: 80}]}
 ";
 
-fn lateen(folder: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lateen"));
-    command.args(words).current_dir(folder).env("NO_COLOR", "1");
-    command.output().unwrap()
-}
-
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("rules.yaml"), RULES).unwrap();
     std::fs::write(folder.path().join("values.yaml"), "replicas: 2\n").unwrap();
     folder
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]

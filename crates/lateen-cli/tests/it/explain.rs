@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::offline::text;
+
 const BOOKINFO: [&str; 3] = ["bookinfo.yaml", "destination-rules.yaml", "gateway.yaml"];
 
 /// On bookinfo with these rules, as on a terminal of 80 columns.
@@ -14,10 +16,6 @@ fn explain(rules: &[&str], words: &[&str]) -> Output {
         command.args(["-f", file]);
     }
     command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// `UPDATE=1` writes what is printed now.

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Output};
 
+use crate::offline::text;
+
 const POD: &str = "apiVersion: v1
 kind: Pod
 metadata:
@@ -21,10 +23,6 @@ fn inject(text: &str, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lateen"));
     command.args(["inject", "-f", "pod.yaml"]).args(words).current_dir(folder.path()).env("NO_COLOR", "1");
     command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]

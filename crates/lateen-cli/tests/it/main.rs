@@ -13,6 +13,7 @@ mod inject;
 mod injected;
 mod lifecycle;
 mod mesh;
+mod offline;
 mod outside;
 mod pods;
 mod proxy_config;

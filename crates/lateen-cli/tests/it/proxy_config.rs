@@ -1,7 +1,8 @@
 //! `lateen proxy-config` on a dump: what is printed, and what is refused.
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+
+use crate::offline::lateen;
 
 const DUMP: &str = r#"{"configs": [
 {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
@@ -41,12 +42,6 @@ const DUMP: &str = r#"{"configs": [
     {"match": {"prefix": "/"}, "route": {"cluster": "a"}}]},
    {"name": "nothing", "domains": ["*"]}]}}]},
 {"@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"}]}"#;
-
-fn lateen(folder: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lateen"));
-    command.args(words).current_dir(folder).env("NO_COLOR", "1").env("LATEEN_STATE_DIR", folder.join("state"));
-    command.output().unwrap()
-}
 
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::offline::text;
+
 const GOOD: &str = "objects: [bookinfo.yaml, destination-rules.yaml, gateway.yaml, routing/reviews-90-10.yaml,
   routing/ratings-only-reviews.yaml, routing/ratings-fault.yaml]
 tests:
@@ -41,10 +43,6 @@ fn run(tests: &str, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lateen"));
     command.args(["test", "mesh.test.yaml"]).args(words).current_dir(folder.path()).env("NO_COLOR", "1");
     command.output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
