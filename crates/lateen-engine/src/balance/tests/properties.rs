@@ -109,8 +109,10 @@ proptest! {
             let size = float(places.values().sum::<usize>());
             for (host, weight) in weights.iter().enumerate() {
                 let wanted = f64::from(*weight) / total * size;
-                // A table is filled in rounds, in each of which a host may come first or last.
-                prop_assert!((float(places[&host]) - wanted).abs() <= 2.0, "{policy:?}: {} for {wanted}", places[&host]);
+                // A table is filled in rounds, in each of which a host may come first or last; and what all hosts have because
+                // they are rounded up, each lacks by its share.
+                let most = 2.0 + f64::from(*weight) / total * float(weights.len());
+                prop_assert!((float(places[&host]) - wanted).abs() <= most, "{policy:?}: {} for {wanted}", places[&host]);
             }
         }
     }
