@@ -99,7 +99,7 @@ fn a_proxy_is_started_again(mesh: &Mesh) {
 }
 
 /// The process of the mesh whose program is called so.
-fn one_process(mesh: &Mesh, program: &str) -> i32 {
+pub(crate) fn one_process(mesh: &Mesh, program: &str) -> i32 {
     eventually_blocking(&format!("{program} runs"), || {
         processes_of(mesh.folder()).into_iter().find(|process| process.program == program).map(|process| process.pid)
     })

@@ -24,6 +24,7 @@ mod samples;
 mod secrets;
 mod server_first;
 mod traces;
+mod traffic;
 mod websocket;
 mod zones;
 

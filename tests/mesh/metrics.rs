@@ -92,18 +92,24 @@ pub(crate) fn the_command_tells_who_calls_whom(mesh: &Mesh) {
     let words = |text: &str| -> Vec<String> {
         text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     };
-    let edges = mesh.run(&["edges"]);
-    for start in [
-        "client.default httpbin.default http mutual TLS 1 100.00% ",
-        "unknown httpbin.default http no 1 100.00% ",
-        "client.default rpc.default grpc mutual TLS 1 100.00% ",
-        "client.default echo.default tcp mutual TLS 1 - - -",
-    ] {
-        assert!(words(&edges).iter().any(|line| line.starts_with(start)), "{start}:\n{edges}");
-    }
-    let stat = mesh.run(&["stat"]);
-    assert!(words(&stat).iter().any(|line| line.starts_with("httpbin.default http 2 100.00% ")), "{stat}");
-    assert_eq!(mesh.run(&["edges", "-n", "nowhere"]), "nobody has called anybody\n");
+    let shows = |command: &str, starts: &[&str]| {
+        let has = |lines: &[String], start: &str| lines.iter().any(|line| line.starts_with(start));
+        eventually_blocking(&format!("`lateen {command}` shows {starts:?}"), || {
+            let lines = words(&mesh.run(&[command, "--window", "30m"]));
+            starts.iter().all(|start| has(&lines, start)).then_some(())
+        });
+    };
+    shows(
+        "edges",
+        &[
+            "client.default httpbin.default http mutual TLS 1 100.00% ",
+            "unknown httpbin.default http no 1 100.00% ",
+            "client.default rpc.default grpc mutual TLS 1 100.00% ",
+            "client.default echo.default tcp mutual TLS 1 - - -",
+        ],
+    );
+    shows("stat", &["httpbin.default http 2 "]);
+    assert_eq!(mesh.run(&["edges", "-n", "nowhere"]), "nobody has called anybody in the last 60 s\n");
 }
 
 /// The labels of both ends.

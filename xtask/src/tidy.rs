@@ -14,11 +14,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lateen-translate", &["lateen-api", "lateen-mesh"]),
     ("lateen-explain", &["lateen-api", "lateen-mesh", "lateen-translate", "lateen-engine"]),
     ("lateen-xds", &[]),
+    ("lateen-live", &[]),
     ("lateen-identity", &[]),
     ("lateen-engine", &["lateen-cel"]),
     ("lateen-intercept", &[]),
-    ("lateen-proxy", &["lateen-cel", "lateen-engine", "lateen-xds", "lateen-identity"]),
-    ("lateen-control", &["lateen-api", "lateen-mesh", "lateen-translate", "lateen-xds", "lateen-identity"]),
+    ("lateen-proxy", &["lateen-cel", "lateen-engine", "lateen-xds", "lateen-live", "lateen-identity"]),
+    (
+        "lateen-control",
+        &["lateen-api", "lateen-mesh", "lateen-translate", "lateen-xds", "lateen-live", "lateen-identity"],
+    ),
     (
         "lateen-cli",
         &[

@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::watch;
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 use crate::authentication::{Authenticator, Caller, ConnectionInfo};
 use crate::metrics::{self, Label};
@@ -33,16 +34,44 @@ impl MeshDiscovery {
     pub fn new(pushed: Pushed, proxies: Proxies, authenticator: Authenticator, cache: Arc<Cache>) -> Self {
         Self { pushed, proxies, authenticator, cache }
     }
+}
 
-    /// Who the peer has proved to be; nobody on a listener that trusts whoever reaches it.
-    async fn caller(&self, peer: &Peer) -> Result<Option<Caller>, Status> {
-        let connection = peer.extensions.get::<ConnectionInfo>();
-        match self.authenticator.caller(&peer.metadata, connection).await {
-            Ok(caller) => Ok(Some(caller)),
-            Err(_) if connection.is_some_and(|it| it.local) && !peer.metadata.contains_key("authorization") => Ok(None),
-            Err(status) => Err(status),
-        }
+/// Who speaks on a stream.
+pub(crate) struct Identified {
+    /// What has been proved; nothing on a listener that trusts whoever reaches it.
+    pub caller: Option<Caller>,
+    /// What the node says, which is not more than that.
+    pub id: ProxyId,
+    pub workload: Arc<Workload>,
+}
+
+/// Who a proxy is that has begun a stream, by what its connection and its request have shown.
+///
+/// # Errors
+/// It is not who it says; or it cannot be told, at present.
+pub(crate) async fn identify(
+    pushed: &Pushed,
+    authenticator: &Authenticator,
+    (metadata, connection): (&MetadataMap, Option<&ConnectionInfo>),
+    node: &NodeInfo,
+) -> Result<Identified, Status> {
+    let caller = match authenticator.caller(metadata, connection).await {
+        Ok(caller) => Some(caller),
+        Err(_) if connection.is_some_and(|it| it.local) && !metadata.contains_key("authorization") => None,
+        Err(status) => return Err(status),
+    };
+    let form = "the node id is not of the form kind~address~pod.namespace~domain";
+    let id = node.proxy.clone().ok_or_else(|| Status::invalid_argument(form))?;
+    check_claim(caller.as_ref(), &id)?;
+    if let Some(bearer) = caller.as_ref().and_then(|caller| caller.pod.as_ref()) {
+        pushed.pod_of(bearer).await?;
     }
+    let find = |snapshot: &Arc<Snapshot>| snapshot.mesh().workload(&id.namespace, &id.pod).cloned();
+    let workload = pushed.wait(find).await;
+    let workload =
+        workload.ok_or_else(|| Status::unavailable(format!("there is no workload {}/{}", id.namespace, id.pod)))?;
+    check_workload(caller.as_ref(), &id, &workload)?;
+    Ok(Identified { caller, id, workload })
 }
 
 impl Discovery for MeshDiscovery {
@@ -58,21 +87,9 @@ impl Discovery for MeshDiscovery {
             tracing::warn!(node = node.id, reason = status.message(), "proxy refused");
             status
         };
-        let caller = self.caller(&peer).await.map_err(refused)?;
-        let Some(id) = node.proxy.clone() else {
-            let form = "the node id is not of the form kind~address~pod.namespace~domain";
-            return Err(refused(Status::invalid_argument(form)));
-        };
-        check_claim(caller.as_ref(), &id).map_err(refused)?;
-        if let Some(bearer) = caller.as_ref().and_then(|caller| caller.pod.as_ref()) {
-            self.pushed.pod_of(bearer).await.map_err(refused)?;
-        }
-        let find = |snapshot: &Arc<Snapshot>| snapshot.mesh().workload(&id.namespace, &id.pod).cloned();
-        let workload =
-            self.pushed.wait(find).await.ok_or_else(|| {
-                refused(Status::unavailable(format!("there is no workload {}/{}", id.namespace, id.pod)))
-            })?;
-        check_workload(caller.as_ref(), &id, &workload).map_err(refused)?;
+        let shown = (&peer.metadata, peer.extensions.get::<ConnectionInfo>());
+        let identified = identify(&self.pushed, &self.authenticator, shown, &node).await.map_err(refused)?;
+        let Identified { caller, id, workload } = identified;
         let dialect = dialect(&node).map_err(refused)?;
         let kind = if id.kind == "router" { ProxyKind::Gateway } else { ProxyKind::Sidecar };
         let unprivileged = node.text("UNPRIVILEGED_POD") == Some("true");

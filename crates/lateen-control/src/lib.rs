@@ -24,6 +24,7 @@ mod serving_tls;
 pub mod source;
 pub mod store;
 pub mod token_review;
+pub mod traffic;
 pub mod trust;
 mod web;
 mod webhook;

@@ -15,6 +15,7 @@ use lateen_translate::Cache;
 use lateen_xds::server::{Limits, Service};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ use crate::push::{self, Proxies, Pushed};
 use crate::serving_tls::ServingTls;
 use crate::source::{Source, dir, kubernetes};
 use crate::token_review::{ApiServer, Reviewer};
+use crate::traffic::{self, Traffic};
 use crate::trust::Telling;
 use crate::webhook::{Webhook, configuration};
 use crate::{authority_secret, issuers, keys, root_certificates, store};
@@ -161,13 +163,22 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         pushed.clone(),
         metrics.clone(),
     );
-    let grpc =
-        Grpc { authenticator, pushed: pushed.clone(), proxies: proxies.clone(), certificates, cache: Arc::default() };
+    let traffic = Traffic::default();
+    let grpc = Grpc {
+        authenticator,
+        pushed: pushed.clone(),
+        proxies: proxies.clone(),
+        certificates,
+        cache: Arc::default(),
+        traffic: traffic.clone(),
+    };
     let api = Arc::new(Api {
         store,
         source,
         pushed,
         proxies,
+        traffic,
+        followers: Arc::new(Semaphore::new(api::FOLLOWERS)),
         tokens: api_parts.tokens,
         joining: api_parts.joining,
         authority: authority.clone(),
@@ -392,6 +403,7 @@ struct Grpc {
     proxies: Proxies,
     certificates: CertificateService,
     cache: Arc<Cache>,
+    traffic: Traffic,
 }
 
 impl Grpc {
@@ -408,6 +420,12 @@ impl Grpc {
         );
         let discovery = Service::new(discovery, Limits::default()).into_server();
         let certificates = self.certificates.clone();
+        let told = traffic::Told {
+            traffic: self.traffic.clone(),
+            pushed: self.pushed.clone(),
+            authenticator: self.authenticator.clone(),
+        };
+        let told = lateen_live::Server::new(Arc::new(told));
         async move {
             // Dead peers are noticed within a minute.
             Server::builder()
@@ -415,6 +433,7 @@ impl Grpc {
                 .http2_keepalive_timeout(Some(Duration::from_secs(20)))
                 .add_service(discovery)
                 .add_service(certificates)
+                .add_service(told)
                 .serve_with_incoming_shutdown(connections, stop.cancelled_owned())
                 .await?;
             Ok(())

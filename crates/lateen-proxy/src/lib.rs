@@ -17,6 +17,7 @@ mod http;
 mod identity;
 mod lifecycle;
 mod listener;
+mod live;
 mod on_demand;
 mod overload;
 mod stream;

@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub on_demand: OnDemand,
     pub overload: Overload,
     pub activity: Activity,
+    /// Whether access loggers have counted something, for who tells of it.
+    pub counted: Activity,
     /// Where listeners listen; differs from what they ask for with port 0.
     pub listening: ArcSwap<Addresses>,
     /// What discovery sent, for the admin port.

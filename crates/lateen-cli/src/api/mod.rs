@@ -1,6 +1,8 @@
 //! Talking to the control plane's HTTP API over its Unix socket.
 
+mod events;
 pub(crate) mod objects;
+mod traffic;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
+pub(crate) use traffic::Snapshots;
 pub(crate) use watch::{Change, Watch};
 
 /// An answer is never longer.
@@ -45,6 +48,15 @@ pub(crate) struct Injection {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Token {
     pub(crate) token: String,
+}
+
+/// What an answer that says no has to say.
+fn message(body: &[u8]) -> String {
+    let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    match json["message"].as_str() {
+        Some(message) => message.to_owned(),
+        None => String::from_utf8_lossy(body).trim().to_owned(),
+    }
 }
 
 impl ControlPlane {
@@ -110,7 +122,7 @@ impl ControlPlane {
         let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let (status, bytes) = self.ask(method, path, body, "application/json").await?;
         if !status.is_success() {
-            bail!("the control plane answers {status} to {path}: {}", String::from_utf8_lossy(&bytes).trim());
+            bail!("the control plane answers {status} to {path}: {}", message(&bytes));
         }
         Ok(bytes)
     }

@@ -23,6 +23,7 @@ mod stat;
 mod status;
 mod test;
 mod token;
+mod top;
 mod traffic;
 mod up;
 mod validate;
@@ -99,8 +100,10 @@ enum Command {
     ProxyConfig(proxy_config::Arguments),
     /// Show the certificate authority, or replace its root.
     Ca(ca::Arguments),
-    /// Show what proxies know of the traffic.
+    /// Show what each workload serves, how reliably and how fast.
     Stat(stat::Arguments),
+    /// Watch who calls whom, busiest first.
+    Top(top::Arguments),
     /// Show who calls whom, how often, how reliably, how fast, and whether by mutual TLS.
     Edges(edges::Arguments),
     /// Have the connections to a pod made anew.
@@ -171,6 +174,7 @@ pub(crate) fn main() -> ExitCode {
         Command::ProxyConfig(arguments) => proxy_config::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Edges(arguments) => edges::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),

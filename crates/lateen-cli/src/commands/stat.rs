@@ -1,38 +1,35 @@
-//! `lateen stat`: what proxies know of the traffic: of each workload how much it serves, how reliably and how fast;
+//! `lateen stat`: of each workload how much it serves, how reliably and how fast; of what proxies know besides,
 //! `--ejections`, the hosts that they keep from requests, and `--zones`, the bytes between zones.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
+use lateen_control::traffic::view::Served;
+use lateen_mesh::TelemetryLabels;
 use serde_json::{Value, json};
 
 use super::columns::columns;
-use super::edges::{milliseconds, percent};
 use super::pods::{Age, ThePod};
-use super::traffic::{Edges, End, Golden, edges};
-use super::{Output, StateOption, pods, proxies};
+use super::traffic::{self, Output, Window};
+use super::{StateOption, pods, proxies};
 use crate::runtime::state_dir::StateDir;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Only of this pod's proxy: its name, the beginning of exactly one name, or deploy/NAME for a pod of a Deployment
-    /// [default: all proxies].
+    /// Only of this pod's workload, or of its proxy: its name, the beginning of exactly one name, or deploy/NAME for a pod of
+    /// a Deployment [default: all].
     pod: Option<String>,
-    /// The pod's namespace.
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// The pod's namespace [default: default]; without a pod: only workloads of this namespace [default: all].
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// Hosts that outlier detection has ejected: which proxy keeps them out, why, since when and until when.
     #[arg(long, conflicts_with = "zones")]
     ejections: bool,
     /// Bytes that the callers' proxies have sent to each zone and received from it.
     #[arg(long)]
     zones: bool,
-    /// Only what workloads serve in so many seconds from now [default: all since the proxies began].
-    #[arg(short, long, value_name = "SECONDS", conflicts_with_all = ["zones", "ejections"])]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
-    window: Option<u64>,
+    #[command(flatten)]
+    window: Window,
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
     #[command(flatten)]
@@ -42,60 +39,93 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let state = arguments.state.open()?;
     state.require_running()?;
-    let pods: Vec<ThePod> = match &arguments.pod {
-        Some(name) => vec![pods::find(&state, &arguments.namespace, name)?],
-        None => proxies::ready(&state)?,
+    let namespace = arguments.namespace.as_deref();
+    let pod = match &arguments.pod {
+        Some(name) => Some(pods::find(&state, namespace.unwrap_or("default"), name)?),
+        None => None,
+    };
+    if !arguments.zones && !arguments.ejections {
+        return workloads(arguments, &state, pod.as_ref());
+    }
+    let pods = match pod {
+        Some(pod) => vec![pod],
+        None => {
+            let mut all = proxies::ready(&state)?;
+            all.retain(|pod| namespace.is_none_or(|namespace| pod.namespace() == namespace));
+            all
+        }
     };
     if arguments.zones {
         return super::zones::show(&state, &pods, arguments.output);
     }
-    if !arguments.ejections {
-        return workloads(arguments, super::block_on(edges(&state, &pods, arguments.window.map(Duration::from_secs)))?);
-    }
     let found = super::block_on(ejections(&state, &pods))?;
     match arguments.output {
         Output::Json => anstream::println!("{:#}", json!({ "ejections": found })),
-        Output::Table if found.is_empty() => anstream::println!("no host is ejected"),
-        Output::Table => anstream::println!("{}", table(&found)),
+        Output::Table | Output::Wide if found.is_empty() => anstream::println!("no host is ejected"),
+        Output::Table | Output::Wide => anstream::println!("{}", table(&found)),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What each workload serves, whoever has called it.
-fn workloads(arguments: &Arguments, edges: Edges) -> anyhow::Result<ExitCode> {
-    let mut all: BTreeMap<(End, String), Golden> = BTreeMap::new();
-    for (edge, golden) in edges {
-        all.entry((edge.to, edge.protocol)).or_default().add(&golden);
+fn workloads(arguments: &Arguments, state: &StateDir, pod: Option<&ThePod>) -> anyhow::Result<ExitCode> {
+    let mut found = traffic::ask(state, &arguments.window)?;
+    if let Some(pod) = pod {
+        let workload = TelemetryLabels::of_pod(pod).workload;
+        found.workloads.retain(|served| {
+            let end = &served.workload;
+            (end.workload.as_deref(), end.namespace.as_deref()) == (Some(workload), Some(pod.namespace()))
+        });
+    } else if let Some(namespace) = &arguments.namespace {
+        traffic::of_namespace(&mut found, namespace);
     }
-    let entry = |((workload, protocol), golden): (&(End, String), &Golden)| {
-        golden.told(json!({ "workload": workload.workload, "namespace": workload.namespace, "protocol": protocol }))
-    };
-    let row = |((workload, protocol), golden): (&(End, String), &Golden)| {
-        let of_requests = |text: String| if protocol == "tcp" { "-".to_owned() } else { text };
-        let took = |share| of_requests(milliseconds(golden.quantile(share)));
-        vec![
-            workload.to_string(),
-            protocol.clone(),
-            format!("{:.0}", golden.count),
-            of_requests(percent(golden.success())),
-            took(0.5),
-            took(0.9),
-            took(0.99),
-        ]
-    };
     match arguments.output {
         Output::Json => {
-            let entries: Vec<Value> = all.iter().map(entry).collect();
-            anstream::println!("{:#}", json!({ "workloads": entries, "windowSeconds": arguments.window }));
+            let told = json!({
+                "at": found.at, "windowSeconds": found.window_seconds, "since": found.since,
+                "reporting": found.reporting, "dropped": found.dropped, "workloads": found.workloads,
+            });
+            anstream::println!("{told:#}");
         }
-        Output::Table if all.is_empty() => anstream::println!("nobody has called anybody"),
-        Output::Table => {
-            let rows: Vec<Vec<String>> = all.iter().map(row).collect();
-            let header = ["WORKLOAD", "PROTOCOL", "REQUESTS", "SUCCESS", "P50", "P90", "P99"];
-            anstream::println!("{}", columns(&header, &rows));
+        Output::Table | Output::Wide if found.workloads.is_empty() => {
+            anstream::println!("{}", traffic::nothing(&found));
+        }
+        Output::Table | Output::Wide => {
+            anstream::println!("{}", served(&found.workloads, arguments.output == Output::Wide));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn served(all: &[Served], is_wide: bool) -> String {
+    let row = |served: &Served| {
+        let [p50, p90, p95, p99] = traffic::latency(&served.figures);
+        let mut row = vec![
+            served.workload.to_string(),
+            served.protocol.to_string(),
+            traffic::calls(served.protocol, &served.figures),
+            traffic::rate(served.figures.requests_per_second),
+            traffic::success(&served.figures),
+            p50,
+            p90,
+            p99,
+        ];
+        if is_wide {
+            row.insert(7, p95);
+            row.extend([
+                traffic::security(served.security).to_owned(),
+                traffic::bytes(served.figures.sent_bytes_per_second),
+                traffic::bytes(served.figures.received_bytes_per_second),
+            ]);
+        }
+        row
+    };
+    let mut header = vec!["WORKLOAD", "PROTOCOL", "REQUESTS", "RATE", "SUCCESS", "P50", "P90", "P99"];
+    if is_wide {
+        header.insert(7, "P95");
+        header.extend(["SECURED", "IN", "OUT"]);
+    }
+    columns(&header, &all.iter().map(row).collect::<Vec<_>>())
 }
 
 /// Of each proxy, with its name.

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::columns::columns;
 use super::pods::ThePod;
-use super::{Output, proxies};
+use super::proxies;
+use super::traffic::Output;
 use crate::runtime::state_dir::StateDir;
 
 /// From where to where.
@@ -28,8 +29,10 @@ pub(super) fn show(state: &StateDir, pods: &[ThePod], output: Output) -> anyhow:
     })?;
     match output {
         Output::Json => anstream::println!("{:#}", json!({ "zones": all.iter().map(entry).collect::<Vec<_>>() })),
-        Output::Table if all.is_empty() => anstream::println!("no traffic between workloads whose zones are known"),
-        Output::Table => anstream::println!("{}", table(&all)),
+        Output::Table | Output::Wide if all.is_empty() => {
+            anstream::println!("no traffic between workloads whose zones are known")
+        }
+        Output::Table | Output::Wide => anstream::println!("{}", table(&all)),
     }
     Ok(ExitCode::SUCCESS)
 }

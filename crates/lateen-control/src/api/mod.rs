@@ -5,6 +5,7 @@ mod authority;
 mod console;
 mod objects;
 mod state;
+mod traffic;
 mod workloads;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use lateen_api::parse::MAX_TEXT;
 use lateen_identity::token::PodTokens;
 use lateen_identity::token::join::JoinTokens;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::authority::Authority;
 use crate::inject::Settings;
@@ -28,7 +30,11 @@ use crate::metrics::Metrics;
 use crate::push::{Proxies, Pushed};
 use crate::source::Source;
 use crate::store::Store;
+use crate::traffic::Traffic;
 use crate::trust::Telling;
+
+/// So many may follow something that never ends at a time.
+pub const FOLLOWERS: usize = 32;
 
 /// What the handlers work with.
 pub struct Api {
@@ -36,6 +42,9 @@ pub struct Api {
     pub source: Arc<Source>,
     pub pushed: Pushed,
     pub proxies: Proxies,
+    pub traffic: Traffic,
+    /// Places for those who follow something that never ends.
+    pub followers: Arc<Semaphore>,
     pub tokens: Arc<PodTokens>,
     pub joining: Arc<JoinTokens>,
     pub authority: Authority,
@@ -54,6 +63,8 @@ pub(crate) enum Failure {
     Gone(String),
     Invalid(Vec<Diagnostic>),
     Internal(String),
+    /// Not now.
+    Unavailable(String),
 }
 
 impl IntoResponse for Failure {
@@ -67,6 +78,7 @@ impl IntoResponse for Failure {
                 (StatusCode::UNPROCESSABLE_ENTITY, body)
             }
             Self::Internal(message) => (StatusCode::INTERNAL_SERVER_ERROR, json!({"message": message})),
+            Self::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, json!({"message": message})),
         };
         (status, axum::Json(body)).into_response()
     }
@@ -82,6 +94,8 @@ fn reading() -> Router<Arc<Api>> {
         .route("/api/v1/proxies", get(state::proxies))
         .route("/api/v1/diagnostics", get(state::diagnostics))
         .route("/api/v1/authorization", get(workloads::authorization))
+        .route("/api/v1/traffic", get(traffic::show))
+        .route("/api/v1/traffic/stream", get(traffic::stream))
 }
 
 /// For the Unix socket.

@@ -16,4 +16,5 @@ mod https_server;
 mod injection;
 mod issuers;
 mod keys;
+mod traffic;
 mod world;

@@ -23,6 +23,7 @@ use crate::admin::health::{self, Health};
 use crate::admin::ports;
 use crate::config::Applier;
 use crate::identity::{self, ControlPlane, Sockets};
+use crate::live::{self, Showing};
 
 /// A proxy's place in the mesh.
 #[derive(Debug)]
@@ -108,7 +109,8 @@ impl Membership {
                 tokio::spawn(kept);
             }
         }
-        let (node, discovery) = (self.node, self.discovery);
+        let (node, (discovery, links)) = (self.node, Showing::new(self.discovery));
+        tokio::spawn(live::tell(node.clone(), links, Arc::clone(shared)));
         tokio::spawn(async move {
             // Listeners need the certificate: without it they could only refuse.
             if certificate.wait_for(|there| *there).await.is_ok() {

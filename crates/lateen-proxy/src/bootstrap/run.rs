@@ -153,6 +153,7 @@ fn shared(bootstrap: &Bootstrap, is_member: bool) -> anyhow::Result<Shared> {
         on_demand: OnDemand::default(),
         overload: Overload::default(),
         activity: Activity::default(),
+        counted: Activity::default(),
         listening: ArcSwap::default(),
         received: Received::default(),
         socket_mark,

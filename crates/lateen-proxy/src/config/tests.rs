@@ -29,6 +29,7 @@ fn shared() -> Arc<Shared> {
         key_sets: KeySets::default(),
         lifecycle: Lifecycle::default(),
         activity: Default::default(),
+        counted: Default::default(),
         on_demand: OnDemand::default(),
         locality: Default::default(),
         overload: crate::overload::Overload::default(),

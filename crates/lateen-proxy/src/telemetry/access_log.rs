@@ -60,7 +60,10 @@ impl Loggers {
             match logger {
                 Logger::File(format, file) => file.append(|line| operators::fill(format, info, line)),
                 Logger::Otlp(logger) => logger.log(info, worker),
-                Logger::Stats(log, logger) => logger.log(log, info),
+                Logger::Stats(log, logger) => {
+                    logger.log(log, info);
+                    worker.shared.counted.note();
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ pub(crate) mod limit_stats;
 pub(crate) mod log_file;
 pub(crate) mod operators;
 mod otlp_log;
-mod series;
+pub(crate) mod series;
 pub(crate) mod ssl_stats;
 pub(crate) mod stats;
 pub(crate) mod stats_log;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::series::{Series, Swept, Tags, Used};
 
 /// Upper bounds of Envoy's default histogram buckets.
-const BUCKETS: [f64; 19] = [
+pub(crate) const BUCKETS: [f64; 19] = [
     0.5,
     1.0,
     5.0,
@@ -104,8 +104,13 @@ impl Histogram {
     }
 
     pub(crate) fn summary(&self) -> Summary {
-        let counts = self.0.counts.each_ref().map(|cell| cell.load(Ordering::Relaxed));
+        let counts = self.counts();
         Summary { counts, count: counts.iter().sum() }
+    }
+
+    /// Of each bucket, and of what is above them.
+    pub(crate) fn counts(&self) -> [u64; BUCKETS.len() + 1] {
+        self.0.counts.each_ref().map(|cell| cell.load(Ordering::Relaxed))
     }
 }
 
@@ -301,6 +306,23 @@ impl Metric {
             Self::Histogram(_) => "histogram",
         }
     }
+
+    /// A counter's or gauge's value; a histogram's sum, in whole units.
+    pub(crate) fn total(&self) -> u64 {
+        match self {
+            Self::Counter(counter) => counter.get(),
+            Self::Gauge(gauge) => gauge.get(),
+            Self::Histogram(histogram) => histogram.0.sum.load(Ordering::Relaxed) / 1000,
+        }
+    }
+
+    /// Where its numbers lie: nothing else is there while it is held.
+    pub(crate) fn address(&self) -> usize {
+        match self {
+            Self::Counter(Counter(cell)) | Self::Gauge(Gauge(cell)) => Arc::as_ptr(cell).addr(),
+            Self::Histogram(Histogram(cells)) => Arc::as_ptr(cells).addr(),
+        }
+    }
 }
 
 /// What a metric is called within its scope.
@@ -322,6 +344,18 @@ struct Metrics {
 struct Tagged {
     series: BTreeMap<(Arc<str>, Tags), Series<Metric>>,
     swept: Swept,
+    /// Another one whenever a series comes or goes.
+    generation: u64,
+}
+
+impl Tagged {
+    fn forget(&mut self, now: Instant) {
+        let before = self.series.len();
+        self.series.retain(|_, series| !series.used.is_forgotten(now));
+        if self.series.len() != before {
+            self.generation += 1;
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -365,12 +399,37 @@ impl Registry {
         let mut tagged = lock(&self.0.tagged);
         // Nobody may ever ask for all of them.
         if tagged.swept.is_due(now) {
-            tagged.series.retain(|_, series| !series.used.is_forgotten(now));
+            tagged.forget(now);
         }
-        let new = || Series { metric: new(), used: Used::default() };
-        let series = tagged.series.entry((Arc::clone(name), Arc::clone(tags))).or_insert_with(new);
+        let Tagged { series, generation, .. } = &mut *tagged;
+        let series = series.entry((Arc::clone(name), Arc::clone(tags))).or_insert_with(|| {
+            *generation += 1;
+            Series { metric: new(), used: Used::default() }
+        });
         series.used.note(now);
         (series.metric.clone(), series.used.clone())
+    }
+
+    /// Another number whenever a series with tags has come or gone.
+    pub(crate) fn generation(&self) -> u64 {
+        lock(&self.0.tagged).generation
+    }
+
+    /// The series with tags whose names for Prometheus are wanted, under those names, and the generation that they are of.
+    pub(crate) fn series(&self, wanted: impl Fn(&str) -> bool) -> (u64, Vec<(Arc<str>, Tags, Metric)>) {
+        let mut tagged = lock(&self.0.tagged);
+        tagged.forget(Instant::now());
+        let (mut found, mut last): (Vec<(Arc<str>, Tags, Metric)>, (&str, Option<Arc<str>>)) = (Vec::new(), ("", None));
+        for ((name, tags), series) in &tagged.series {
+            if last.0 != &**name {
+                let shown = tagged_prometheus_name(name);
+                last = (name, wanted(&shown).then(|| shown.into()));
+            }
+            if let Some(shown) = &last.1 {
+                found.push((Arc::clone(shown), Arc::clone(tags), series.metric.clone()));
+            }
+        }
+        (tagged.generation, found)
     }
 
     pub(crate) fn counter(&self, scope: &Scope, name: impl Into<Name>) -> Counter {
@@ -401,7 +460,7 @@ impl Registry {
     fn all_tagged(&self) -> Vec<((Arc<str>, Tags), Metric)> {
         let now = Instant::now();
         let mut tagged = lock(&self.0.tagged);
-        tagged.series.retain(|_, series| !series.used.is_forgotten(now));
+        tagged.forget(now);
         tagged.series.iter().map(|(key, series)| (key.clone(), series.metric.clone())).collect()
     }
 

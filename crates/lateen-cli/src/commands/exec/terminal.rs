@@ -112,6 +112,12 @@ pub(in crate::commands) fn width() -> Option<usize> {
     size(io::stdout().as_fd()).map(|size| size.ws_col.into()).filter(|columns| *columns > 0)
 }
 
+/// Columns and lines of standard output, if it is a terminal.
+pub(in crate::commands) fn shape() -> Option<(usize, usize)> {
+    let size = size(io::stdout().as_fd())?;
+    (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
 fn size(terminal: BorrowedFd<'_>) -> Option<Winsize> {
     let mut size = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the descriptor is open and the pointer is to a live value of the type that this request fills.
