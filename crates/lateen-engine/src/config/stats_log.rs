@@ -15,7 +15,7 @@ use crate::route::format::{Format, Operator, Piece};
 #[derive(Debug, PartialEq)]
 pub struct StatsLog {
     /// The message that this was made of.
-    source: Box<[u8]>,
+    source: Arc<[u8]>,
     /// Stats with the same tags, which are then filled in once for all of them.
     pub groups: Vec<Group>,
 }
@@ -77,6 +77,13 @@ impl StatsLog {
         Some(log)
     }
 
+    /// The messages that those in use were made of: kilobytes that each listener's own message has, too.
+    #[must_use]
+    pub fn sources() -> Vec<Arc<[u8]>> {
+        let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(Weak::upgrade).map(|log| Arc::clone(&log.source)).collect()
+    }
+
     fn from_xds(config: &proto::Config, at: &At) -> Option<Self> {
         refuse!(at, config; stats_scope, gauges);
         #[expect(deprecated, reason = "what takes its place is not in Envoy's releases yet")]
@@ -84,7 +91,7 @@ impl StatsLog {
         if prefix.is_empty() {
             at.field("stat_prefix").error("is required");
         }
-        let mut log = Self { source: Box::default(), groups: Vec::new() };
+        let mut log = Self { source: Arc::default(), groups: Vec::new() };
         let mut formats = Formats::default();
         for (index, counter) in config.counters.iter().enumerate() {
             let at = at.index("counters", index);

@@ -22,7 +22,7 @@ use crate::tls::{MESH_ROOTS, SecretsMay, WORKLOAD_CERTIFICATE};
 use crate::worker::Shared;
 pub(crate) use dial::Dial;
 use ports::Ports;
-pub(crate) use received::{Failure, Received, Resource, Version};
+pub(crate) use received::{Body, Failure, Received, Resource, Version};
 
 /// What a worker is told.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::hosts::{self, WithHosts};
 use super::redact::redacted;
-use crate::config::{Failure, Resource, Version};
+use crate::config::{Body, Failure, Resource, Version};
 use crate::worker::Shared;
 
 /// Where a dump is made from.
@@ -113,8 +113,8 @@ fn untagged(mut message: Value) -> Value {
 }
 
 /// Bytes that are no message (a refused resource may be anything) show no more than what they should have been.
-fn resource_fields(type_url: &str, body: &[u8]) -> Value {
-    any_to_json(type_url, body).map_or_else(|_| json!({ "@type": type_url }), redacted)
+fn resource_fields(type_url: &str, body: &Body) -> Value {
+    any_to_json(type_url, &body.whole()).map_or_else(|_| json!({ "@type": type_url }), redacted)
 }
 
 /// The fields that all dumped resources have.
