@@ -111,14 +111,14 @@ impl Options {
         if let Some(unknown) = options.scenarios.iter().find(|name| !all.contains(name)) {
             bail!("unknown scenario {unknown}: there are {}", all.join(", "));
         }
-        options.peers.insert(0, Kind::Lateen);
+        options.peers.splice(..0, [Kind::Lateen, Kind::Quiet]);
         options.peers.push(Kind::Direct);
         Ok(options)
     }
 }
 
 fn peer_of_name(name: &str) -> anyhow::Result<Kind> {
-    let kind = Kind::from_name(name).filter(|kind| !matches!(kind, Kind::Lateen | Kind::Direct));
+    let kind = Kind::from_name(name).filter(|kind| matches!(kind, Kind::Envoy | Kind::Nginx | Kind::Haproxy));
     kind.with_context(|| format!("unknown peer {name}: there are envoy, nginx, haproxy"))
 }
 

@@ -13,6 +13,8 @@ use crate::{cargo, install, target};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Lateen,
+    /// Lateen where it tells nothing: as in a sidecar, without access log and metrics.
+    Quiet,
     Envoy,
     Nginx,
     Haproxy,
@@ -21,12 +23,13 @@ pub(crate) enum Kind {
 }
 
 /// In the order of the tables.
-const KINDS: [Kind; 5] = [Kind::Lateen, Kind::Envoy, Kind::Nginx, Kind::Haproxy, Kind::Direct];
+const KINDS: [Kind; 6] = [Kind::Lateen, Kind::Quiet, Kind::Envoy, Kind::Nginx, Kind::Haproxy, Kind::Direct];
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Lateen => "lateen",
+            Self::Quiet => "quiet",
             Self::Envoy => "envoy",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -43,7 +46,7 @@ impl Kind {
         match self {
             Self::Nginx => &["nginx", "libnginx-mod-stream"],
             Self::Haproxy => &["haproxy"],
-            Self::Lateen | Self::Envoy | Self::Direct => &[],
+            Self::Lateen | Self::Quiet | Self::Envoy | Self::Direct => &[],
         }
     }
 }
@@ -60,7 +63,7 @@ impl Peer {
     pub(crate) fn find(kind: Kind) -> anyhow::Result<Option<Self>> {
         let program = match kind {
             Kind::Direct => PathBuf::new(),
-            Kind::Lateen => target().join("release/lateen-proxy"),
+            Kind::Lateen | Kind::Quiet => target().join("release/lateen-proxy"),
             Kind::Envoy => install::envoy()?,
             Kind::Nginx | Kind::Haproxy => match install::from_archive(kind.name(), kind.packages())? {
                 Some(program) => program,
@@ -69,7 +72,7 @@ impl Peer {
         };
         let version = match kind {
             Kind::Direct => String::new(),
-            Kind::Lateen | Kind::Envoy => version(&program, "--version")?,
+            Kind::Lateen | Kind::Quiet | Kind::Envoy => version(&program, "--version")?,
             Kind::Nginx | Kind::Haproxy => version(&program, "-v")?,
         };
         Ok(Some(Self { kind, program, version }))
@@ -84,6 +87,10 @@ impl Peer {
     ) -> anyhow::Result<Option<Command>> {
         let (extension, text) = match self.kind {
             Kind::Lateen | Kind::Envoy => ("json", Some(config::envoy(hop, files))),
+            Kind::Quiet => {
+                let quiet = Hop { tells: false, ..*hop };
+                ("json", hop.tells.then(|| config::envoy(&quiet, files)))
+            }
             Kind::Nginx => ("conf", config::nginx(hop, files)),
             Kind::Haproxy => ("cfg", config::haproxy(hop, files)),
             Kind::Direct => return Ok(None),
@@ -102,7 +109,7 @@ impl Peer {
 
     fn arguments(&self, command: &mut Command, config: &Path) {
         match self.kind {
-            Kind::Lateen => command.args(["--concurrency", "1", "-c"]),
+            Kind::Lateen | Kind::Quiet => command.args(["--concurrency", "1", "-c"]),
             Kind::Envoy => command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "off", "-c"]),
             Kind::Nginx => command.arg("-c"),
             Kind::Haproxy => command.args(["-db", "-f"]),

@@ -184,6 +184,8 @@ pub(crate) struct Hop {
     pub(crate) upstream: u16,
     pub(crate) traffic: Traffic,
     pub(crate) mesh: bool,
+    /// With access log and metrics.
+    pub(crate) tells: bool,
     /// Clients come with mutual TLS.
     pub(crate) tls_in: bool,
     /// The upstream is another proxy, reached by mutual TLS.
@@ -203,7 +205,8 @@ impl Scenario {
         mut port: impl FnMut() -> anyhow::Result<u16>,
     ) -> anyhow::Result<Vec<Hop>> {
         let listen = port()?;
-        let only = Hop { listen, upstream, traffic: self.traffic, mesh: self.mesh, tls_in: false, tls_out: false };
+        let Self { traffic, mesh, .. } = *self;
+        let only = Hop { listen, upstream, traffic, mesh, tells: mesh, tls_in: false, tls_out: false };
         if !self.pair {
             return Ok(vec![only]);
         }

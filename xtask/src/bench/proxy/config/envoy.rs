@@ -135,6 +135,8 @@ fn http(hop: &Hop, files: Files<'_>) -> Value {
     let mut loggers = Vec::new();
     if hop.mesh {
         filters = mesh_filters(hop);
+    }
+    if hop.tells {
         loggers = vec![access_log(files), metrics(hop)];
     }
     filters.push(extension("envoy.filters.http.router", "filters.http.router.v3.Router", json!({})));
