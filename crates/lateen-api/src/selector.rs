@@ -52,6 +52,13 @@ pub struct TargetRef {
     pub namespace: String,
 }
 
+impl TargetRef {
+    /// Whether it is to a Gateway of the Gateway API.
+    pub fn is_gateway(&self) -> bool {
+        (self.group.as_str(), self.kind.as_str()) == ("gateway.networking.k8s.io", "Gateway")
+    }
+}
+
 /// Kubernetes `LabelSelector`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -4,6 +4,7 @@
 
 mod analyze;
 pub mod assume;
+mod binding;
 mod build;
 mod config;
 mod egress;

@@ -9,6 +9,7 @@ use lateen_api::security::authorization_policy::Action;
 use lateen_api::security::peer_authentication::{self, MutualTls};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication};
 
+use crate::binding::Binding;
 use crate::origin::Origin;
 use crate::precedence::Age;
 use crate::workloads::{Labels, Workload, selects};
@@ -56,6 +57,13 @@ pub struct Authorization {
     pub origin: Origin,
     /// Of each rule, in the file.
     pub rule_lines: Vec<u32>,
+}
+
+impl Authorization {
+    fn binding(&self) -> Binding<'_> {
+        let AuthorizationPolicy { selector, target_ref, target_refs, .. } = &self.spec;
+        Binding::of(selector.as_ref(), target_ref.as_ref(), target_refs)
+    }
 }
 
 /// The policies that hold for one workload, oldest first.
@@ -160,13 +168,13 @@ impl Policies {
         self.peer.get(&*workload.namespace)?.iter().find(selects_it)
     }
 
-    /// Policies of the root namespace hold everywhere, others in their namespace; a selector narrows both.
+    /// Policies of the root namespace hold everywhere, others in their namespace; what they are bound to narrows both.
     pub(crate) fn authorization(&self, workload: &Workload) -> WorkloadAuthorization {
         let mut out = WorkloadAuthorization::default();
         let own = (*workload.namespace != *self.root_namespace).then_some(&*workload.namespace);
         for namespace in std::iter::once(self.root_namespace.as_str()).chain(own) {
             for policy in self.authorization.get(namespace).into_iter().flatten() {
-                if !applies(&policy.spec, &workload.labels) {
+                if !policy.binding().takes(&policy.namespace, workload) {
                     continue;
                 }
                 let list = match policy.spec.action {
@@ -180,13 +188,6 @@ impl Policies {
         }
         out
     }
-}
-
-/// Policies that attach to a Gateway or Service by `targetRefs` are for the proxies of those, not for workloads.
-fn applies(policy: &AuthorizationPolicy, labels: &Labels) -> bool {
-    policy.target_ref.is_none()
-        && policy.target_refs.is_empty()
-        && selector(policy.selector.as_ref()).is_none_or(|wanted| selects(wanted, labels))
 }
 
 /// An empty selector is none.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use lateen_api::Resource;
 use lateen_api::security::RequestAuthentication;
 
-use crate::policy::selector;
-use crate::workloads::{Workload, selects};
+use crate::binding::Binding;
+use crate::workloads::Workload;
 
 type Object = Arc<Resource<RequestAuthentication>>;
 
@@ -28,17 +28,17 @@ impl RequestAuthentications {
         Self { root_namespace: root_namespace.to_owned(), by_namespace }
     }
 
-    /// Those of its own namespace, then those of the root namespace, which hold everywhere; a selector narrows both. All of
-    /// them count together. One that is bound to something else by `targetRefs` is for the proxies of that.
+    /// Those of its own namespace, then those of the root namespace, which hold everywhere; what they are bound to narrows both.
+    /// All of them count together.
     pub(crate) fn of(&self, workload: &Workload) -> Vec<Object> {
         let root = (*workload.namespace != *self.root_namespace).then_some(self.root_namespace.as_str());
         std::iter::once(&*workload.namespace)
             .chain(root)
             .filter_map(|namespace| self.by_namespace.get(namespace))
             .flatten()
-            .filter(|object| object.spec.target_ref.is_none() && object.spec.target_refs.is_empty())
             .filter(|object| {
-                selector(object.spec.selector.as_ref()).is_none_or(|wanted| selects(wanted, &workload.labels))
+                let RequestAuthentication { selector, target_ref, target_refs, .. } = &object.spec;
+                Binding::of(selector.as_ref(), target_ref.as_ref(), target_refs).takes(object.namespace(), workload)
             })
             .cloned()
             .collect()

@@ -1,7 +1,15 @@
 //! Who may talk to whom, and what is told about it, field by field: `PeerAuthentication`, `RequestAuthentication`,
 //! `AuthorizationPolicy`, `Telemetry`.
 
-use super::{Row, honoured, honoured_by, ignored, refused};
+use serde_json::Value;
+
+use super::{Row, honoured, honoured_by, ignored, ignored_if, refused_if};
+
+const OTHER_TARGETS: &str = "`Service`, `ServiceEntry`, `GatewayClass`";
+
+fn is_other_target(_: &str, kind: &Value) -> bool {
+    kind != "Gateway"
+}
 
 #[rustfmt::skip]
 pub(super) const PEER_AUTHENTICATION: &[Row] = &[
@@ -12,8 +20,8 @@ pub(super) const PEER_AUTHENTICATION: &[Row] = &[
 #[rustfmt::skip]
 pub(super) const REQUEST_AUTHENTICATION: &[Row] = &[
     honoured("spec.selector.matchLabels.*"),
-    refused("spec.targetRef", "the policy would be bound to nothing"),
-    refused("spec.targetRefs", "the policy would be bound to nothing"),
+    honoured("spec.{targetRef,targetRefs[]}"),
+    refused_if("spec.{targetRef,targetRefs[]}.kind", OTHER_TARGETS, is_other_target, "there are no waypoints, so the policy would be bound to nothing"),
     honoured("spec.jwtRules[].{issuer,audiences[],jwks}"),
     honoured_by("spec.jwtRules[].{jwksUri,jwks_uri}", "crates/lateen-control/tests/it/keys.rs::keys_are_fetched_where_an_object_says_and_go_to_its_proxies"),
     honoured_by("spec.jwtRules[].timeout", "crates/lateen-control/tests/it/keys.rs::a_server_of_keys_has_the_time_that_the_object_gives_it"),
@@ -26,8 +34,8 @@ pub(super) const REQUEST_AUTHENTICATION: &[Row] = &[
 #[rustfmt::skip]
 pub(super) const AUTHORIZATION_POLICY: &[Row] = &[
     honoured("spec.selector.matchLabels.*"),
-    refused("spec.targetRef", "the policy would be bound to nothing"),
-    refused("spec.targetRefs", "the policy would be bound to nothing"),
+    honoured("spec.{targetRef,targetRefs[]}"),
+    refused_if("spec.{targetRef,targetRefs[]}.kind", OTHER_TARGETS, is_other_target, "there are no waypoints, so the policy would be bound to nothing"),
     honoured("spec.{action,provider.name}"),
     honoured("spec.rules[].from[].source.{principals[],notPrincipals[],namespaces[],notNamespaces[]}"),
     honoured("spec.rules[].from[].source.{serviceAccounts[],notServiceAccounts[],trustDomains[],notTrustDomains[]}"),
@@ -40,8 +48,8 @@ pub(super) const AUTHORIZATION_POLICY: &[Row] = &[
 #[rustfmt::skip]
 pub(super) const TELEMETRY: &[Row] = &[
     honoured("spec.selector.matchLabels.*"),
-    ignored("spec.targetRef", "the object is bound to nothing"),
-    ignored("spec.targetRefs", "the object is bound to nothing"),
+    honoured("spec.{targetRef,targetRefs[]}"),
+    ignored_if("spec.{targetRef,targetRefs[]}.kind", OTHER_TARGETS, is_other_target, "there are no waypoints, so the object is bound to nothing"),
     honoured("spec.metrics[].providers[].name"),
     honoured("spec.metrics[].overrides[].match.{metric,mode}"),
     ignored("spec.metrics[].overrides[].match.customMetric", "there are no metrics but Istio's standard ones"),

@@ -127,6 +127,39 @@ fn authorization_of_the_root_namespace_holds_everywhere() {
     assert_eq!(names("other-0"), three("everywhere", "here", ""));
 }
 
+#[test]
+fn what_is_bound_to_a_gateway_holds_for_the_pods_that_serve_it() {
+    let targets = "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: front}]";
+    let served = "gateway.networking.k8s.io/gateway-name: front";
+    let gateway =
+        |namespace: &str| deployment(namespace, "gate").replace("{app: gate}}", &format!("{{app: gate, {served}}}}}"));
+    let text = gateway("shop")
+        + &gateway("elsewhere")
+        + &deployment("shop", "web")
+        + &object("AuthorizationPolicy", "shop", "bound", &format!("{{{targets}, rules: [{{}}]}}"))
+        + &object(
+            "RequestAuthentication",
+            "shop",
+            "bound",
+            &format!("{{{targets}, jwtRules: [{{issuer: a, jwks: '{{}}'}}]}}"),
+        )
+        + &object("Telemetry", "shop", "bound", &format!("{{{targets}}}"))
+        + &object(
+            "AuthorizationPolicy",
+            "shop",
+            "to-a-service",
+            "{targetRef: {kind: Service, name: gate}, rules: [{}]}",
+        );
+    let mesh = mesh(&text);
+    let of = |namespace: &str, name: &str| {
+        let workload = workload(&mesh, namespace, name);
+        let policies = mesh.authorization(workload).allow.len();
+        (policies, mesh.request_authentications(workload).len(), mesh.telemetries(workload).len())
+    };
+    assert_eq!(of("shop", "gate-0"), (1, 1, 1));
+    assert_eq!((of("shop", "web-0"), of("elsewhere", "gate-0")), ((0, 0, 0), (0, 0, 0)));
+}
+
 /// Names of the Telemetry objects that hold for `shop/web-0`.
 fn telemetries(objects: &[String]) -> Vec<String> {
     let mesh = mesh(&(deployment("shop", "web") + &objects.concat()));

@@ -20,8 +20,8 @@ fn each_gap_names_its_field() {
             "ra",
             "{targetRef: {kind: Service, name: a}}",
             Error,
-            "spec.targetRef",
-            "`spec.targetRef` is not supported: the policy would be bound to nothing",
+            "spec.targetRef.kind",
+            "`spec.targetRef.kind: Service` is not supported: there are no waypoints, so the policy would be bound to nothing",
         ),
         (
             "telemetry",
