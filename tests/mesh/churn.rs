@@ -81,9 +81,10 @@ const KINDS: [fn(usize) -> String; 12] = [
     |turn| virtual_service("web", "hosts: [web]", turn),
     gateway,
     |turn| if turn.is_multiple_of(3) { String::new() } else { service_entry(turn) },
-    |turn| match turn % 3 {
+    |turn| match turn % 4 {
         0 => String::new(),
         1 => peer_authentication("default", "", "STRICT"),
+        2 => peer_authentication("default", "", "DISABLE"),
         _ => peer_authentication("default", "", "PERMISSIVE"),
     },
     |turn| if turn.is_multiple_of(2) { String::new() } else { authorization_policy(turn) },

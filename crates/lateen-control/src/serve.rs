@@ -198,9 +198,10 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     let serving = tls.config();
     tasks.spawn(tls.keep(stop.clone()));
     let ends = [stop.clone(), stop.clone(), stop.clone()];
+    let steps = push::handover::follow(api.pushed.clone(), api.proxies.clone(), Arc::clone(&api.source), stop.clone());
     tasks.spawn(async move {
         let [end, end_telling, end_federation] = ends;
-        tokio::join!(authority.follow(end), telling.follow(end_telling), federation.follow(end_federation));
+        tokio::join!(authority.follow(end), telling.follow(end_telling), federation.follow(end_federation), steps);
         Ok(())
     });
     tasks.spawn(follow_source(api.store.clone(), stop.clone()));

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::authority::Authority;
 use crate::mesh_settings::{Anchor, Roots};
 use crate::source::Source;
+use crate::store::Note;
 
 /// The newest bundle of each endpoint that has been heard, by its URL.
 pub(crate) type Bundles = BTreeMap<String, TrustBundle>;
@@ -45,7 +46,7 @@ impl Telling {
             let domains = domains(ca.roots(), &self.config, &self.anchors, &bundles);
             Trust { domains, revocation: ca.revocation().cloned() }
         };
-        self.source.trust(trust).await
+        self.source.note(Note::Trust(trust)).await
     }
 
     /// Tells it as it changes, until it is time to stop.

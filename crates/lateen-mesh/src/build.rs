@@ -14,6 +14,7 @@ use crate::egress::Expansion;
 use crate::endpoints::{Candidates, InlineEndpoints, ServiceEndpoints};
 use crate::inputs::{Inputs, Listed};
 use crate::mesh::{ByNamespace, Frame, Id, Member, Mesh, ScopeId, Standing};
+use crate::peers::Peers;
 use crate::policy::Policies;
 use crate::rate_limits::RateLimits;
 use crate::request_authentications::RequestAuthentications;
@@ -89,6 +90,14 @@ impl Mesh {
         let frame = Frame { scopes, ..frame };
         let (endpoints, standing) = find_endpoints(&frame, &workloads, like);
         Self { generation, frame: Arc::new(frame), workloads, endpoints, standing, no_endpoints: Arc::default() }
+    }
+
+    /// The same mesh, but for its policies, sharing with the one before it what is the same.
+    pub(crate) fn with_policies(&self, policies: Policies, before: &Self) -> Self {
+        let frame = Arc::new(Frame { policies: Arc::new(policies), ..(*self.frame).clone() });
+        let (endpoints, standing) = find_endpoints(&frame, &self.workloads, Some(before));
+        let (workloads, no_endpoints) = (self.workloads.clone(), Arc::clone(&self.no_endpoints));
+        Self { generation: self.generation, frame, workloads, endpoints, standing, no_endpoints }
     }
 }
 
@@ -268,15 +277,18 @@ fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
 }
 
 fn read_policies(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -> Arc<Policies> {
-    let (peer, authorization) = (&inputs.peer_authentications, &inputs.authorization_policies);
-    match before {
-        Some(before)
-            if Arc::ptr_eq(&before.effective.peer_authentications, peer)
-                && Arc::ptr_eq(&before.effective.authorization_policies, authorization) =>
-        {
+    let (peers, authorization) = (&inputs.peer_authentications, &inputs.authorization_policies);
+    let root = &config.root_namespace;
+    let same_peers = before.filter(|before| Arc::ptr_eq(&before.effective.peer_authentications, peers));
+    match same_peers {
+        Some(before) if Arc::ptr_eq(&before.effective.authorization_policies, authorization) => {
             Arc::clone(&before.policies)
         }
-        _ => Arc::new(Policies::new(&config.root_namespace, peer, authorization)),
+        Some(before) => {
+            let Policies { peers, handover, .. } = &*before.policies;
+            Arc::new(Policies::new(root, Arc::clone(peers), handover.clone(), authorization))
+        }
+        None => Arc::new(Policies::new(root, Arc::new(Peers::new(root, peers)), None, authorization)),
     }
 }
 
@@ -368,7 +380,7 @@ fn find_endpoints(
         // Where neither workloads nor policies have changed, a service that is the same has the same endpoints.
         let steady = previous.filter(|previous| {
             same_members(previous.workloads.get(namespace), workloads.get(namespace))
-                && frame.policies.ask_the_same_of_peers(&previous.frame.policies, namespace)
+                && frame.policies.tell_the_same_of_peers(&previous.frame.policies, namespace)
         });
         let before = previous.and_then(|previous| previous.endpoints.get(namespace));
         if let Some((steady, before)) = steady.zip(before)

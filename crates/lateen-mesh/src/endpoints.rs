@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::build::keep;
 use crate::config::MeshConfig;
 use crate::mesh::{ByNamespace, Id, Member};
-use crate::policy::{MtlsMode, Policies};
+use crate::policy::Policies;
 use crate::services::{Registry, Resolution, Service, ServicePort, TargetPort};
 use crate::workloads::{Address, Labels, Workload, WorkloadKind, selects};
 
@@ -110,7 +110,7 @@ impl Candidates<'_> {
                 Some(Endpoint {
                     address: member.addresses.first()?.clone(),
                     port: number,
-                    mesh_tls: member.mesh_tls && self.policies.mtls(member).mode(number) != MtlsMode::Disable,
+                    mesh_tls: member.mesh_tls && self.policies.is_called_by_tls(member, number),
                     workload: Arc::clone(member),
                 })
             })

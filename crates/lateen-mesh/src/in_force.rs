@@ -7,6 +7,7 @@
 //! - A VirtualService that is new or changed, and refers to something that does not exist, waits. Until then the version
 //!   before it stays in force, if all that refers to is there.
 //! - A subset that is gone stays for as long as a VirtualService in force leads to it.
+//! - What a PeerAuthentication asks of clients and servers is in force step by step ([`crate::handover`]).
 //!
 //! Nothing of this is remembered beyond the process: a control plane that starts takes all objects as they are, and a
 //! route of theirs that leads nowhere answers 503, as Istio has it.
@@ -101,17 +102,16 @@ impl InForce {
             Some(wanted) => Some(wanted.after_pods(&pods)?),
             None => None,
         };
-        let after = Self { mesh: self.mesh.after_pods(&pods)?, wanted, decided: Arc::clone(&self.decided) };
+        let mut after = Self { mesh: self.mesh.after_pods(&pods)?, wanted, decided: Arc::clone(&self.decided) };
         if others.is_empty() {
             return Some(after);
         }
+        // It is one step, whatever is done on the way.
+        after.mesh.generation = self.mesh.generation;
         let mut inputs = after.written().clone();
         others.into_iter().for_each(|(key, object)| inputs.change(key, object));
         let config = Arc::clone(after.mesh.config());
-        let mut changed = Self::decide(inputs, Pods::AsBefore, &config, Some(&after));
-        // It is one step, whatever was done on the way.
-        changed.mesh.generation = self.mesh.generation + 1;
-        Some(changed)
+        Some(Self::decide(inputs, Pods::AsBefore, &config, Some(&after)))
     }
 
     /// The objects as they were written, but for pods.
@@ -133,12 +133,26 @@ impl InForce {
             let rules = Arc::clone(&inputs.destination_rules);
             Arc::new(Decided { routes: by_key(&inputs.virtual_services), rules, words })
         };
+        let after = |mesh: Mesh| match previous {
+            Some(previous) => mesh.handing_over_from(previous),
+            None => mesh,
+        };
         if rules.is_empty() && fates.values().all(|fate| matches!(fate, Fate::Taken)) {
-            return Self { mesh: wanted, wanted: None, decided: decided(&inputs) };
+            return Self { mesh: after(wanted), wanted: None, decided: decided(&inputs) };
         }
         let settled = settle(&inputs, &fates, &rules);
-        let mesh = Mesh::of_inputs(settled.clone(), pods, config, previous);
+        let mesh = after(Mesh::of_inputs(settled.clone(), pods, config, previous));
         Self { mesh, wanted: Some(wanted), decided: decided(&settled) }
+    }
+
+    /// What is in force when all proxies have taken this step of a handover ([`Mesh::handover`]); nothing new, unless it is
+    /// the step that they are at.
+    #[must_use]
+    pub fn handed_on(self, step: u64) -> Self {
+        match self.mesh.after_step(step) {
+            Some(mesh) => Self { mesh, ..self },
+            None => self,
+        }
     }
 
     /// What is wrong with the objects that this was made of. It takes a look at all of them, so it is not for every push.

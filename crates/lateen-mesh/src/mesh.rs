@@ -10,7 +10,8 @@ use crate::endpoints::{InlineEndpoints, ServiceEndpoints, target_port};
 use crate::host;
 use crate::inputs::Inputs;
 use crate::origin::Origin;
-use crate::policy::{EffectiveMtls, Policies, WorkloadAuthorization};
+use crate::peers::EffectiveMtls;
+use crate::policy::{Policies, WorkloadAuthorization};
 use crate::protocol::Protocol;
 use crate::rate_limits::RateLimits;
 use crate::request_authentications::RequestAuthentications;
@@ -51,7 +52,7 @@ pub struct Mesh {
 }
 
 /// What does not change when a pod comes, goes or becomes ready.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Frame {
     /// What is written; pods are left out.
     pub(crate) inputs: Inputs,
@@ -176,14 +177,14 @@ impl Mesh {
         self.endpoints.values()
     }
 
-    /// The mTLS mode of a workload's ports.
+    /// The mTLS mode of a workload's ports: what it takes, which is more than it is asked to take during a handover.
     pub fn mtls(&self, workload: &Workload) -> EffectiveMtls {
         self.frame.policies.mtls(workload)
     }
 
     /// The PeerAuthentication that decides the mTLS mode of a workload's port; none where it is the default.
     pub fn mtls_origin(&self, workload: &Workload, port: u16) -> Option<Origin> {
-        self.frame.policies.mtls_origin(workload, port)
+        self.frame.policies.peers.mtls_origin(workload, port)
     }
 
     /// The RequestAuthentications that hold for a workload.

@@ -1,5 +1,6 @@
 //! From the store to the proxies: changes gathered for a moment, made into the next mesh, and offered to every stream.
 
+pub(crate) mod handover;
 mod proxies;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,8 @@ const POD_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Snapshot {
     pub revision: u64,
+    /// The revision with which the last handover ended; 0 if there was none.
+    whole_since: u64,
     /// Of the contents, as far as they are whole.
     pub in_force: InForce,
     pub contents: Arc<Contents>,
@@ -212,11 +215,18 @@ fn make(
         let objects: Vec<Object> = contents.objects().map(|object| with_keys(keys, object)).collect();
         InForce::new(&objects, config, before.map(|before| &before.in_force))
     });
+    let in_force = in_force.handed_on(contents.handed_over);
+    let whole_since = match before {
+        Some(before) if before.mesh().handover().is_some() && in_force.mesh.handover().is_none() => contents.revision,
+        Some(before) => before.whole_since,
+        None => 0,
+    };
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.services.set(count(in_force.mesh.services().len()));
     metrics.virtual_services.set(count(in_force.mesh.virtual_services().len()));
     Snapshot {
         revision: contents.revision,
+        whole_since,
         in_force,
         contents: Arc::clone(contents),
         keys: Arc::clone(keys),

@@ -8,7 +8,7 @@ use lateen_xds::server::{Live, Progress};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::Pushed;
+use super::{Pushed, Snapshot};
 use crate::metrics::{self, Label, Metrics};
 
 /// All of them. Cloning shares.
@@ -97,6 +97,28 @@ pub struct Waited {
     pub pending: Vec<Pending>,
 }
 
+/// Whether proxies have been offered a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offer {
+    NotYet,
+    /// In part: a handover is under way.
+    InSteps,
+    /// With this revision at the latest.
+    Whole(u64),
+}
+
+impl Offer {
+    fn of(newest: &Snapshot, revision: u64) -> Self {
+        if newest.revision < revision {
+            Self::NotYet
+        } else if newest.mesh().handover().is_some() {
+            Self::InSteps
+        } else {
+            Self::Whole(revision.max(newest.whole_since))
+        }
+    }
+}
+
 /// A proxy that is not there yet, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pending {
@@ -136,7 +158,8 @@ impl Proxies {
         list
     }
 
-    /// Waits until a revision is in force everywhere, or somewhere refused, or the time is up.
+    /// Waits until a revision is in force everywhere, with all steps of a handover that it makes, or somewhere refused, or the
+    /// time is up.
     pub async fn wait(&self, pushed: &Pushed, revision: u64, at_most: Duration) -> Waited {
         let start = Instant::now();
         let mut changes = self.shared.version.subscribe();
@@ -144,9 +167,9 @@ impl Proxies {
         let end = tokio::time::Instant::now() + at_most;
         loop {
             changes.borrow_and_update();
-            let offered = snapshots.borrow_and_update().revision >= revision;
-            let (mut waited, refused) = self.standing(revision, offered);
-            let done = offered && (waited.pending.is_empty() || refused);
+            let offer = Offer::of(&snapshots.borrow_and_update(), revision);
+            let (mut waited, refused) = self.standing(revision, offer);
+            let done = matches!(offer, Offer::Whole(_)) && (waited.pending.is_empty() || refused);
             let changed = async {
                 tokio::select! {
                     changed = changes.changed() => changed,
@@ -160,20 +183,40 @@ impl Proxies {
         }
     }
 
+    /// Waits until all proxies have taken or refused what they are offered at a revision; those that have not in that time.
+    pub(super) async fn taken(&self, revision: u64, at_most: Duration) -> Vec<String> {
+        let mut changes = self.shared.version.subscribe();
+        let end = tokio::time::Instant::now() + at_most;
+        loop {
+            changes.borrow_and_update();
+            let late: Vec<String> = self.read(|list| {
+                let late = list.proxies.values().filter(|it| matches!(it.progress.of(revision), Live::NotYet));
+                late.map(|state| state.about.id.clone()).collect()
+            });
+            if late.is_empty() || !matches!(tokio::time::timeout_at(end, changes.changed()).await, Ok(Ok(()))) {
+                return late;
+            }
+        }
+    }
+
     /// How everybody stands to a revision, and whether anybody refused it.
-    fn standing(&self, revision: u64, offered: bool) -> (Waited, bool) {
+    fn standing(&self, revision: u64, offer: Offer) -> (Waited, bool) {
         let mut waited = Waited { revision, elapsed_ms: 0, live: 0, total: 0, pending: Vec::new() };
         let mut refused = false;
+        let whole = if let Offer::Whole(whole) = offer { whole } else { revision };
         self.read(|list| {
             for state in list.proxies.values() {
                 waited.total += 1;
-                let reason = match state.progress.of(revision) {
-                    _ if !offered => "the revision is still being prepared".to_owned(),
+                let reason = match state.progress.of(whole) {
+                    _ if offer == Offer::NotYet => "the revision is still being prepared".to_owned(),
+                    _ if offer == Offer::InSteps => {
+                        "peers are changing to or from mutual TLS, clients and servers in turn".to_owned()
+                    }
                     Live::Yes => {
                         waited.live += 1;
                         continue;
                     }
-                    Live::NotYet => not_yet(&state.progress, revision),
+                    Live::NotYet => not_yet(&state.progress, whole),
                     Live::Rejected(rejections) => {
                         refused = true;
                         let texts: Vec<_> =

@@ -4,8 +4,8 @@ pub mod dir;
 pub mod kubernetes;
 
 use lateen_api::ObjectKey;
-use lateen_identity::Trust;
 
+use crate::store::Note;
 use dir::{Apply, WriteError, Written};
 
 /// A running source; ends when dropped.
@@ -40,12 +40,12 @@ impl Source {
         }
     }
 
-    /// Whom workloads trust from now on; the store's one writer writes that, too. Gives the revision from which on it is in
-    /// force; none when the source has ended.
-    pub async fn trust(&self, trust: Trust) -> Option<u64> {
+    /// What the control plane has to say itself; the store's one writer writes that, too. Gives the revision from which on it
+    /// is in force; none when the source has ended.
+    pub async fn note(&self, note: Note) -> Option<u64> {
         match self {
-            Self::Directory(source) => source.trust(trust).await,
-            Self::Kubernetes(source) => source.trust(trust).await,
+            Self::Directory(source) => source.note(note).await,
+            Self::Kubernetes(source) => source.note(note).await,
         }
     }
 }

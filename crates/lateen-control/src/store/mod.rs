@@ -15,7 +15,7 @@ pub const ORIGIN_ANNOTATION: &str = "lateen.dev/origin";
 /// Everything there is at one revision; immutable, and sharing objects with its neighbours.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
-    /// Grows by one with every change of an object or of whom to trust; 0 before the source has been read for the first time.
+    /// Grows by one with every change of an object or of whom to trust, and with every step of a handover; 0 before the source has been read for the first time.
     pub revision: u64,
     /// By kind and namespace. One in which nothing changes is shared with the contents before, so that what has changed is
     /// found by looking at few of them.
@@ -24,6 +24,17 @@ pub struct Contents {
     pub diagnostics: Vec<Diagnostic>,
     /// Whom workloads trust.
     pub trust: Arc<Trust>,
+    /// The step of a handover that all proxies have taken last ([`lateen_mesh::InForce::handed_on`]).
+    pub handed_over: u64,
+}
+
+/// What the control plane itself adds to the objects.
+#[derive(Debug, Clone)]
+pub enum Note {
+    /// Whom workloads trust from now on.
+    Trust(Trust),
+    /// All proxies have taken this step of a handover.
+    HandedOver(u64),
 }
 
 /// Objects by name.
@@ -179,6 +190,7 @@ impl Writer {
             groups: before.groups.clone(),
             diagnostics,
             trust: Arc::clone(&before.trust),
+            handed_over: before.handed_over,
         };
         let mut changed = before.revision == 0;
         for (key, object) in changes {
@@ -193,18 +205,22 @@ impl Writer {
         if !changed {
             next.revision = before.revision;
         }
-        let revision = next.revision;
-        self.contents.send_replace(Arc::new(next));
-        revision
+        self.replace(next)
     }
 
-    /// Whom workloads trust from now on. Gives the revision in force afterwards.
-    pub fn trust(&mut self, trust: Trust) -> u64 {
+    /// What the control plane has to say itself. Gives the revision in force afterwards.
+    pub fn note(&mut self, note: Note) -> u64 {
         let before = self.contents();
-        if *before.trust == trust {
-            return before.revision;
+        let mut next = Contents { revision: before.revision + 1, ..(*before).clone() };
+        match note {
+            Note::Trust(trust) if trust != *before.trust => next.trust = Arc::new(trust),
+            Note::HandedOver(step) if step != before.handed_over => next.handed_over = step,
+            Note::Trust(_) | Note::HandedOver(_) => return before.revision,
         }
-        let next = Contents { revision: before.revision + 1, trust: Arc::new(trust), ..(*before).clone() };
+        self.replace(next)
+    }
+
+    fn replace(&mut self, next: Contents) -> u64 {
         let revision = next.revision;
         self.contents.send_replace(Arc::new(next));
         revision
@@ -284,15 +300,18 @@ mod tests {
     }
 
     #[test]
-    fn whom_to_trust_is_a_change_too() {
+    fn what_the_control_plane_says_is_a_change_too() {
         let (mut writer, store) = new();
         replace(&mut writer, objects(&account("a", "one")));
         let root = lateen_identity::CertificateAuthority::self_signed("a.test", std::time::SystemTime::now()).unwrap();
         let trust = Trust::of("a.test", root.roots().clone());
-        assert_eq!(writer.trust(trust.clone()), 2);
-        assert_eq!(writer.trust(trust.clone()), 2);
+        assert_eq!(writer.note(Note::Trust(trust.clone())), 2);
+        assert_eq!(writer.note(Note::Trust(trust.clone())), 2);
         assert_eq!(replace(&mut writer, objects(&account("a", "two"))), 3);
         assert_eq!(*store.contents().trust, trust, "and objects do not change it");
+        assert_eq!(writer.note(Note::HandedOver(7)), 4);
+        assert_eq!(writer.note(Note::HandedOver(7)), 4);
+        assert_eq!((&*store.contents().trust, store.contents().handed_over), (&trust, 7));
     }
 
     #[test]

@@ -20,10 +20,12 @@ use tonic::transport::{Channel, Endpoint};
 use crate::certificates;
 use crate::world::{PATIENCE, SHOP, World};
 
-/// A proxy that takes clusters, listeners and secrets, or refuses clusters and secrets while it is told to.
+/// A proxy that takes clusters, listeners and secrets, or refuses clusters and secrets while it is told to, or takes its time.
 pub(crate) struct FakeProxy {
     state: watch::Receiver<Seen>,
     pub(crate) stubborn: Arc<Mutex<bool>>,
+    /// While it is so, nothing is taken.
+    slow: watch::Sender<bool>,
     task: tokio::task::JoinHandle<std::convert::Infallible>,
 }
 
@@ -52,10 +54,12 @@ impl Connect for Channels {
 struct Taker {
     seen: watch::Sender<Seen>,
     stubborn: Arc<Mutex<bool>>,
+    slow: watch::Receiver<bool>,
 }
 
 impl Handler for Taker {
     async fn apply(&mut self, update: Update) -> Result<(), Vec<Rejection>> {
+        self.slow.wait_for(|slow| !slow).await.expect("the test goes on");
         let refused = [type_url::CLUSTER, type_url::SECRET].contains(&update.type_url.as_str());
         let stubborn = *self.stubborn.lock().unwrap() && refused;
         if stubborn && let Some(upsert) = update.upserts.first() {
@@ -116,10 +120,11 @@ impl FakeProxy {
     fn start_as(channel: Channel, token: Option<String>, node: Node) -> Self {
         let (seen, state) = watch::channel(Seen::default());
         let stubborn = Arc::new(Mutex::new(false));
-        let taker = Taker { seen, stubborn: Arc::clone(&stubborn) };
+        let (slow, is_slow) = watch::channel(false);
+        let taker = Taker { seen, stubborn: Arc::clone(&stubborn), slow: is_slow };
         let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
         let task = tokio::spawn(run(node, Channels { channel, token }, taker, backoff));
-        Self { state, stubborn, task }
+        Self { state, stubborn, slow, task }
     }
 
     pub(crate) async fn until(&mut self, wished: impl Fn(&Seen) -> bool) -> Seen {
@@ -276,6 +281,53 @@ async fn a_refusal_is_told_at_once_with_the_proxys_words() {
     assert!(waited["pending"][0]["reason"].as_str().unwrap().contains("not to my taste"), "{waited:#}");
     let status = world.get("/api/v1/proxies").await;
     assert_eq!(status["proxies"][0]["state"], "rejected");
+}
+
+/// istio#48290: servers ask for mutual TLS once the last client has heard of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_wait_for_the_slowest_client_before_they_ask_for_mutual_tls() {
+    let peers = |mode: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{name: cart}}\n\
+             spec: {{selector: {{matchLabels: {{app: cart}}}}, mtls: {{mode: {mode}}}}}\n"
+        )
+    };
+    let world = World::new(&[("shop.yaml", SHOP), ("peers.yaml", &peers("DISABLE"))]).await;
+    world.run_pod("web-1", "web", "web", "10.244.0.2");
+    world.run_pod("cart-1", "cart", "cart", "10.244.0.3");
+    let token = world.token("cart", "cart-1").await;
+    let mut cart =
+        FakeProxy::start(certificates::channel(&world, None).await, Some(token), &node("cart-1", "10.244.0.3"));
+    let mut web = web(&world).await;
+    for proxy in [&mut cart, &mut web] {
+        proxy.until(|seen| seen.names.contains("80") && seen.names.contains(CART)).await;
+    }
+    let synced = |status: &serde_json::Value| {
+        let all = status["proxies"].as_array().unwrap();
+        all.len() == 2 && all.iter().all(|proxy| proxy["state"] == "synced" && proxy["revision"] == status["revision"])
+    };
+    world.eventually("/api/v1/proxies", synced).await;
+    let told = |seen: &Seen, of: &str| seen.messages.iter().filter(|(type_url, _)| type_url == of).count();
+    let (listeners, endpoints) = {
+        let (cart, web) = (cart.state.borrow(), web.state.borrow());
+        (told(&cart, type_url::LISTENER), told(&web, type_url::ENDPOINT))
+    };
+
+    // The client hears of nothing. The server takes both, which changes nothing for the client, and then waits.
+    web.slow.send_replace(true);
+    let (_, answer) = world.post("/api/v1/apply", &peers("STRICT")).await;
+    cart.until(|seen| told(seen, type_url::LISTENER) > listeners).await;
+    let wait = |time: u32| format!("/api/v1/wait?revision={}&timeoutMs={time}", answer["revision"]);
+    let waited = world.get(&wait(200)).await;
+    assert_eq!((&waited["live"], &waited["total"]), (&json!(0), &json!(2)), "{waited:#}");
+    assert!(waited["pending"][0]["reason"].as_str().unwrap().contains("clients and servers in turn"), "{waited:#}");
+    assert_eq!(told(&cart.state.borrow(), type_url::LISTENER), listeners + 1);
+
+    web.slow.send_replace(false);
+    let waited = world.get(&wait(20_000)).await;
+    assert_eq!((&waited["live"], &waited["pending"]), (&json!(2), &json!([])), "{waited:#}");
+    assert_eq!(told(&cart.state.borrow(), type_url::LISTENER), listeners + 2, "live means that the server asks for it");
+    assert_eq!(told(&web.state.borrow(), type_url::ENDPOINT), endpoints + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use super::codes::{INEFFECTIVE_SETTING, REFERENCED_RESOURCE_NOT_FOUND};
 use super::{Findings, did_you_mean};
 use crate::inputs::Inputs;
 use crate::mesh::Mesh;
-use crate::policy::MtlsMode;
+use crate::peers::MtlsMode;
 
 pub(super) fn check(inputs: &Inputs, mesh: &Mesh, findings: &mut Findings) {
     for resource in inputs.sidecars.iter() {

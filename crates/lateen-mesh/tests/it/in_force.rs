@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lateen_api::Object;
+use lateen_mesh::MtlsMode::{self, Disable, Permissive, Strict};
 use lateen_mesh::{InForce, MeshConfig};
 
 use crate::world::{deployment, object, objects, service};
@@ -140,5 +141,107 @@ fn in_any_order_of_single_writes_no_route_leads_nowhere() {
         if found.is_empty() {
             assert_eq!(mesh.routes().first().copied(), [None, Some("v1"), Some("v2")][at_routes], "all is in force");
         }
+    }
+}
+
+/// istio#48290.
+mod handover {
+    use super::*;
+
+    fn peers(mode: &str) -> String {
+        object("PeerAuthentication", "default", "default", &format!("{{mtls: {{mode: {mode}}}}}"))
+    }
+
+    /// What `web` takes, and whether its clients use mutual TLS.
+    fn ends(mesh: &Running) -> (MtlsMode, bool) {
+        let mesh = &mesh.0.as_ref().expect("it is started").mesh;
+        let workload = mesh.workload("default", "web-0").expect("it is there");
+        let service = &mesh.services_of_host("web.default.svc.cluster.local")[0];
+        (mesh.mtls(workload).mode(8080), mesh.endpoints(service).all_take_mesh_tls(80))
+    }
+
+    /// All proxies have taken the step that they are at.
+    fn step(mesh: &mut Running) {
+        let before = mesh.0.take().expect("it is started");
+        let step = before.mesh.handover().expect("there is a step to take");
+        // The next mesh, as the control plane makes it: of the same objects.
+        let next = before.after([]).expect("nothing has changed").handed_on(step);
+        assert_ne!(next.mesh.handover(), Some(step), "each step has a number of its own");
+        mesh.0 = Some(next);
+    }
+
+    fn is_over(mesh: &Running) -> bool {
+        mesh.0.as_ref().is_some_and(|mesh| mesh.mesh.handover().is_none())
+    }
+
+    #[test]
+    fn servers_take_both_until_clients_have_changed() {
+        for (from, to, called) in
+            [("DISABLE", "STRICT", true), ("STRICT", "DISABLE", false), ("DISABLE", "PERMISSIVE", true)]
+        {
+            let mut mesh = Running::start(&[&peers(from)]);
+            assert!(is_over(&mesh), "{from}: what there is at the start is in force");
+            mesh.write(&[&peers(to)]);
+            assert_eq!(ends(&mesh), (Permissive, !called), "{from} to {to}");
+            step(&mut mesh);
+            assert_eq!(ends(&mesh), (Permissive, called), "{from} to {to}");
+            step(&mut mesh);
+            let asked = [("STRICT", Strict), ("DISABLE", Disable), ("PERMISSIVE", Permissive)];
+            let asked = asked.into_iter().find(|(name, _)| *name == to).expect("it is a mode").1;
+            assert_eq!((ends(&mesh), is_over(&mesh)), ((asked, called), true), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_few_objects_goes_the_same_way() {
+        let mut mesh = Running::start(&[&peers("DISABLE")]);
+        let changed: Vec<Object> = objects(&peers("STRICT"));
+        let changes = changed.iter().map(|object| (object.key(), object)).collect::<Vec<_>>();
+        let before = mesh.0.take().expect("it is started");
+        mesh.0 = before.after(changes.iter().map(|(key, object)| (key, Some(*object))));
+        assert_eq!(ends(&mesh), (Permissive, false));
+        step(&mut mesh);
+        assert_eq!(ends(&mesh), (Permissive, true));
+        step(&mut mesh);
+        assert_eq!((ends(&mesh), is_over(&mesh)), ((Strict, true), true));
+    }
+
+    #[test]
+    fn what_leaves_clients_as_they_are_is_in_force_at_once() {
+        let mut mesh = Running::start(&[]);
+        mesh.write(&[&peers("STRICT")]);
+        assert_eq!((ends(&mesh), is_over(&mesh)), ((Strict, true), true));
+    }
+
+    #[test]
+    fn other_changes_neither_end_nor_hurry_it() {
+        let mut mesh = Running::start(&[&peers("DISABLE")]);
+        mesh.write(&[&peers("STRICT")]);
+        let policy = object("AuthorizationPolicy", "default", "nobody", "{}");
+        mesh.write(&[&peers("STRICT"), &policy]);
+        assert_eq!(ends(&mesh), (Permissive, false));
+        step(&mut mesh);
+        mesh.write(&[&peers("STRICT"), &routes_to("v1"), &rule(&["v1"])]);
+        assert_eq!(ends(&mesh), (Permissive, true));
+    }
+
+    #[test]
+    fn a_change_of_mind_counts_those_who_may_have_heard() {
+        let mut mesh = Running::start(&[&peers("DISABLE")]);
+        mesh.write(&[&peers("STRICT")]);
+        mesh.write(&[&peers("DISABLE")]);
+        assert_eq!((ends(&mesh), is_over(&mesh)), ((Disable, false), true), "no client has heard of it");
+        mesh.write(&[&peers("STRICT")]);
+        let first = mesh.0.as_ref().and_then(|mesh| mesh.mesh.handover()).expect("it has begun");
+        step(&mut mesh);
+        mesh.write(&[&peers("DISABLE")]);
+        assert_eq!(ends(&mesh), (Permissive, true), "clients may have heard: they stay until servers take both");
+        let now = mesh.0.take().expect("it is started").handed_on(first);
+        assert_eq!(now.mesh.handover().is_some_and(|step| step > first), true, "news of an earlier step is none");
+        mesh.0 = Some(now);
+        step(&mut mesh);
+        assert_eq!(ends(&mesh), (Permissive, false));
+        step(&mut mesh);
+        assert_eq!((ends(&mesh), is_over(&mesh)), ((Disable, false), true));
     }
 }

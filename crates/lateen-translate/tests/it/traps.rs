@@ -15,11 +15,9 @@
 //!
 //! | thread | held by |
 //! | --- | --- |
-//! | istio#55138, #13848; #8420; #30080; #20703, #29846, #35429; #42862; #48055; #7926, #33613; #13851; #39477; #45128; #61126; #38440, #33564; linkerd2#13475, #6449; linkerd2#4808 | rows below |
-//! | istio#48290: DISABLE to STRICT with one slow proxy | not held: a policy is in force at a server when the server has it, whoever still speaks plaintext; PERMISSIVE in between is what loses nothing |
+//! | istio#55138, #13848; #8420; #30080; #20703, #29846, #35429; #42862; #48055; #7926, #33613; #13851; #39477; #45128; #48290; #61126; #35066; #38440, #33564; linkerd2#13475, #6449; linkerd2#4808 | rows below |
 //! | istio#51855, #36631, #47718, #11045; linkerd2#7425: native sidecars, preStop, Jobs | the order of a pod's containers on one machine (lateen-cli's `pods`); not on a cluster |
 //! | istio#26380; kuma#18258; kiali#8230 | webhooks, the Gateway API and large graphs are not there yet |
-//! | istio#35066: series of ten thousand hosts | `what_clients_say_does_not_grow_without_bound` of lateen-proxy's `stats_log` bounds them; none is given back |
 
 use std::collections::BTreeSet;
 

@@ -17,12 +17,11 @@ use std::time::{Duration, Instant};
 
 use lateen_api::diagnostic::code;
 use lateen_api::{Diagnostic, Kind, Object, ObjectKey, Severity, parse_documents, validate};
-use lateen_identity::Trust;
 use notify::{RecursiveMode, Watcher as _};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::store::Writer;
+use crate::store::{Note, Writer};
 use addresses::Addresses;
 use applied::Applied;
 use files::{FileSet, Sign, WrittenBy};
@@ -99,7 +98,7 @@ enum Command {
     Changed(Changed),
     Apply(Apply, oneshot::Sender<Result<Written, WriteError>>),
     Delete(Vec<ObjectKey>, oneshot::Sender<Result<Written, WriteError>>),
-    Trust(Trust, oneshot::Sender<u64>),
+    Note(Note, oneshot::Sender<u64>),
     Stop,
 }
 
@@ -177,11 +176,9 @@ impl Source {
         self.ask(|reply| Command::Delete(keys, reply)).await
     }
 
-    /// Whom workloads trust from now on; the store's one writer writes that, too. Gives the revision from which on it is in
-    /// force; none when the source has ended.
-    pub async fn trust(&self, trust: Trust) -> Option<u64> {
+    pub(super) async fn note(&self, note: Note) -> Option<u64> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Trust(trust, reply)).ok()?;
+        self.commands.send(Command::Note(note, reply)).ok()?;
         answer.await.ok()
     }
 
@@ -271,8 +268,8 @@ impl Reader {
                 self.read_all();
                 let _ = reply.send(self.delete(keys));
             }
-            Command::Trust(trust, reply) => {
-                self.revision = self.writer.trust(trust);
+            Command::Note(note, reply) => {
+                self.revision = self.writer.note(note);
                 let _ = reply.send(self.revision);
             }
             Command::Stop => return false,

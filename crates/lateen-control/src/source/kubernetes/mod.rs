@@ -14,12 +14,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kube::Client;
 use lateen_api::{Diagnostic, Kind, Object, ObjectKey};
-use lateen_identity::Trust;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::store::Writer;
+use crate::store::{Note, Writer};
 use crate::token_review::ApiServer;
 
 /// What is called the file of objects from there.
@@ -49,7 +48,7 @@ pub fn client(server: &ApiServer) -> anyhow::Result<Client> {
 
 /// The running source; ends when dropped.
 pub struct Source {
-    trust: mpsc::Sender<(Trust, oneshot::Sender<u64>)>,
+    notes: mpsc::Sender<(Note, oneshot::Sender<u64>)>,
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
 }
@@ -79,14 +78,14 @@ impl Source {
         }
         let mut state = State { writer, wrong: BTreeMap::new() };
         state.fill(kinds.into_iter().collect(), &mut queue).await?;
-        let (trust, told) = mpsc::channel(1);
-        tasks.spawn(state.keep(queue, told));
-        Ok(Self { trust, _tasks: tasks })
+        let (notes, noted) = mpsc::channel(1);
+        tasks.spawn(state.keep(queue, noted));
+        Ok(Self { notes, _tasks: tasks })
     }
 
-    pub(super) async fn trust(&self, trust: Trust) -> Option<u64> {
+    pub(super) async fn note(&self, note: Note) -> Option<u64> {
         let (reply, answer) = oneshot::channel();
-        self.trust.send((trust, reply)).await.ok()?;
+        self.notes.send((note, reply)).await.ok()?;
         answer.await.ok()
     }
 }
@@ -126,17 +125,17 @@ impl State {
     }
 
     /// Keeps the store up to date for as long as somebody wants it.
-    async fn keep(mut self, mut queue: mpsc::Receiver<Event>, mut told: mpsc::Receiver<(Trust, oneshot::Sender<u64>)>) {
+    async fn keep(mut self, mut queue: mpsc::Receiver<Event>, mut noted: mpsc::Receiver<(Note, oneshot::Sender<u64>)>) {
         loop {
             tokio::select! {
                 event = queue.recv() => {
                     let Some(event) = event else { return };
                     self.take(event, &mut queue).await;
                 }
-                trust = told.recv() => {
-                    let Some((trust, reply)) = trust else { return };
+                note = noted.recv() => {
+                    let Some((note, reply)) = note else { return };
                     // Who asked may have gone; what was asked is done.
-                    let _ = reply.send(self.writer.trust(trust));
+                    let _ = reply.send(self.writer.note(note));
                 }
             }
         }
