@@ -48,6 +48,11 @@ impl Held {
         }
     }
 
+    /// Clusters, endpoints, listeners and routes.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Named>> {
+        [&self.clusters, &self.endpoints, &self.listeners, &self.routes].into_iter().flatten()
+    }
+
     /// The listeners of one direction that a connection to this port can come to, with their route tables.
     pub(crate) fn snapshot(&self, direction: Direction, port: u16) -> Result<Rc<Snapshot>, Refused> {
         let key = (direction == Direction::Inbound, port);

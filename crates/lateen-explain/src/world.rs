@@ -11,7 +11,7 @@ use lateen_api::kubernetes::Pod;
 use lateen_api::{Kind, Object, ObjectKey, Resource};
 use lateen_engine::config::Origin as Told;
 use lateen_mesh::{Mesh, MeshConfig, Origin, ProxyKind, Workload, assume};
-use lateen_translate::{Cache, ProxyView};
+use lateen_translate::{Cache, Named, ProxyView};
 
 use crate::held::Held;
 use crate::journey::Place;
@@ -85,6 +85,18 @@ impl World {
         rules
     }
 
+    /// The clusters, endpoints, listeners and routes that the proxy of a workload is told of, by any of the workload's names.
+    ///
+    /// # Errors
+    /// There is no workload of that name, or it has no proxy.
+    pub fn told(&self, name: &str, namespace: &str) -> Result<Vec<Arc<Named>>, Misunderstood> {
+        let workload = self.workload(name, namespace)?;
+        let none = || {
+            Misunderstood(format!("workload `{}` in namespace `{}` has no proxy", workload.name, workload.namespace))
+        };
+        Ok(self.held(workload).ok_or_else(none)?.all().cloned().collect())
+    }
+
     pub(crate) fn pod(&self, workload: &Workload) -> Option<&Arc<Resource<Pod>>> {
         self.pods.get(&(Arc::clone(&workload.namespace), Arc::clone(&workload.name)))
     }
@@ -112,7 +124,7 @@ impl World {
     ///
     /// # Errors
     /// There is none of that name; which there are that are called like it.
-    pub(crate) fn workload(&self, name: &str, namespace: &str) -> Result<&Arc<Workload>, Misunderstood> {
+    pub fn workload(&self, name: &str, namespace: &str) -> Result<&Arc<Workload>, Misunderstood> {
         let bare = name.strip_prefix("deploy/").or_else(|| name.strip_prefix("deployment/")).unwrap_or(name);
         let (bare, namespace) = match bare.split_once('.') {
             Some((bare, namespace)) => (bare, namespace),

@@ -20,6 +20,26 @@ pub enum Protocol {
     Sniffed,
 }
 
+impl std::fmt::Display for Protocol {
+    /// As Istio spells it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Http2 => "HTTP2",
+            Self::Grpc => "GRPC",
+            Self::GrpcWeb => "GRPC-Web",
+            Self::Https => "HTTPS",
+            Self::Tls => "TLS",
+            Self::Tcp => "TCP",
+            Self::Mongo => "Mongo",
+            Self::Redis => "Redis",
+            Self::MySql => "MySQL",
+            Self::Udp => "UDP",
+            Self::Sniffed => "sniffed",
+        })
+    }
+}
+
 impl Protocol {
     /// Reads Istio's protocol names (`Gateway` and `ServiceEntry` ports, prefixes of port names); case does not matter.
     pub fn parse(name: &str) -> Option<Self> {

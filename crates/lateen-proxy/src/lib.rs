@@ -18,6 +18,7 @@ mod identity;
 mod lifecycle;
 mod listener;
 mod live;
+pub mod logging;
 mod on_demand;
 mod overload;
 mod stream;

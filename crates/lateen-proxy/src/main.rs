@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use lateen_proxy::bootstrap::{self, arguments::Arguments};
+use lateen_proxy::logging;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -17,7 +18,7 @@ pub static MALLOC_CONF: &[u8; 84] =
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt().with_max_level(arguments.log_level.filter()).with_writer(std::io::stderr).init();
+    logging::start(arguments.log_level.filter());
     match bootstrap::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,7 +5,9 @@ mod apply;
 mod authz;
 mod ca;
 mod columns;
+mod completion;
 mod delete;
+mod describe;
 mod down;
 mod drain;
 mod edges;
@@ -25,6 +27,7 @@ mod test;
 mod token;
 mod top;
 mod traffic;
+mod translate;
 mod up;
 mod validate;
 mod world;
@@ -92,12 +95,16 @@ enum Command {
     Test(test::Arguments),
     /// Say what becomes of a request and why, or what a message code means.
     Explain(Box<explain::Arguments>),
+    /// Tell what the mesh makes of a workload or a service, and because of which objects.
+    Describe(describe::Arguments),
     /// Show which proxies run what they should.
     #[command(alias = "ps")]
     ProxyStatus(proxy_status::Arguments),
     /// Show the configuration that a proxy holds.
     #[command(alias = "pc")]
     ProxyConfig(proxy_config::Arguments),
+    /// Show what a proxy would be told because of files.
+    Translate(translate::Arguments),
     /// Show the certificate authority, or replace its root.
     Ca(ca::Arguments),
     /// Show what each workload serves, how reliably and how fast.
@@ -116,6 +123,9 @@ enum Command {
     Exec(exec::Arguments),
     /// Show what containers have written.
     Logs(logs::Arguments),
+    /// Write what a shell needs to complete calls of this program; see its `--help`.
+    #[command(after_help = completion::HOW)]
+    Completion(completion::Arguments),
     /// Show the version of this program.
     Version,
 }
@@ -170,8 +180,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Validate(arguments) => validate::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Describe(arguments) => describe::run(&arguments),
         Command::ProxyStatus(arguments) => proxy_status::run(&arguments),
         Command::ProxyConfig(arguments) => proxy_config::run(&arguments),
+        Command::Translate(arguments) => translate::run(&arguments),
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
@@ -181,6 +193,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Authz(arguments) => authz::run(&arguments),
         Command::Exec(arguments) => exec::run(arguments),
         Command::Logs(arguments) => logs::run(&arguments),
+        Command::Completion(arguments) => completion::run(&arguments),
         Command::Version => {
             anstream::println!("lateen {}", env!("CARGO_PKG_VERSION"));
             Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@
 
 mod analyze;
 mod authz;
+mod described;
 mod exec;
 mod explain;
 mod failures;

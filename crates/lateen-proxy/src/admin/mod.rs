@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 use crate::config::{Order, Workers, tell};
 use crate::lifecycle::State;
+use crate::logging;
 use crate::worker::Shared;
 use query::Query;
 
@@ -54,6 +55,9 @@ desired repeated field so that only a subset of fields are returned
   /help: print out list of admin commands
   /listeners: print listener info
       format: File format to use; One of (text, json)
+  /logging (POST): print the levels to which parts of the program log, and change them
+      paths: Levels of several parts, as <name1>:<level1>,<name2>:<level2>
+      level: Level of all parts; One of (trace, debug, info, warning, error, critical, off)
   /quitquitquit (POST): exit the server
   /ready: print server state, return 200 if LIVE, otherwise return 503
   /server_info: print server version/status information
@@ -103,7 +107,7 @@ impl Admin {
         let path = request.uri().path();
         let shared = &self.origin.shared;
         let query = Query::new(request.uri().query());
-        if matches!(path, "/quitquitquit" | "/drain_connections") && request.method() != Method::POST {
+        if matches!(path, "/quitquitquit" | "/drain_connections" | "/logging") && request.method() != Method::POST {
             let complaint = format!("Method {} not allowed, POST required.", request.method());
             return text(StatusCode::METHOD_NOT_ALLOWED, complaint);
         }
@@ -116,6 +120,10 @@ impl Admin {
             }
             "/drain_connections" => self.drain_connections(&query),
             "/ejections" => json_answer(&hosts::ejections(shared)),
+            "/logging" => match logging::change(query.iter()) {
+                Ok(levels) => text(StatusCode::OK, levels),
+                Err(complaint) => text(StatusCode::BAD_REQUEST, complaint),
+            },
             "/ready" => self.ready(),
             "/server_info" => json_answer(&self.server_info()),
             "/listeners" if json_wanted => json_answer(&hosts::listeners(shared)),

@@ -5,6 +5,7 @@ mod clusters;
 mod dump;
 mod endpoints;
 mod listeners;
+mod log;
 mod routes;
 mod secrets;
 
@@ -42,6 +43,8 @@ enum Part {
     /// Certificates and trusted roots, without their keys.
     #[command(visible_aliases = ["secrets", "s"])]
     Secret(secrets::Arguments),
+    /// To which levels it logs; with --level, others from now on.
+    Log(log::Arguments),
     /// All of it.
     #[command(visible_alias = "a")]
     All(Of),
@@ -72,6 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Part::Cluster(own) => show(&own.of, |dump| clusters::found(own, dump), clusters::table)?,
         Part::Endpoint(own) => endpoints::show(own)?,
         Part::Secret(own) => show(&own.of, secrets::found, secrets::table)?,
+        Part::Log(own) => log::run(own)?,
         Part::All(of) => all(of)?,
     };
     anstream::println!("{shown}");
@@ -96,13 +100,17 @@ fn all(of: &Of) -> anyhow::Result<String> {
     if of.output == Output::Json {
         return Ok(format!("{dump:#}"));
     }
+    Ok(format!("{}\n\n{}", tables(&dump), secrets::table(&secrets::found(&dump))))
+}
+
+/// What a dump says of clusters, listeners and routes.
+pub(super) fn tables(dump: &Value) -> String {
     let parts = [
-        clusters::table(&dump::clusters(&dump)),
-        listeners::table(&dump::listeners(&dump)),
-        routes::table(&dump::routes(&dump)),
-        secrets::table(&secrets::found(&dump)),
+        clusters::table(&dump::clusters(dump)),
+        listeners::table(&dump::listeners(dump)),
+        routes::table(&dump::routes(dump)),
     ];
-    Ok(parts.join("\n\n"))
+    parts.join("\n\n")
 }
 
 impl Of {
@@ -121,23 +129,27 @@ impl Of {
 
     /// What the proxy answers.
     fn ask(&self, path: &str) -> anyhow::Result<String> {
-        let given = self.pod.as_deref().unwrap_or_default();
-        let (name, namespace) = match (&self.namespace, given.split_once('.')) {
-            (Some(namespace), Some((_, other))) if namespace != other => {
-                return Err(Misuse::of(format!("{given} and --namespace {namespace} name two namespaces")));
-            }
-            (_, Some((name, namespace))) => (name, namespace),
-            (Some(namespace), None) => (given, namespace.as_str()),
-            (None, None) => (given, "default"),
-        };
-        let state = self.state.open()?;
-        state.require_running()?;
-        let pod = pods::find(&state, namespace, name)?;
-        if !proxies::has_proxy(&pod) {
-            bail!("there is no proxy in pod {}.{}", pod.name(), pod.namespace());
-        }
-        super::block_on(proxies::ask(&state, &pod, "GET", path))
+        ask(self.pod.as_deref().unwrap_or_default(), self.namespace.as_deref(), &self.state, "GET", path)
     }
+}
+
+/// What the proxy of a pod answers, which is `NAME` or `NAME.NAMESPACE`.
+fn ask(pod: &str, namespace: Option<&str>, state: &StateOption, method: &str, path: &str) -> anyhow::Result<String> {
+    let (name, namespace) = match (namespace, pod.split_once('.')) {
+        (Some(namespace), Some((_, other))) if namespace != other => {
+            return Err(Misuse::of(format!("{pod} and --namespace {namespace} name two namespaces")));
+        }
+        (_, Some((name, namespace))) => (name, namespace),
+        (Some(namespace), None) => (pod, namespace),
+        (None, None) => (pod, "default"),
+    };
+    let state = state.open()?;
+    state.require_running()?;
+    let pod = pods::find(&state, namespace, name)?;
+    if !proxies::has_proxy(&pod) {
+        bail!("there is no proxy in pod {}.{}", pod.name(), pod.namespace());
+    }
+    super::block_on(proxies::ask(&state, &pod, method, path))
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
