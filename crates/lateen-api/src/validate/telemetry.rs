@@ -16,7 +16,12 @@ pub(super) fn check(check: &mut Check<'_>, spec: &Telemetry) {
         check_metrics(check, &format!("spec.metrics[{index}]"), metrics);
     }
     for (index, logging) in spec.access_logging.iter().enumerate() {
-        providers(check, &format!("spec.accessLogging[{index}]"), &logging.providers);
+        let field = format!("spec.accessLogging[{index}]");
+        providers(check, &field, &logging.providers);
+        // A log from which requests were left out silently would be worse than none.
+        if let Some(Err(error)) = logging.filter.as_ref().map(|filter| Program::parse(&filter.expression)) {
+            check.error(format!("{field}.filter.expression"), error);
+        }
     }
 }
 

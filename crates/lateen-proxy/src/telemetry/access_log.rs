@@ -92,5 +92,6 @@ fn takes(filter: &Filter, time: AccessLogType, info: &StreamInfo) -> bool {
         head: &head,
         grpc_status: status.and_then(|status| status.to_str().ok()?.parse().ok()),
         metadata: &info.metadata,
+        attributes: info,
     })
 }

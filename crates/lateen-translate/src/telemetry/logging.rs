@@ -1,9 +1,13 @@
 //! Access logs: to files and by OTLP, in Istio's formats or in others.
 
 use access_log::ConfigType;
-use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog, access_log};
+use access_log_filter::FilterSpecifier;
+use envoy_types::pb::envoy::config::accesslog::v3::{
+    AccessLog, AccessLogFilter, ExtensionFilter, access_log, access_log_filter, extension_filter,
+};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat};
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::CommonGrpcAccessLogConfig;
 use envoy_types::pb::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
 use envoy_types::pb::google::protobuf::{self, value::Kind};
@@ -68,14 +72,29 @@ pub(crate) fn access_logs(view: &View<'_>, mode: Mode) -> Vec<AccessLog> {
     let objects = view.mesh.telemetries(&view.proxy.workload);
     let merged = merge::logging(&objects, &config.default_providers.access_logging, mode).unwrap_or_default();
     let found = merged.iter().filter_map(|(name, log)| Some((config.provider(name)?, log)));
-    let mut logs: Vec<(bool, AccessLog)> =
-        found.filter_map(|(provider, log)| Some((log.disabled, of_provider(view, provider)?))).collect();
+    let mut logs: Vec<(bool, AccessLog)> = found
+        .filter_map(|(provider, log)| {
+            let filter = log.filter.map(|filter| of_expression(&filter.expression));
+            Some((log.disabled, AccessLog { filter, ..of_provider(view, provider)? }))
+        })
+        .collect();
     if logs.is_empty() {
         // As in Istio, what is said of nobody who keeps a log is not said.
         return config.access_log_file.as_deref().map(|path| by_mesh_config(path, config)).into_iter().collect();
     }
     logs.retain(|(disabled, _)| !disabled);
     logs.into_iter().map(|(_, log)| log).collect()
+}
+
+/// Has a logger tell of what an expression holds for.
+fn of_expression(expression: &str) -> AccessLogFilter {
+    let filter = ExpressionFilter { expression: expression.to_owned(), ..ExpressionFilter::default() };
+    AccessLogFilter {
+        filter_specifier: Some(FilterSpecifier::ExtensionFilter(ExtensionFilter {
+            name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+            config_type: Some(extension_filter::ConfigType::TypedConfig(wire::pack(&filter))),
+        })),
+    }
 }
 
 fn of_provider(view: &View<'_>, provider: &ExtensionProvider) -> Option<AccessLog> {

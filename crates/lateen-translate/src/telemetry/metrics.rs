@@ -54,9 +54,15 @@ pub(super) fn tcp(view: &View<'_>, side: Side<'_>) -> Vec<accesslog::AccessLog> 
     opened.into_iter().chain(closed.logger(Some(when(AccessLogType::TcpConnectionEnd)))).collect()
 }
 
-/// Has a logger tell of connections that are over, and of nothing else.
+/// Has a logger tell of connections that are over, as far as it tells of any, and of nothing else.
 pub(super) fn at_the_end(log: &mut accesslog::AccessLog) {
-    log.filter = Some(when(AccessLogType::TcpConnectionEnd));
+    let ended = when(AccessLogType::TcpConnectionEnd);
+    log.filter = Some(match log.filter.take() {
+        None => ended,
+        Some(own) => accesslog::AccessLogFilter {
+            filter_specifier: Some(FilterSpecifier::AndFilter(accesslog::AndFilter { filters: vec![ended, own] })),
+        },
+    });
 }
 
 /// When the upstream connection is there; or at the end, of a connection for which there never was one, as its flags say.

@@ -192,3 +192,19 @@ fn more_than_all_requests_cannot_be_traced() {
         [format!("4: error {field}: the percentage is not in the range 0 to 100")]
     );
 }
+
+#[test]
+fn a_log_leaves_out_only_what_its_filter_says() {
+    let telemetry = |expression: &str| {
+        format!(
+            "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: a}}\n\
+             spec: {{accessLogging: [{{filter: {{expression: \"{expression}\"}}}}]}}\n"
+        )
+    };
+    assert!(crate::findings(&telemetry("response.code >= 400 && request.method == 'GET'")).is_empty());
+    let field = "spec.accessLogging[0].filter.expression";
+    assert_eq!(
+        crate::findings(&telemetry("xds.virtual_host_name == 'a'")),
+        [format!("4: error {field}: `xds.virtual_host_name` is not an attribute that is known")]
+    );
+}

@@ -25,10 +25,10 @@ fn each_gap_names_its_field() {
         ),
         (
             "telemetry",
-            "{accessLogging: [{filter: {expression: 'true'}}]}",
+            "{targetRef: {kind: Service, name: a}}",
             Warning,
-            "spec.accessLogging[0].filter",
-            "`spec.accessLogging[0].filter` is not supported: all requests are logged",
+            "spec.targetRef.kind",
+            "`spec.targetRef.kind: Service` is not supported: there are no waypoints, so the object is bound to nothing",
         ),
         (
             "dr",

@@ -1,12 +1,16 @@
 //! Which requests an access logger tells of (`AccessLogFilter`).
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::accesslog::v3 as proto;
 use envoy_types::pb::envoy::data::accesslog::v3::AccessLogType;
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use lateen_cel::{Attributes, Program};
 use proto::access_log_filter::FilterSpecifier;
 use proto::comparison_filter::Op;
 
-use crate::config::error::At;
-use crate::config::scalar::{bool_or, type_name};
+use crate::config::error::{At, refuse};
+use crate::config::scalar::{bool_or, is, open, type_name};
 use crate::flags::{ResponseFlag, ResponseFlags};
 use crate::matching::{HeaderMatcher, MetadataMatcher};
 use crate::message::{Headers, RequestHead};
@@ -39,6 +43,8 @@ pub enum Filter {
         matcher: MetadataMatcher,
         without: bool,
     },
+    /// An expression that holds; one that has no value does not.
+    Expression(Arc<Program>),
     And(Vec<Self>),
     Or(Vec<Self>),
 }
@@ -72,6 +78,8 @@ pub struct Record<'a> {
     /// Of an answer to a gRPC call.
     pub grpc_status: Option<u32>,
     pub metadata: &'a DynamicMetadata,
+    /// All of it, for expressions.
+    pub attributes: &'a dyn Attributes,
 }
 
 impl Comparison {
@@ -128,6 +136,7 @@ impl Filter {
                     *without
                 }
             }
+            Self::Expression(program) => program.holds(record.attributes),
             Self::And(filters) => filters.iter().all(|filter| filter.takes(record)),
             Self::Or(filters) => filters.iter().any(|filter| filter.takes(record)),
         }
@@ -187,20 +196,37 @@ impl Filter {
                 Self::Types { types: filter.types().collect(), exclude: filter.exclude }
             }
             Some(FilterSpecifier::ExtensionFilter(filter)) => {
-                let at = at.field("extension_filter");
+                let at = at.field("extension_filter.typed_config");
                 match &filter.config_type {
+                    Some(proto::extension_filter::ConfigType::TypedConfig(any)) if is::<ExpressionFilter>(any) => {
+                        Self::Expression(expression(&open(any, &at)?, &at)?)
+                    }
                     Some(proto::extension_filter::ConfigType::TypedConfig(any)) => {
                         at.error(format!("{} is not supported", type_name(any)));
+                        return None;
                     }
-                    None => at.field("typed_config").error("is required"),
+                    None => {
+                        at.error("is required");
+                        return None;
+                    }
                 }
-                return None;
             }
             None => {
                 at.error("has no filter");
                 return None;
             }
         })
+    }
+}
+
+fn expression(filter: &ExpressionFilter, at: &At) -> Option<Arc<Program>> {
+    refuse!(at, filter; cel_config);
+    match Program::parse(&filter.expression) {
+        Ok(program) => Some(Arc::new(program)),
+        Err(error) => {
+            at.field("expression").error(error);
+            None
+        }
     }
 }
 
