@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lateen_testing::eventually::eventually_blocking;
 
+use crate::programs::Programs;
 use crate::running::Mesh;
 
 type Labels = BTreeMap<String, String>;
@@ -203,4 +204,72 @@ fn sample(line: &str) -> Option<Sample> {
         Some((label.to_owned(), value.trim_end_matches('"').to_owned()))
     };
     Some(Sample { name: name.to_owned(), labels: pairs.map(pair).collect::<Option<_>>()?, value: value.parse().ok()? })
+}
+
+/// What requests of every kind leave behind in Istio's metrics, on both sides: series and counts, by proxy.
+fn counted_of_everything(mesh: &Mesh) -> BTreeMap<String, f64> {
+    for path in ["/get", "/status/418", "/status/503", "/nowhere"] {
+        assert!(mesh.ask("deploy/client", "httpbin", 8000, path).starts_with("HTTP/1.1 "), "{path}");
+    }
+    assert!(mesh.ask("deploy/outsider", "httpbin", 8000, "/get").starts_with("HTTP/1.1 200"));
+    mesh.probe("deploy/client", &["http2", "http://rpc:7000/shop.Cart/Add"]);
+    assert_eq!(mesh.converse("deploy/client", "echo", 9000, "echo there >&3; timeout 10 head -1 <&3"), "heard there\n");
+    let proxies = ["client", "httpbin", "rpc", "echo"];
+    eventually_blocking("every proxy has counted its part", || {
+        let all = proxies.map(|proxy| series(mesh, proxy));
+        let count = |proxy: usize, metric: &str| -> f64 {
+            let of_metric = all[proxy].iter().filter(|(series, _)| series.contains(metric));
+            of_metric.map(|(_, value)| value).sum()
+        };
+        // An Envoy has histograms only some seconds later.
+        let requests = [
+            "istio_requests_total",
+            "istio_request_bytes_count",
+            "istio_response_bytes_count",
+            "istio_request_duration_milliseconds_count",
+        ];
+        let of_requests = |proxy, wanted| requests.iter().all(|metric| count(proxy, metric) == wanted);
+        let closed = |proxy| count(proxy, "istio_tcp_connections_closed_total") == 1.0;
+        let are_told = of_requests(0, 5.0) && of_requests(1, 5.0) && of_requests(2, 1.0) && closed(0) && closed(3);
+        are_told.then(|| all.into_iter().flatten().collect())
+    })
+}
+
+/// Istio's series of a proxy, but for what Envoy's logger cannot count, and for buckets of times.
+fn series(mesh: &Mesh, proxy: &str) -> BTreeMap<String, f64> {
+    let answer = mesh.ask(&format!("deploy/{proxy}"), "127.0.0.1", 15000, "/stats/prometheus?filter=istio_");
+    let lines = answer.lines().filter(|line| !line.starts_with('#'));
+    let samples = lines.filter_map(|line| {
+        let line = line.strip_prefix("envoy_istiocustom_").unwrap_or(line);
+        sample(line).filter(|sample| sample.name.starts_with("istio_"))
+    });
+    let wanted = samples.filter(|sample| sample.labels.contains_key("reporter")).filter(|sample| {
+        let is_of_messages = sample.name.contains("_messages_");
+        let is_exact = sample.name.ends_with("_total") || sample.name.ends_with("_count");
+        // An Envoy goes on to the application before the client's handshake is over, and counts a connection that is opened
+        // then: it does not know yet whose it is.
+        let is_early = sample.labels["reporter"] == "destination" && sample.name.ends_with("connections_opened_total");
+        is_exact && !is_of_messages && !is_early
+    });
+    wanted.map(|sample| (format!("{proxy}: {} {:?}", sample.name, sample.labels), sample.value)).collect()
+}
+
+/// A real Envoy under the same control plane, with the same pods and the same requests.
+#[test]
+fn a_real_envoy_counts_the_same_series() {
+    let Some(envoy) = lateen_tests::envoy() else { return };
+    let ours = counted_of_everything(&Mesh::of("services"));
+    let theirs = counted_of_everything(&Mesh::of_by(Programs::with_envoy(&envoy, "DELTA_GRPC"), "services"));
+    let differ = |one: &BTreeMap<String, f64>, other: &BTreeMap<String, f64>| -> Vec<String> {
+        let differing = one.iter().filter(|(series, value)| other.get(*series) != Some(value));
+        differing.map(|(series, value)| format!("{series} {value}")).collect()
+    };
+    let (own, envoys) = (differ(&ours, &theirs), differ(&theirs, &ours));
+    assert!(
+        own.is_empty() && envoys.is_empty(),
+        "ours alone:\n{}\nEnvoy's alone:\n{}",
+        own.join("\n"),
+        envoys.join("\n")
+    );
+    assert!(ours.len() > 30, "{ours:#?}");
 }

@@ -108,3 +108,45 @@ async fn labels_come_from_expressions() {
     let body = proxy.admin("/stats/prometheus").await.body;
     assert!(!body.contains("host=\"left\""), "{body}");
 }
+
+/// Four metrics of each host, as Istio's have their labels in common.
+const MANY: &str = r#"{name: stats, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.stats.v3.Config,
+    stat_prefix: mesh,
+    counters: [{stat: {name: requests, tags: [{name: host, value_format: "%REQ(:AUTHORITY)%"}]}, value_fixed: 1}],
+    histograms: [
+      {stat: {name: took, tags: [{name: host, value_format: "%REQ(:AUTHORITY)%"}]}, unit: Milliseconds, value_format: "%DURATION%"},
+      {stat: {name: received, tags: [{name: host, value_format: "%REQ(:AUTHORITY)%"}]}, unit: Bytes, value_format: "%BYTES_RECEIVED%"},
+      {stat: {name: sent, tags: [{name: host, value_format: "%REQ(:AUTHORITY)%"}]}, unit: Bytes, value_format: "%BYTES_SENT%"}]}}"#;
+
+#[tokio::test]
+async fn ten_thousand_series_are_told_at_once_while_requests_go_on() {
+    const HOSTS: usize = 2_500;
+    const TOGETHER: usize = 50;
+    let proxy = Setup { loggers: MANY, ..Setup::default() }.start(&[]).await;
+    let mut client = proxy.connect().await;
+    for batch in 0..HOSTS / TOGETHER {
+        let host = |number: usize| format!("GET / HTTP/1.1\r\nHost: h{}\r\n\r\n", batch * TOGETHER + number);
+        client.send((0..TOGETHER).map(host).collect::<String>()).await;
+        for _ in 0..TOGETHER {
+            assert_eq!(client.response().await.status, 503);
+        }
+    }
+    proxy.until_stat(&format!("mesh.requests.host.h{}", HOSTS - 1), 1).await;
+    let scraping = async {
+        let begun = std::time::Instant::now();
+        let body = proxy.admin("/stats/prometheus").await.body;
+        eprintln!("a scrape of {} bytes took {:?}", body.len(), begun.elapsed());
+        body
+    };
+    let asking = async {
+        for _ in 0..200 {
+            client.send("GET / HTTP/1.1\r\nHost: h0\r\n\r\n").await;
+            assert_eq!(client.response().await.status, 503);
+        }
+    };
+    let (body, ()) = tokio::join!(scraping, asking);
+    let count = |metric: &str| body.lines().filter(|line| line.starts_with(&format!("{metric}{{host="))).count();
+    let counts = ["envoy_mesh_requests", "envoy_mesh_took_count", "envoy_mesh_received_count", "envoy_mesh_sent_count"];
+    assert_eq!(counts.map(count), [HOSTS; 4]);
+    proxy.until_stat("mesh.requests.host.h0", 201).await;
+}

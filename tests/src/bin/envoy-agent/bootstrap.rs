@@ -25,11 +25,17 @@ pub(crate) async fn of(member: &Member, api_type: &str) -> anyhow::Result<Value>
         http2(cluster("sds-grpc", &json!({"pipe": {"path": format!("@{SECRETS}")}})), None),
         cluster("admin", &socket("127.0.0.1", 15000)),
     ];
+    let mut metadata = json!({"NAME": pod, "NAMESPACE": namespace, "INSTANCE_IPS": address, "LABELS": labels});
+    for (name, value) in std::env::vars() {
+        if let Some(name) = name.strip_prefix("ISTIO_META_") {
+            metadata[name] = value.into();
+        }
+    }
     Ok(json!({
         "node": {
             "id": format!("{kind}~{address}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
             "cluster": format!("{pod}.{namespace}"),
-            "metadata": {"NAME": pod, "NAMESPACE": namespace, "INSTANCE_IPS": address, "LABELS": labels},
+            "metadata": metadata,
         },
         "admin": {"address": socket("127.0.0.1", 15000)},
         "cluster_manager": member.mark.map(|mark| json!({"upstream_bind_config": {
