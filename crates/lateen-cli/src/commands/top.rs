@@ -122,11 +122,15 @@ const COLUMNS: [Column; 10] = [
     ("RECEIVED", 5, |edge| traffic::bytes(edge.figures.received_bytes_per_second)),
 ];
 
-/// A header and a line for each edge, no longer than that.
+/// A header and a line for each edge, no longer than that: names are cut, and then columns left out.
 fn rows(edges: &[&Edge], width: usize) -> Vec<String> {
+    let cell = |rank: u8, text: String| match rank {
+        0 => cut(text, (width / 4).max(1)),
+        _ => text,
+    };
     let cells: Vec<(&str, u8, Vec<String>)> = COLUMNS
         .iter()
-        .map(|(name, rank, cell)| (*name, *rank, edges.iter().map(|edge| cell(edge)).collect()))
+        .map(|(name, rank, of)| (*name, *rank, edges.iter().map(|edge| cell(*rank, of(edge))).collect()))
         .collect();
     let longest = |(name, _, cells): &(&str, u8, Vec<String>)| {
         cells.iter().map(|cell| cell.chars().count()).chain([name.len()]).max().unwrap_or_default()
@@ -144,6 +148,13 @@ fn rows(edges: &[&Edge], width: usize) -> Vec<String> {
     let rows: Vec<Vec<String>> =
         (0..edges.len()).map(|row| shown.iter().map(|(.., cells)| cells[row].clone()).collect()).collect();
     super::columns::columns(&header, &rows).lines().map(|line| line.chars().take(width).collect()).collect()
+}
+
+fn cut(text: String, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text;
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -167,7 +178,8 @@ mod tests {
         assert_eq!(header(usize::MAX).len(), 10);
         assert_eq!(header(112), ["FROM", "TO", "PROTOCOL", "SECURED", "RATE", "SUCCESS", "P50", "P99", "RECEIVED"]);
         assert_eq!(header(80), ["FROM", "TO", "PROTOCOL", "RATE", "SUCCESS", "P99"]);
-        assert_eq!(header(40), ["FROM", "TO"]);
-        assert!(rows(&[&edge], 40).iter().all(|row| row.chars().count() <= 40));
+        assert_eq!(header(44), ["FROM", "TO", "RATE", "SUCCESS"]);
+        assert_eq!(rows(&[&edge], 44)[1], "productpag…   reviews-v2…   2.0/s   100.00%");
+        assert!(rows(&[&edge], 10).iter().all(|row| row.chars().count() <= 10));
     }
 }
