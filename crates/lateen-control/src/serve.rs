@@ -421,7 +421,7 @@ impl Grpc {
         );
         let discovery = Service::new(discovery, Limits::default()).into_server();
         let certificates = self.certificates.clone();
-        let told = traffic::Told {
+        let told = traffic::Live {
             traffic: self.traffic.clone(),
             pushed: self.pushed.clone(),
             authenticator: self.authenticator.clone(),

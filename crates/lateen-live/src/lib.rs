@@ -10,6 +10,8 @@
 //! A control plane without this service answers `UNIMPLEMENTED`, and a proxy that does not know it does not call: both go on
 //! without.
 
+mod tap;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
@@ -27,6 +29,8 @@ use tonic::server::{NamedService, StreamingService};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
+
+pub use tap::{Condition, Header, Is, Lost, Tap, Tapped};
 
 /// What a proxy says. The first message says who it is, and nothing else.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -50,6 +54,11 @@ pub struct Told {
     /// Series whose labels were too many to be told, since the last message.
     #[prost(uint64, tag = "7")]
     pub dropped: u64,
+    /// Requests that somebody watches.
+    #[prost(message, repeated, tag = "8")]
+    pub tapped: Vec<Tapped>,
+    #[prost(message, repeated, tag = "9")]
+    pub lost: Vec<Lost>,
 }
 
 /// Values of the labels that were asked for, in that order; empty for a label that a series has not.
@@ -96,6 +105,8 @@ pub struct Measured {
 pub struct Asked {
     #[prost(message, optional, tag = "1")]
     pub counts: Option<Counts>,
+    #[prost(message, repeated, tag = "2")]
+    pub taps: Vec<Tap>,
 }
 
 /// Of which series, by which labels.

@@ -27,6 +27,7 @@ use crate::config::Received;
 use crate::http::state::ManagerState;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Addresses;
+use crate::live::Taps;
 use crate::on_demand::OnDemand;
 use crate::overload::Overload;
 use crate::tcp::ProxyState;
@@ -67,6 +68,8 @@ pub(crate) struct Shared {
     pub activity: Activity,
     /// Whether access loggers have counted something, for who tells of it.
     pub counted: Activity,
+    /// Requests that somebody watches.
+    pub taps: Taps,
     /// Where listeners listen; differs from what they ask for with port 0.
     pub listening: ArcSwap<Addresses>,
     /// What discovery sent, for the admin port.

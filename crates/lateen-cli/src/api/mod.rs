@@ -2,6 +2,7 @@
 
 mod events;
 pub(crate) mod objects;
+mod tap;
 mod traffic;
 mod watch;
 
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
+pub(crate) use tap::Seen;
 pub(crate) use traffic::Snapshots;
 pub(crate) use watch::{Change, Watch};
 

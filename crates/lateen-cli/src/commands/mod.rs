@@ -23,6 +23,7 @@ mod proxy_status;
 mod resources;
 mod stat;
 mod status;
+mod tap;
 mod test;
 mod token;
 mod top;
@@ -111,6 +112,8 @@ enum Command {
     Stat(stat::Arguments),
     /// Watch who calls whom, busiest first.
     Top(top::Arguments),
+    /// Watch requests while they pass.
+    Tap(Box<tap::Arguments>),
     /// Show who calls whom, how often, how reliably, how fast, and whether by mutual TLS.
     Edges(edges::Arguments),
     /// Have the connections to a pod made anew.
@@ -187,6 +190,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ca(arguments) => ca::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
+        Command::Tap(arguments) => tap::run(&arguments),
         Command::Edges(arguments) => edges::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),
         Command::Token(arguments) => token::run(&arguments),

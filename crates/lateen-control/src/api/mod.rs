@@ -5,18 +5,19 @@ mod authority;
 mod console;
 mod objects;
 mod state;
+mod tap;
 mod traffic;
 mod workloads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use lateen_api::Diagnostic;
 use lateen_api::parse::MAX_TEXT;
 use lateen_identity::token::PodTokens;
@@ -96,6 +97,7 @@ fn reading() -> Router<Arc<Api>> {
         .route("/api/v1/authorization", get(workloads::authorization))
         .route("/api/v1/traffic", get(traffic::show))
         .route("/api/v1/traffic/stream", get(traffic::stream))
+        .route("/api/v1/tap", get(tap::watch))
 }
 
 /// For the Unix socket.
@@ -111,12 +113,17 @@ pub fn whole(api: Arc<Api>) -> Router {
         .route("/api/v1/authority/rotate", post(authority::rotate))
         .route("/metrics", get(state::metrics))
         .layer(DefaultBodyLimit::max(MAX_TEXT))
+        .layer(Extension(tap::Reach::Everything))
         .with_state(api)
 }
 
 /// For the console's port.
 pub fn console(api: Arc<Api>) -> Router {
-    reading().merge(console::pages()).layer(axum::middleware::from_fn(console::guard)).with_state(api)
+    reading()
+        .layer(Extension(tap::Reach::Outlines))
+        .merge(console::pages())
+        .layer(axum::middleware::from_fn(console::guard))
+        .with_state(api)
 }
 
 /// For the metrics port (Istio: `/metrics`, `/debug/syncz`). Metrics are for everybody; who is connected, and with what, is for

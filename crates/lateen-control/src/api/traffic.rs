@@ -102,7 +102,7 @@ async fn follow(traffic: &Traffic, length: Duration, sender: mpsc::Sender<Bytes>
 }
 
 /// Server-sent events (WHATWG HTML, "Server-sent events").
-fn events(receiver: mpsc::Receiver<Bytes>) -> Response {
+pub(super) fn events(receiver: mpsc::Receiver<Bytes>) -> Response {
     let events = ReceiverStream::new(receiver).map(Ok::<Bytes, Infallible>);
     let kind = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     (kind, Body::from_stream(events)).into_response()

@@ -17,9 +17,12 @@ pub(super) enum Figure {
     Closed,
 }
 
+/// By whose labels requests are told one by one.
+pub(super) const OF_REQUESTS: &str = "istio_requests_total";
+
 /// Istio counts bytes of TCP from where the server stands.
 const METRICS: [(&str, Of, Figure); 8] = [
-    ("istio_requests_total", Of::Count, Figure::Requests),
+    (OF_REQUESTS, Of::Count, Figure::Requests),
     ("istio_request_duration_milliseconds", Of::Buckets, Figure::Milliseconds),
     ("istio_request_bytes", Of::Sum, Figure::Sent),
     ("istio_response_bytes", Of::Sum, Figure::Received),

@@ -6,18 +6,22 @@
 
 mod golden;
 mod labels;
+mod taps;
 mod told;
 pub mod view;
 mod window;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use golden::Outcome;
 pub use labels::Reporter;
 use labels::Side;
-pub use told::Told;
+use taps::Taps;
+pub use taps::{Party, Told, Watched, Watching};
+pub use told::Live;
+use view::{End, Name};
 use window::{Amount, Window};
 
 /// Whose word it is, and of what: cloning shares.
@@ -28,8 +32,9 @@ pub struct Traffic {
 
 struct Shared {
     window: Mutex<Window>,
-    /// Streams of proxies.
-    reporting: AtomicUsize,
+    /// Workloads whose proxies tell, and how many do.
+    reporting: Mutex<HashMap<Name, usize>>,
+    taps: Taps,
     /// Seconds of the epoch.
     since: u64,
 }
@@ -49,7 +54,8 @@ pub fn now() -> u64 {
 
 impl Default for Traffic {
     fn default() -> Self {
-        let shared = Shared { window: Mutex::default(), reporting: AtomicUsize::default(), since: now() };
+        let shared =
+            Shared { window: Mutex::default(), reporting: Mutex::default(), taps: Taps::default(), since: now() };
         Self { shared: Arc::new(shared) }
     }
 }
@@ -69,7 +75,7 @@ impl Traffic {
             window_seconds: stretch.length.as_secs(),
             known_seconds: seconds.max(1),
             since,
-            reporting: self.shared.reporting.load(Ordering::Relaxed),
+            reporting: self.proxies().values().sum(),
             dropped,
         };
         view::of(&steps, &outcomes, about)
@@ -95,17 +101,40 @@ impl Traffic {
         self.shared.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has proxies tell of requests for as long as what is returned is there; none if too many watch already.
+    pub fn watch(&self, watched: &Watched) -> Option<Watching> {
+        self.shared.taps.watch(watched)
+    }
+
     /// Counts a proxy that tells, for as long as what is returned is there.
-    fn reporting(&self) -> Reporting {
-        self.shared.reporting.fetch_add(1, Ordering::Relaxed);
-        Reporting(self.clone())
+    fn reporting(&self, own: &End) -> Reporting {
+        let name = own.name();
+        *self.proxies().entry(name.clone()).or_default() += 1;
+        Reporting(self.clone(), name)
+    }
+
+    /// Whether the proxy of a workload tells.
+    fn speaks(&self, workload: &End) -> bool {
+        self.proxies().contains_key(&workload.name())
+    }
+
+    /// How many proxies each workload has that tell.
+    fn proxies(&self) -> MutexGuard<'_, HashMap<Name, usize>> {
+        // Nothing that can panic half-way changes them.
+        self.shared.reporting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Reporting(Traffic);
+struct Reporting(Traffic, Name);
 
 impl Drop for Reporting {
     fn drop(&mut self) {
-        self.0.shared.reporting.fetch_sub(1, Ordering::Relaxed);
+        let mut proxies = self.0.proxies();
+        if let Some(count) = proxies.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                proxies.remove(&self.1);
+            }
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! Proxies' streams: admitted as for discovery, and heard.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_live::{Asked, Listener, Told as Message};
+use lateen_live::{Asked, Listener, Tap, Told as Message};
 use lateen_mesh::CLUSTER;
 use lateen_mesh::Workload;
 use lateen_xds::node::NodeInfo;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status, Streaming};
 
 use super::Traffic;
@@ -27,13 +27,13 @@ const MOST_SETS: usize = 4_096;
 const HELLO: Duration = Duration::from_secs(10);
 
 /// What the gRPC server serves.
-pub struct Told {
+pub struct Live {
     pub traffic: Traffic,
     pub pushed: Pushed,
     pub authenticator: Authenticator,
 }
 
-impl Listener for Told {
+impl Listener for Live {
     async fn hear(
         self: Arc<Self>,
         request: Request<Streaming<Message>>,
@@ -52,24 +52,42 @@ impl Listener for Told {
         })?;
         let heard = Heard {
             traffic: self.traffic.clone(),
+            proxy: format!("{}.{}", identified.id.pod, identified.id.namespace),
             own: end_of(&identified.workload),
             buckets: bounds.iter().map(|bound| BOUNDS.partition_point(|own| own < bound)).collect(),
             sets: HashMap::new(),
         };
         let (asked, answer) = mpsc::channel(1);
         // There is room for the first.
-        let _ = asked.try_send(Ok(Asked { counts: Some(labels::wanted()) }));
-        tokio::spawn(follow(heard, messages, asked));
+        let mut taps = self.traffic.shared.taps.asked();
+        let first = wanted(&mut taps);
+        let _ = asked.try_send(Ok(first));
+        tokio::spawn(follow(heard, messages, (asked, taps)));
         Ok(answer)
     }
 }
 
+/// What a proxy is asked for, and what changes that.
+type Asking = (mpsc::Sender<Result<Asked, Status>>, watch::Receiver<Arc<BTreeMap<u32, Tap>>>);
+
+/// All that is wanted now.
+fn wanted(taps: &mut watch::Receiver<Arc<BTreeMap<u32, Tap>>>) -> Asked {
+    Asked { counts: Some(labels::wanted()), taps: taps.borrow_and_update().values().cloned().collect() }
+}
+
 /// Until either end goes away.
-async fn follow(mut heard: Heard, mut messages: Streaming<Message>, asked: mpsc::Sender<Result<Asked, Status>>) {
-    let _reporting = heard.traffic.reporting();
+async fn follow(mut heard: Heard, mut messages: Streaming<Message>, (asked, mut taps): Asking) {
+    let _reporting = heard.traffic.reporting(&heard.own);
     loop {
         let message = tokio::select! {
             message = messages.message() => message,
+            Ok(()) = taps.changed() => {
+                let next = wanted(&mut taps);
+                if asked.send(Ok(next)).await.is_err() {
+                    return;
+                }
+                continue;
+            }
             () = asked.closed() => return,
         };
         match message {
@@ -97,6 +115,8 @@ fn end_of(workload: &Workload) -> End {
 /// What one proxy tells.
 struct Heard {
     traffic: Traffic,
+    /// `pod.namespace`.
+    proxy: String,
     own: End,
     /// Ours, for each of the proxy's; what is above them is above ours.
     buckets: Vec<usize>,
@@ -142,6 +162,11 @@ impl Heard {
             }
         }
         self.traffic.add(&added, dropped);
+        let taps = &self.traffic.shared.taps;
+        for tapped in message.tapped {
+            taps.request(&self.proxy, &self.own, tapped, |source| self.traffic.speaks(source));
+        }
+        message.lost.iter().for_each(|lost| taps.lost(lost));
         for id in message.forgotten {
             self.sets.remove(&id);
         }

@@ -173,6 +173,49 @@ pub struct Responses {
     pub count: u64,
 }
 
+/// A request that was watched: `GET /api/v1/tap`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// When it began, RFC 3339, by the proxy's clock.
+    pub at: String,
+    /// Who tells: `pod.namespace`.
+    pub proxy: String,
+    pub reporter: Reporter,
+    pub source: End,
+    pub destination: End,
+    pub service: Service,
+    pub protocol: Protocol,
+    /// Of the connection between the two, as far as who tells knows.
+    pub security: Security,
+    pub method: String,
+    pub authority: String,
+    /// As the client asked for it; of its query, the names.
+    pub path: String,
+    /// 0 without an answer.
+    pub status: u16,
+    pub grpc_status: Option<Box<str>>,
+    /// Envoy's response flags.
+    pub flags: Option<Box<str>>,
+    pub milliseconds: f64,
+    /// Of the bodies.
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// Empty unless they were asked for.
+    pub request_headers: Vec<Header>,
+    pub response_headers: Vec<Header>,
+    /// What JSON and forms begin with, with the names of their fields, and values that were asked for by name.
+    pub request_body: Option<String>,
+    pub response_body: Option<String>,
+}
+
+/// A header, without its value where that may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    pub name: String,
+    pub value: Option<String>,
+}
+
 /// What is said beside the edges.
 pub(super) struct About {
     pub at: u64,
@@ -206,7 +249,7 @@ impl std::fmt::Display for Protocol {
 
 impl End {
     /// By which it is told from others.
-    fn name(&self) -> Name {
+    pub(super) fn name(&self) -> Name {
         (self.workload.clone(), self.namespace.clone())
     }
 
@@ -227,7 +270,8 @@ impl End {
     }
 }
 
-type Name = (Option<Box<str>>, Option<Box<str>>);
+/// Workload and namespace.
+pub(super) type Name = (Option<Box<str>>, Option<Box<str>>);
 
 /// Two workloads and a protocol: what both of an edge's proxies call the same.
 type Pair = (Name, Name, Protocol);

@@ -2,8 +2,11 @@
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use http::{Method, StatusCode};
-use lateen_live::{Asked, Counted, LabelSet, Measured, Told};
+use http_body_util::BodyExt as _;
+use lateen_live::{Asked, Counted, LabelSet, Lost, Measured, Tapped, Told};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
@@ -15,7 +18,7 @@ use crate::world::World;
 struct Teller {
     told: mpsc::Sender<Told>,
     asked: Asked,
-    _answers: Streaming<Asked>,
+    answers: Streaming<Asked>,
 }
 
 async fn channel(world: &World) -> Channel {
@@ -29,7 +32,7 @@ impl Teller {
         told.send(Told { node: Some(node), bounds: vec![1.0, 10.0], ..Told::default() }).await.unwrap();
         let mut answers = lateen_live::tell(channel(world).await, None, queue).await?;
         let asked = answers.message().await?.unwrap();
-        Ok(Self { told, asked, _answers: answers })
+        Ok(Self { told, asked, answers })
     }
 
     fn metric(&self, name: &str) -> u32 {
@@ -122,4 +125,54 @@ async fn what_is_asked_for_wrongly_is_told() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {body}");
         assert!(body.contains(field), "{path}: {body}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_told_while_somebody_watches_and_no_longer() {
+    let world = shop().await;
+    let mut teller = Teller::new(&world, "web-1", "10.244.0.2").await.unwrap();
+    let mut watching = world.open("/api/v1/tap?to=cart&status=5xx").await;
+    let tap = teller.answers.message().await.unwrap().unwrap().taps.remove(0);
+    assert_eq!((tap.status_least, tap.status_most, tap.headers), (500, 599, false));
+    let request = Tapped {
+        tap: tap.id,
+        values: teller.set(0, &CALL).values,
+        method: "GET".to_owned(),
+        status: 503,
+        took_micros: 1500,
+        server_is_known: true,
+        ..Tapped::default()
+    };
+    let unknown = Tapped { tap: 4711, ..request.clone() };
+    let lost = vec![Lost { tap: tap.id, count: 3 }];
+    teller.tell(Told { tapped: vec![unknown, request], lost, ..Told::default() }).await;
+    let mut text = String::new();
+    while !text.contains("lost") || !text.ends_with("\n\n") {
+        let frame = watching.frame().await.unwrap().unwrap().into_data().unwrap();
+        text.push_str(std::str::from_utf8(&frame).unwrap());
+    }
+    let (request, lost) = text.trim_end().split_once("\n\n").unwrap();
+    let data = request.strip_prefix("event: request\ndata: ").unwrap();
+    let json: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!((&json["proxy"], &json["source"]["workload"]), (&json!("web-1.default"), &json!("web-1")));
+    assert_eq!((&json["security"], &json["milliseconds"]), (&json!("mutual_tls"), &json!(1.5)));
+    assert_eq!(lost, "event: lost\ndata: {\"count\":3}");
+    drop(watching);
+    assert_eq!(teller.answers.message().await.unwrap().unwrap().taps, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_for_the_owner_of_the_mesh_alone() {
+    let world = shop().await;
+    let asked = async |path: &str| {
+        let mut stream = TcpStream::connect(world.running.console).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        String::from_utf8_lossy(&head).into_owned()
+    };
+    assert_eq!(asked("/api/v1/tap?to=cart").await, "HTTP/1.1 200");
+    assert_eq!(asked("/api/v1/tap?to=cart&headers=true").await, "HTTP/1.1 400");
+    assert_eq!(asked("/api/v1/tap?reveal=x-user").await, "HTTP/1.1 400");
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use lateen_control::external_ca::ExternalCa;
 use lateen_control::inject::Settings;
@@ -122,6 +123,20 @@ impl World {
     }
 
     pub(crate) async fn call(&self, method: Method, path: &str, body: String) -> (StatusCode, String) {
+        let response = self.send(method, path, body).await;
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    /// The body of an answer that may never end.
+    pub(crate) async fn open(&self, path: &str) -> Incoming {
+        let response = self.send(Method::GET, path, String::new()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.into_body()
+    }
+
+    async fn send(&self, method: Method, path: &str, body: String) -> Response<Incoming> {
         let stream = UnixStream::connect(&self.running.socket).await.unwrap();
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -132,10 +147,7 @@ impl World {
             .header("content-type", "application/json")
             .body(Full::new(bytes::Bytes::from(body)))
             .unwrap();
-        let response = sender.send_request(request).await.unwrap();
-        let status = response.status();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        sender.send_request(request).await.unwrap()
     }
 
     /// Asks until the answer is as wished.

@@ -33,6 +33,7 @@ use crate::config::{Applier, Order, Received, Workers, key_files, tell};
 use crate::identity::{self, Sockets as IdentitySockets};
 use crate::lifecycle::{Lifecycle, State};
 use crate::listener::{Addresses, Places, Sockets, bind, listen};
+use crate::live::Taps;
 use crate::on_demand::OnDemand;
 use crate::overload::{self, Overload, Settings};
 use crate::telemetry::log_file::LogFiles;
@@ -154,6 +155,7 @@ fn shared(bootstrap: &Bootstrap, is_member: bool) -> anyhow::Result<Shared> {
         overload: Overload::default(),
         activity: Activity::default(),
         counted: Activity::default(),
+        taps: Taps::default(),
         listening: ArcSwap::default(),
         received: Received::default(),
         socket_mark,

@@ -30,6 +30,7 @@ fn shared() -> Arc<Shared> {
         lifecycle: Lifecycle::default(),
         activity: Default::default(),
         counted: Default::default(),
+        taps: Default::default(),
         on_demand: OnDemand::default(),
         locality: Default::default(),
         overload: crate::overload::Overload::default(),

@@ -83,7 +83,7 @@ impl Back<'_> {
             None if is_end => Start::Nothing,
             Some(Some(Ok(Frame::Data(data)))) if !data.is_empty() => {
                 let data = std::mem::take(data);
-                exchange.info.sent += data.len() as u64;
+                exchange.info.note_sent(&data);
                 if let Some(messages) = &mut self.messages {
                     messages.data(&data);
                 }
@@ -218,7 +218,7 @@ impl Back<'_> {
                 messages.frame(&frame);
             }
             match &frame {
-                Frame::Data(data) => exchange.info.sent += data.len() as u64,
+                Frame::Data(data) => exchange.info.note_sent(data),
                 Frame::Trailers(trailers) => {
                     exchange.count_grpc_status(trailers);
                     exchange.info.trailers = trailers.clone();
@@ -230,7 +230,7 @@ impl Back<'_> {
 
     /// The connection can take another request only if this one was read to its end.
     fn after(&self, exchange: &mut Exchange<'_>) -> After {
-        exchange.info.received = self.watch.body.received();
+        self.watch.body.note(&mut exchange.info);
         if self.watch.body.has_ended() { After::Continue } else { After::Close }
     }
 

@@ -94,6 +94,9 @@ async fn forward_head(
     if let Some(stats) = &exchange.grpc_stats {
         body.count(Messages::new(stats, Direction::Request, &mut exchange.info));
     }
+    if let Some(bodies) = &exchange.info.bodies {
+        body.observe(bodies.most);
+    }
     let length = incoming.length.filter(|length| *length > 0);
     if !action.mirrors.is_empty() && incoming.upgrade.is_none() {
         body.mirror(Copies::begin(exchange, action, head, (length, body.has_ended()), timeout));
@@ -129,7 +132,7 @@ async fn forward_head(
     if matches!(result, Err(Stopped::Expired(Expired::Response))) {
         attempts.note_timeout();
     }
-    exchange.info.received = body.received();
+    body.note(&mut exchange.info);
     // 5. The way back. Nothing reads the head any more but operators, from the record.
     exchange.info.request_headers = std::mem::take(&mut head.headers);
     state.stats.rq_1xx.add(interims.count().into());

@@ -188,6 +188,7 @@ impl<'a> Exchange<'a> {
     fn bare(context: &'a Rc<Context>, head: RequestHead) -> Self {
         let mut info = StreamInfo::new(Rc::clone(&context.connection));
         info.protocol = Some(head.version);
+        info.bodies = context.worker.shared.taps.bodies();
         Self {
             context,
             cors: None,

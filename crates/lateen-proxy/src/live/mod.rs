@@ -4,16 +4,20 @@
 //! more for it than a look at a flag. A proxy that counts nothing wakes for nothing. While the control plane is away for more
 //! than a moment, what is counted is in the metrics alone: it is not live any more when it is back.
 
+mod bodies;
 mod counting;
+mod redact;
+mod tap;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use lateen_live::Told;
+use lateen_live::{Asked, Told};
 use lateen_xds::client::{Backoff, Connect, ConnectError, Connection, Service};
 use lateen_xds::server::Variant;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
@@ -22,6 +26,10 @@ use tonic::{Code, Status};
 use crate::telemetry::stats::BUCKETS;
 use crate::worker::Shared;
 use counting::Counting;
+use tap::Watching;
+
+pub(crate) use bodies::{Beginning, Bodies};
+pub(crate) use tap::Taps;
 
 /// How long numbers are gathered before they are told.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -95,9 +103,8 @@ pub(crate) async fn tell(node: Node, mut links: watch::Receiver<Option<Link>>, s
             Code::Unimplemented => Duration::MAX,
             _ => backoff.next(rand::random()),
         };
-        match tokio::time::timeout(again, links.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(again, links.changed()).await {
+            return;
         }
     }
 }
@@ -118,7 +125,7 @@ impl Ended {
 }
 
 /// `away`: how long nobody was told anything.
-async fn stream(node: &Node, link: Link, shared: &Shared, counting: &mut Counting, away: Duration) -> Ended {
+async fn stream(node: &Node, link: Link, shared: &Arc<Shared>, counting: &mut Counting, away: Duration) -> Ended {
     let over = || Status::unavailable("the control plane has ended the stream");
     let (told, queue) = mpsc::channel(WAITING);
     let hello = Told { node: Some(node.clone()), bounds: BUCKETS.to_vec(), ..Told::default() };
@@ -128,24 +135,46 @@ async fn stream(node: &Node, link: Link, shared: &Shared, counting: &mut Countin
         Ok(asked) => asked,
         Err(status) => return Ended::Never(status),
     };
+    let mut watching = Watching::new(shared);
+    let ask = |asked: Asked, watching: &mut Watching, counting: &mut Counting| {
+        let counts = asked.counts.unwrap_or_default();
+        watching.set(asked.taps, &counts.labels);
+        counting.ask(counts, &shared.stats);
+    };
     match asked.message().await {
-        Ok(Some(first)) => counting.ask(first.counts.unwrap_or_default(), &shared.stats),
+        Ok(Some(first)) => ask(first, &mut watching, counting),
         Ok(None) => return Ended::Never(over()),
         Err(status) => return Ended::Never(status),
     }
     counting.begin(&shared.stats, away > AWAY);
-    let mut told_some = false;
+    // They go on while other things are told: what comes often must not keep what is due from coming.
+    let mut due = pin!(something_to_tell(shared, false));
+    let lost_some = Arc::clone(&watching.lost_some);
+    let mut left_out = pin!(something_left_out(&lost_some));
     loop {
         tokio::select! {
             message = asked.message() => match message {
-                Ok(Some(next)) => counting.ask(next.counts.unwrap_or_default(), &shared.stats),
+                Ok(Some(next)) => ask(next, &mut watching, counting),
                 Ok(None) => return Ended::Broken(over()),
                 Err(status) => return Ended::Broken(status),
             },
-            () = something_to_tell(shared, told_some) => {
+            Some(tapped) = watching.found.recv() => {
+                let message = Told { tapped: vec![tapped], ..Told::default() };
+                if told.send(message).await.is_err() {
+                    return Ended::Broken(over());
+                }
+            }
+            () = &mut left_out => {
+                left_out.set(something_left_out(&lost_some));
+                let message = Told { lost: watching.lost(), ..Told::default() };
+                if told.send(message).await.is_err() {
+                    return Ended::Broken(over());
+                }
+            }
+            () = &mut due => {
                 shared.counted.forget();
                 let messages = counting.added(&shared.stats);
-                told_some = !messages.is_empty();
+                due.set(something_to_tell(shared, !messages.is_empty()));
                 for message in messages {
                     if told.send(message).await.is_err() {
                         return Ended::Broken(over());
@@ -154,6 +183,12 @@ async fn stream(node: &Node, link: Link, shared: &Shared, counting: &mut Countin
             }
         }
     }
+}
+
+/// Waits until something was left out, and a little longer for more.
+async fn something_left_out(lost_some: &Notify) {
+    lost_some.notified().await;
+    tokio::time::sleep(INTERVAL).await;
 }
 
 /// Waits until something has been counted, and a little longer for more. There is always another look after one that found

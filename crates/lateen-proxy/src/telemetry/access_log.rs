@@ -63,6 +63,9 @@ impl Loggers {
                 Logger::Stats(log, logger) => {
                     logger.log(log, info);
                     worker.shared.counted.note();
+                    if time == AccessLogType::DownstreamEnd && worker.shared.taps.are_on() {
+                        worker.shared.taps.show(log, info, || worker.random());
+                    }
                 }
             }
         }

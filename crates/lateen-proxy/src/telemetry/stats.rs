@@ -340,6 +340,9 @@ struct Metrics {
     tagged: Mutex<Tagged>,
 }
 
+/// A series' name for Prometheus, its tags and its numbers.
+type Found = (Arc<str>, Tags, Metric);
+
 #[derive(Debug, Default)]
 struct Tagged {
     series: BTreeMap<(Arc<str>, Tags), Series<Metric>>,
@@ -416,10 +419,10 @@ impl Registry {
     }
 
     /// The series with tags whose names for Prometheus are wanted, under those names, and the generation that they are of.
-    pub(crate) fn series(&self, wanted: impl Fn(&str) -> bool) -> (u64, Vec<(Arc<str>, Tags, Metric)>) {
+    pub(crate) fn series(&self, wanted: impl Fn(&str) -> bool) -> (u64, Vec<Found>) {
         let mut tagged = lock(&self.0.tagged);
         tagged.forget(Instant::now());
-        let (mut found, mut last): (Vec<(Arc<str>, Tags, Metric)>, (&str, Option<Arc<str>>)) = (Vec::new(), ("", None));
+        let (mut found, mut last) = (Vec::new(), ("", None::<Arc<str>>));
         for ((name, tags), series) in &tagged.series {
             if last.0 != &**name {
                 let shown = tagged_prometheus_name(name);
@@ -509,7 +512,7 @@ impl Registry {
 /// What Istio's metrics stand under, so that they have their own names for Prometheus (Envoy's `CustomStatNamespaces`).
 const CUSTOM_NAMESPACE: &str = "istiocustom.";
 
-fn tagged_prometheus_name(name: &str) -> String {
+pub(crate) fn tagged_prometheus_name(name: &str) -> String {
     match name.strip_prefix(CUSTOM_NAMESPACE) {
         Some(own) => prometheus_name(own),
         None => format!("envoy_{}", prometheus_name(name)),

@@ -16,6 +16,7 @@ use lateen_engine::metadata::DynamicMetadata;
 
 use super::trace::Trace;
 use crate::listener::connection::ConnectionInfo;
+use crate::live::Bodies;
 
 #[derive(Debug)]
 pub(crate) struct StreamInfo {
@@ -55,6 +56,8 @@ pub(crate) struct StreamInfo {
     pub trace: Option<Box<Trace>>,
     /// Of a gRPC call whose messages are counted.
     pub messages: Option<Rc<MessageCounts>>,
+    /// What bodies begin with, for those who watch.
+    pub bodies: Option<Box<Bodies>>,
     /// What filters said of the request.
     pub metadata: DynamicMetadata,
     /// From the start until the answer's head came from upstream.
@@ -110,6 +113,7 @@ impl StreamInfo {
             attempts: 0,
             trace: None,
             messages: None,
+            bodies: None,
             metadata: DynamicMetadata::default(),
             response_start: None,
             duration: Duration::ZERO,
@@ -119,6 +123,15 @@ impl StreamInfo {
     /// Of what was asked for.
     pub(crate) fn scheme(&self) -> Scheme {
         if self.connection.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// Notes what goes to the client of an answer's body.
+    pub(crate) fn note_sent(&mut self, data: &[u8]) {
+        self.sent += data.len() as u64;
+        if let Some(bodies) = &mut self.bodies {
+            let most = bodies.most;
+            bodies.response.add(data, most);
+        }
     }
 
     pub(crate) fn flag(&mut self, flag: ResponseFlag) {

@@ -7,7 +7,9 @@ use smallvec::SmallVec;
 
 use crate::http::body::{Body, BodyError, Frame};
 use crate::http::mirror::Copies;
+use crate::live::Beginning;
 use crate::telemetry::grpc_stats::Messages;
+use crate::telemetry::stream_info::StreamInfo;
 
 /// Envoy's default bound of a stream's buffer. A longer body goes through, and cannot be sent twice.
 const BOUND: usize = 1 << 20;
@@ -23,6 +25,8 @@ pub(crate) struct Replay {
     received: Cell<u64>,
     copies: RefCell<Copies>,
     messages: RefCell<Option<Messages>>,
+    /// What it begins with, and how much of that is wanted.
+    beginning: RefCell<Option<(Beginning, usize)>>,
 }
 
 impl Replay {
@@ -37,6 +41,7 @@ impl Replay {
             received: Cell::new(0),
             copies: RefCell::default(),
             messages: RefCell::default(),
+            beginning: RefCell::default(),
         }
     }
 
@@ -48,6 +53,21 @@ impl Replay {
     /// Counts the messages in what is read from now on.
     pub(crate) fn count(&self, messages: Messages) {
         self.messages.replace(Some(messages));
+    }
+
+    /// Keeps what it begins with.
+    pub(crate) fn observe(&self, most: usize) {
+        self.beginning.replace(Some((Beginning::default(), most)));
+    }
+
+    /// Notes in a request's record what has been received.
+    pub(crate) fn note(&self, info: &mut StreamInfo) {
+        info.received = self.received.get();
+        if let (Some(bodies), Some((beginning, _))) = (&mut info.bodies, &mut *self.beginning.borrow_mut())
+            && !beginning.is_empty()
+        {
+            bodies.request = std::mem::take(beginning);
+        }
     }
 
     /// There is no body at all.
@@ -98,6 +118,9 @@ impl Replay {
                 self.copies.borrow_mut().frame(Some(frame));
                 if let Some(messages) = &mut *self.messages.borrow_mut() {
                     messages.frame(frame);
+                }
+                if let (Frame::Data(data), Some((beginning, most))) = (frame, &mut *self.beginning.borrow_mut()) {
+                    beginning.add(data, *most);
                 }
                 let size = frame.byte_len();
                 self.received.set(self.received.get() + size as u64);
