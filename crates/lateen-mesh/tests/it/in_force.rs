@@ -237,7 +237,7 @@ mod handover {
         mesh.write(&[&peers("DISABLE")]);
         assert_eq!(ends(&mesh), (Permissive, true), "clients may have heard: they stay until servers take both");
         let now = mesh.0.take().expect("it is started").handed_on(first);
-        assert_eq!(now.mesh.handover().is_some_and(|step| step > first), true, "news of an earlier step is none");
+        assert!(now.mesh.handover().is_some_and(|step| step > first), "news of an earlier step is none");
         mesh.0 = Some(now);
         step(&mut mesh);
         assert_eq!(ends(&mesh), (Permissive, false));
