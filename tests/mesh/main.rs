@@ -10,6 +10,7 @@ mod dashboards;
 mod egress;
 mod envoy;
 mod failures;
+mod gateway_api;
 mod gateway_tls;
 mod identity;
 mod load;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use lateen_api::Severity;
-use lateen_api::support::{Row, Standing, TABLE};
+use lateen_api::support::{GATEWAY_API, Row, Standing, TABLE};
 use lateen_api::{mesh_config, proxy_settings};
 
 use crate::root;
@@ -27,6 +27,13 @@ A path stands for what is under it, too; `{a,b}` is each of those, `[]` any entr
 `spec.trafficPolicy`, `spec.subsets[].trafficPolicy`, and `portLevelSettings[]` of either.
 ";
 
+const GATEWAY_API_HEAD: &str = "
+# The Gateway API, field by field
+
+Of the standard channel, and of the experimental one what is read (docs/gateway-api.md). `UDPRoute` is not: no UDP goes through
+the mesh.
+";
+
 /// Where the page is.
 pub(crate) fn path() -> PathBuf {
     root().join("docs/compatibility.md")
@@ -38,6 +45,13 @@ pub(crate) fn page() -> String {
     for (kind, rows) in TABLE {
         // Writing to a String does not fail.
         let _ = write!(out, "\n## {kind}\n\n| field | | |\n| --- | --- | --- |\n");
+        for row in *rows {
+            let _ = writeln!(out, "{}", line(row));
+        }
+    }
+    out.push_str(GATEWAY_API_HEAD);
+    for (kind, rows) in GATEWAY_API {
+        let _ = write!(out, "\n## {kind} ({})\n\n| field | | |\n| --- | --- | --- |\n", kind.group());
         for row in *rows {
             let _ = writeln!(out, "{}", line(row));
         }
@@ -62,6 +76,7 @@ fn line(row: &Row) -> String {
     let (standing, remark) = match &row.standing {
         Standing::Honoured { proof: None } => ("honoured", String::new()),
         Standing::Honoured { proof: Some(proof) } => ("honoured", format!("`{proof}`")),
+        Standing::ForPeople => ("n.a.", "words for people".to_owned()),
         Standing::WithoutEffect(why) => ("n.a.", (*why).to_owned()),
         Standing::Refused(why) => ("refused", (*why).to_owned()),
         Standing::Gap(gap) => {

@@ -8,8 +8,8 @@ use crate::Text;
 
 /// Kinds of Kubernetes that stand beside an application's Services and Deployments.
 #[rustfmt::skip]
-const KUBERNETES: [&str; 36] = [
-    "ClusterRole", "ClusterRoleBinding", "ConfigMap", "ControllerRevision", "CronJob", "CSIDriver",
+const KUBERNETES: [&str; 35] = [
+    "ClusterRole", "ClusterRoleBinding", "ControllerRevision", "CronJob", "CSIDriver",
     "CustomResourceDefinition", "DaemonSet", "Endpoints", "EndpointSlice", "Event", "HorizontalPodAutoscaler",
     "IngressClass", "Job", "Lease", "LimitRange", "MutatingWebhookConfiguration", "NetworkPolicy",
     "Node", "PersistentVolume", "PersistentVolumeClaim", "PodDisruptionBudget", "PodTemplate", "PriorityClass",
@@ -20,10 +20,7 @@ const KUBERNETES: [&str; 36] = [
 
 /// Kinds that say something of traffic, and that have no effect here.
 #[rustfmt::skip]
-const WITHOUT_EFFECT: [&str; 12] = [
-    "EnvoyFilter", "WasmPlugin", "Ingress", "GatewayClass", "HTTPRoute", "GRPCRoute",
-    "TLSRoute", "TCPRoute", "UDPRoute", "ReferenceGrant", "BackendTLSPolicy", "ListenerSet",
-];
+const WITHOUT_EFFECT: [&str; 4] = ["EnvoyFilter", "WasmPlugin", "Ingress", "UDPRoute"];
 
 /// Findings of parsing a text as they count for files, of which not all are for the mesh.
 pub(crate) fn judged(text: &Text<'_>, found: Vec<Diagnostic>) -> impl Iterator<Item = Diagnostic> {

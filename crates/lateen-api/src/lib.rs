@@ -9,7 +9,9 @@
 pub mod caller_issuers;
 pub mod diagnostic;
 pub mod extension_providers;
+pub mod gateway_api;
 pub mod kubernetes;
+pub mod made_of;
 pub mod mesh_config;
 pub mod mesh_traffic;
 pub mod meta;
@@ -29,6 +31,7 @@ pub mod validate;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use made_of::MadeOf;
 pub use meta::{ObjectMeta, Origin, StringMap};
 pub use object::{Kind, KindSpec, Object, ObjectKey, Resource};
 pub use parse::{Parsed, parse_documents, parse_json};

@@ -8,7 +8,10 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::kubernetes::{Deployment, Namespace, Pod, Secret, Service, ServiceAccount};
+use crate::gateway_api::{self, BackendTlsPolicy, GatewayClass, GrpcRoute, HttpRoute, ListenerSet};
+use crate::gateway_api::{ReferenceGrant, TcpRoute, TlsRoute, TrafficPolicy};
+use crate::kubernetes::{ConfigMap, Deployment, Namespace, Pod, Secret, Service, ServiceAccount};
+use crate::made_of::MadeOf;
 use crate::meta::{ObjectMeta, Origin, StringMap};
 use crate::networking::{
     DestinationRule, Gateway, ProxyConfig, ServiceEntry, Sidecar, VirtualService, WorkloadEntry, WorkloadGroup,
@@ -40,6 +43,8 @@ pub struct Resource<T> {
     pub origin: Origin,
     /// Order of first sight, kept by whoever stores the object: smaller is older.
     pub age: u64,
+    /// What it was made of, if nobody has written it.
+    pub made_of: Option<Arc<MadeOf>>,
     pub(crate) positions: Option<Arc<Positions>>,
 }
 
@@ -70,6 +75,7 @@ impl<K: KindSpec> Resource<K> {
             status: None,
             origin: Origin::new(source, 0),
             age: 0,
+            made_of: None,
             positions: None,
         }
     }
@@ -80,12 +86,13 @@ impl<K: KindSpec> Resource<K> {
 
     /// True if all but the order of first sight is the same, lines and columns among it.
     pub fn is_same_but_for_age(&self, other: &Self) -> bool {
-        let Self { api_version, metadata, spec, status, origin, age: _, positions } = self;
+        let Self { api_version, metadata, spec, status, origin, age: _, made_of, positions } = self;
         *api_version == other.api_version
             && *metadata == other.metadata
             && *spec == other.spec
             && *status == other.status
             && *origin == other.origin
+            && *made_of == other.made_of
             && *positions == other.positions
     }
 
@@ -163,7 +170,7 @@ struct Facts {
 }
 
 macro_rules! kinds {
-    ($($kind:ident($spec:ty) { $($fact:ident: $value:expr),+ $(,)? })+) => {
+    ($($kind:ident($spec:ty) $(as $name:literal)? { $($fact:ident: $value:expr),+ $(,)? })+) => {
         /// The kinds we read.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kind { $($kind),+ }
@@ -174,7 +181,7 @@ macro_rules! kinds {
 
             const fn facts(self) -> Facts {
                 match self {
-                    $(Self::$kind => Facts { name: stringify!($kind), $($fact: $value),+ }),+
+                    $(Self::$kind => Facts { name: name_of!($kind $($name)?), $($fact: $value),+ }),+
                 }
             }
         }
@@ -219,10 +226,21 @@ macro_rules! kinds {
     };
 }
 
+/// A kind's own name, where it is not that of its variant: two groups have a `Gateway`.
+macro_rules! name_of {
+    ($kind:ident) => {
+        stringify!($kind)
+    };
+    ($kind:ident $name:literal) => {
+        $name
+    };
+}
+
 macro_rules! spec_of {
     (Pod, $spec:ty) => { spec_of!(@ Pod, $spec, true); };
     (ServiceAccount, $spec:ty) => { spec_of!(@ ServiceAccount, $spec, true); };
     (Secret, $spec:ty) => { spec_of!(@ Secret, $spec, true); };
+    (ConfigMap, $spec:ty) => { spec_of!(@ ConfigMap, $spec, true); };
     ($kind:ident, $spec:ty) => { spec_of!(@ $kind, $spec, false); };
     (@ $kind:ident, $spec:ty, $at_top:literal) => {
         impl KindSpec for $spec {
@@ -235,6 +253,7 @@ macro_rules! spec_of {
 const NETWORKING: &str = "networking.istio.io";
 const SECURITY: &str = "security.istio.io";
 const POLICY: &str = "policy.lateen.dev";
+const GATEWAY_API: &str = gateway_api::GROUP;
 const V1: &[&str] = &["v1", "v1beta1"];
 const V1_ALPHA3: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 
@@ -242,6 +261,7 @@ kinds! {
     Namespace(Namespace) { group: "", versions: &["v1"], plural: "namespaces", short_names: &["ns"], namespaced: false }
     ServiceAccount(ServiceAccount) { group: "", versions: &["v1"], plural: "serviceaccounts", short_names: &["sa"], namespaced: true }
     Secret(Secret) { group: "", versions: &["v1"], plural: "secrets", short_names: &[], namespaced: true }
+    ConfigMap(ConfigMap) { group: "", versions: &["v1"], plural: "configmaps", short_names: &["cm"], namespaced: true }
     Service(Service) { group: "", versions: &["v1"], plural: "services", short_names: &["svc"], namespaced: true }
     Pod(Pod) { group: "", versions: &["v1"], plural: "pods", short_names: &["po"], namespaced: true }
     Deployment(Deployment) { group: "apps", versions: &["v1"], plural: "deployments", short_names: &["deploy"], namespaced: true }
@@ -259,12 +279,36 @@ kinds! {
     Egress(Egress) { group: POLICY, versions: &["v1alpha1"], plural: "egresses", short_names: &["eg"], namespaced: true }
     RateLimit(RateLimit) { group: POLICY, versions: &["v1alpha1"], plural: "ratelimits", short_names: &["rl"], namespaced: true }
     Telemetry(Telemetry) { group: "telemetry.istio.io", versions: &["v1", "v1alpha1"], plural: "telemetries", short_names: &["telemetry"], namespaced: true }
+    GatewayClass(GatewayClass) { group: GATEWAY_API, versions: V1, plural: "gatewayclasses", short_names: &["gc"], namespaced: false }
+    ReferenceGrant(ReferenceGrant) { group: GATEWAY_API, versions: V1, plural: "referencegrants", short_names: &["refgrant"], namespaced: true }
+    KubernetesGateway(gateway_api::Gateway) as "Gateway" { group: GATEWAY_API, versions: V1, plural: "gateways", short_names: &["gtw"], namespaced: true }
+    ListenerSet(ListenerSet) { group: GATEWAY_API, versions: &["v1"], plural: "listenersets", short_names: &["lset"], namespaced: true }
+    HTTPRoute(HttpRoute) { group: GATEWAY_API, versions: V1, plural: "httproutes", short_names: &[], namespaced: true }
+    GRPCRoute(GrpcRoute) { group: GATEWAY_API, versions: &["v1", "v1alpha2"], plural: "grpcroutes", short_names: &[], namespaced: true }
+    TLSRoute(TlsRoute) { group: GATEWAY_API, versions: &["v1", "v1alpha3", "v1alpha2"], plural: "tlsroutes", short_names: &[], namespaced: true }
+    TCPRoute(TcpRoute) { group: GATEWAY_API, versions: &["v1", "v1alpha2"], plural: "tcproutes", short_names: &[], namespaced: true }
+    BackendTLSPolicy(BackendTlsPolicy) { group: GATEWAY_API, versions: &["v1", "v1alpha3"], plural: "backendtlspolicies", short_names: &["btlspolicy"], namespaced: true }
+    XBackendTrafficPolicy(TrafficPolicy) { group: gateway_api::EXPERIMENTAL_GROUP, versions: &["v1alpha1"], plural: "xbackendtrafficpolicies", short_names: &["xbtrafficpolicy"], namespaced: true }
 }
 
 impl Kind {
     /// `VirtualService`.
     pub const fn name(self) -> &'static str {
         self.facts().name
+    }
+
+    /// A text that no other kind has: the name, with the group where another kind of that name comes first
+    /// (`Gateway.gateway.networking.k8s.io`).
+    pub fn id(self) -> String {
+        match self.name().parse::<Self>() {
+            Ok(first) if first != self => format!("{}.{}", self.name(), self.group()),
+            _ => self.name().to_owned(),
+        }
+    }
+
+    /// Whether it is one of the Gateway API.
+    pub fn is_gateway_api(self) -> bool {
+        matches!(self.group(), gateway_api::GROUP | gateway_api::EXPERIMENTAL_GROUP)
     }
 
     /// `networking.istio.io`; empty for Kubernetes' core group.
@@ -345,7 +389,7 @@ impl fmt::Display for Kind {
 
 impl Serialize for Kind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
+        serializer.serialize_str(&self.id())
     }
 }
 

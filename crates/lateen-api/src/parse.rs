@@ -115,8 +115,9 @@ impl Reader<'_> {
 
     fn unsupported(&mut self, node: &Node, api_version: &str, kind: &str, subject: Option<Subject>) {
         let (field, message, help) = match Kind::ALL.iter().find(|known| known.name() == kind) {
-            Some(known) => {
-                let versions = known.api_versions().collect::<Vec<_>>().join(", ");
+            Some(_) => {
+                let of_name = Kind::ALL.iter().filter(|known| known.name() == kind);
+                let versions = of_name.flat_map(|known| known.api_versions()).collect::<Vec<_>>().join(", ");
                 let message = format!("{kind} of apiVersion {api_version} is not supported");
                 ("apiVersion", message, Some(format!("{kind} is read with apiVersion {versions}")))
             }
@@ -226,6 +227,7 @@ impl ForSpec for Draft<'_> {
             status,
             origin: self.origin,
             age: 0,
+            made_of: None,
             positions: Some(self.positions),
         };
         (resource.into(), self.mistakes)
@@ -260,10 +262,8 @@ fn instead_of(kind: &str) -> Option<&'static str> {
         "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" | "CronJob" => {
             Some("write a Deployment to have its pods run")
         }
-        "ConfigMap" => Some("write its values into the manifests that use it"),
-        "Ingress" | "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "TCPRoute" => {
-            Some("write a VirtualService, and a Gateway of networking.istio.io for what comes from outside")
-        }
+        "Ingress" => Some("write an HTTPRoute, and a Gateway of gateway.networking.k8s.io for what comes from outside"),
+        "UDPRoute" => Some("no UDP goes through the mesh, so that there is nothing to route"),
         _ => None,
     }
 }

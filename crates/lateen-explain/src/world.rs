@@ -162,13 +162,11 @@ impl World {
     /// What a resource says of where it came from, with lines, which some resources leave out.
     pub(crate) fn places(&self, told: &Told) -> Vec<Place> {
         let place = |object: &lateen_engine::config::metadata::OriginObject| {
-            let standing = || {
-                let kind = Kind::ALL.iter().find(|kind| kind.name() == object.kind)?;
-                self.places.get(&ObjectKey::new(*kind, &object.namespace, &object.name))
-            };
+            let kind: Option<Kind> = object.kind.parse().ok();
+            let standing = || self.places.get(&ObjectKey::new(kind?, &object.namespace, &object.name));
             let line = if object.line > 0 { object.line } else { standing().map_or(0, |(_, line)| *line) };
             Place {
-                kind: object.kind.clone(),
+                kind: kind.map_or_else(|| object.kind.clone(), |kind| kind.name().to_owned()),
                 namespace: object.namespace.clone(),
                 name: object.name.clone(),
                 file: object.file.clone(),

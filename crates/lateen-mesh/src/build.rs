@@ -12,6 +12,7 @@ use lateen_api::{KindSpec, Resource};
 use crate::config::MeshConfig;
 use crate::egress::Expansion;
 use crate::endpoints::{Candidates, InlineEndpoints, ServiceEndpoints};
+use crate::gateway_api::GatewayApi;
 use crate::inputs::{Inputs, Listed};
 use crate::mesh::{ByNamespace, Frame, Id, Member, Mesh, ScopeId, Standing};
 use crate::peers::Peers;
@@ -117,7 +118,8 @@ impl Frame {
             before.map(|before| (&before.inputs.egresses, &before.expansion)),
             || Expansion::of(&written.egresses, &config, before.map(|before| &*before.expansion)),
         );
-        let mut inputs = expansion.apply(&written);
+        let gateway_api = GatewayApi::of(&written, &config, before.map(|before| (&before.inputs, &before.gateway_api)));
+        let mut inputs = gateway_api.apply(&expansion.apply(&written));
         if let Some(before) = before {
             inputs.share_with(&before.effective);
         }
@@ -150,7 +152,7 @@ impl Frame {
             virtual_services: unless_changed(
                 &inputs.virtual_services,
                 known!(virtual_services, virtual_services),
-                || read_virtual_services(&inputs, &config, before),
+                || read_virtual_services(&inputs, &config, &gateway_api, before),
             ),
             destination_rules: unless_changed(
                 &inputs.destination_rules,
@@ -163,7 +165,9 @@ impl Frame {
                     rules
                 },
             ),
-            gateways: unless_changed(&inputs.gateways, known!(gateways, gateways), || gateway::read(&inputs.gateways)),
+            gateways: unless_changed(&inputs.gateways, known!(gateways, gateways), || {
+                gateway::read(&inputs.gateways, &gateway_api)
+            }),
             sidecars: unless_changed(&inputs.sidecars, known!(sidecars, sidecars), || inputs.sidecars(&config.domain)),
             secrets: unless_changed(&inputs.secrets, known!(secrets, secrets), || {
                 inputs.secrets.iter().map(|secret| (id_of(secret), Arc::clone(secret))).collect()
@@ -173,6 +177,7 @@ impl Frame {
             config,
             inputs: written,
             expansion,
+            gateway_api,
             effective: inputs,
         }
     }
@@ -445,13 +450,18 @@ pub(crate) fn looks_the_same(service: &Service, before: &Arc<ServiceEndpoints>, 
             .all(|port| before.all_take_mesh_tls(port.number) == after.all_take_mesh_tls(port.number))
 }
 
-fn read_virtual_services(inputs: &Inputs, config: &MeshConfig, before: Option<&Frame>) -> Vec<Arc<VirtualService>> {
+fn read_virtual_services(
+    inputs: &Inputs,
+    config: &MeshConfig,
+    gateway_api: &GatewayApi,
+    before: Option<&Frame>,
+) -> Vec<Arc<VirtualService>> {
     let known: HashMap<(&Arc<str>, &Arc<str>), &Arc<VirtualService>> = before
         .into_iter()
         .flat_map(|before| before.virtual_services.iter())
         .map(|rule| ((&rule.namespace, &rule.name), rule))
         .collect();
-    virtual_service::read(&inputs.virtual_services, config)
+    virtual_service::read(&inputs.virtual_services, config, gateway_api)
         .into_iter()
         .map(|rule| {
             let known = known.get(&(&rule.namespace, &rule.name)).copied();

@@ -24,6 +24,11 @@ pub fn is_wildcard(host: &str) -> bool {
     host.starts_with('*')
 }
 
+/// Whether the text is an IP address.
+pub fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok()
+}
+
 /// Whether two names have a host in common, either of them possibly a wildcard.
 ///
 /// `*.foo.com` meets `a.foo.com` and `*.com`; it does not meet `foo.com`.

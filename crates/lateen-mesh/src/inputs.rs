@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use lateen_api::kubernetes::{Namespace, Pod, Secret, Service};
+use lateen_api::gateway_api::{
+    self, BackendTlsPolicy, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant, TcpRoute, TlsRoute,
+    TrafficPolicy,
+};
+use lateen_api::kubernetes::{ConfigMap, Namespace, Pod, Secret, Service};
 use lateen_api::networking::{DestinationRule, Gateway, ServiceEntry, Sidecar, VirtualService, WorkloadEntry};
 use lateen_api::policy::{Egress, RateLimit};
 use lateen_api::security::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
@@ -35,6 +39,17 @@ pub(crate) struct Inputs {
     pub(crate) rate_limits: Listed<RateLimit>,
     pub(crate) egresses: Listed<Egress>,
     pub(crate) telemetries: Listed<Telemetry>,
+    pub(crate) config_maps: Listed<ConfigMap>,
+    pub(crate) gateway_classes: Listed<GatewayClass>,
+    pub(crate) kubernetes_gateways: Listed<gateway_api::Gateway>,
+    pub(crate) listener_sets: Listed<ListenerSet>,
+    pub(crate) http_routes: Listed<HttpRoute>,
+    pub(crate) grpc_routes: Listed<GrpcRoute>,
+    pub(crate) tls_routes: Listed<TlsRoute>,
+    pub(crate) tcp_routes: Listed<TcpRoute>,
+    pub(crate) reference_grants: Listed<ReferenceGrant>,
+    pub(crate) backend_tls_policies: Listed<BackendTlsPolicy>,
+    pub(crate) traffic_policies: Listed<TrafficPolicy>,
 }
 
 impl Inputs {
@@ -67,6 +82,17 @@ impl Inputs {
                 | Kind::RateLimit
                 | Kind::Egress
                 | Kind::Telemetry
+                | Kind::ConfigMap
+                | Kind::GatewayClass
+                | Kind::KubernetesGateway
+                | Kind::ListenerSet
+                | Kind::HTTPRoute
+                | Kind::GRPCRoute
+                | Kind::TLSRoute
+                | Kind::TCPRoute
+                | Kind::ReferenceGrant
+                | Kind::BackendTLSPolicy
+                | Kind::XBackendTrafficPolicy
         )
     }
 
@@ -85,6 +111,16 @@ impl Inputs {
         by_age(&mut self.rate_limits);
         by_age(&mut self.egresses);
         by_age(&mut self.telemetries);
+        by_age(&mut self.gateway_classes);
+        by_age(&mut self.kubernetes_gateways);
+        by_age(&mut self.listener_sets);
+        by_age(&mut self.http_routes);
+        by_age(&mut self.grpc_routes);
+        by_age(&mut self.tls_routes);
+        by_age(&mut self.tcp_routes);
+        by_age(&mut self.reference_grants);
+        by_age(&mut self.backend_tls_policies);
+        by_age(&mut self.traffic_policies);
     }
 
     fn add(&mut self, object: &Object) {
@@ -108,7 +144,18 @@ impl Inputs {
             Object::RateLimit(resource) => push(&mut self.rate_limits, resource),
             Object::Egress(resource) => push(&mut self.egresses, resource),
             Object::Telemetry(resource) => push(&mut self.telemetries, resource),
-            _ => {}
+            Object::ConfigMap(resource) => push(&mut self.config_maps, resource),
+            Object::GatewayClass(resource) => push(&mut self.gateway_classes, resource),
+            Object::KubernetesGateway(resource) => push(&mut self.kubernetes_gateways, resource),
+            Object::ListenerSet(resource) => push(&mut self.listener_sets, resource),
+            Object::HTTPRoute(resource) => push(&mut self.http_routes, resource),
+            Object::GRPCRoute(resource) => push(&mut self.grpc_routes, resource),
+            Object::TLSRoute(resource) => push(&mut self.tls_routes, resource),
+            Object::TCPRoute(resource) => push(&mut self.tcp_routes, resource),
+            Object::ReferenceGrant(resource) => push(&mut self.reference_grants, resource),
+            Object::BackendTLSPolicy(resource) => push(&mut self.backend_tls_policies, resource),
+            Object::XBackendTrafficPolicy(resource) => push(&mut self.traffic_policies, resource),
+            Object::ServiceAccount(_) | Object::Deployment(_) | Object::WorkloadGroup(_) | Object::ProxyConfig(_) => {}
         }
     }
 
@@ -136,6 +183,17 @@ impl Inputs {
             Kind::RateLimit => remove(&mut self.rate_limits, key),
             Kind::Egress => remove(&mut self.egresses, key),
             Kind::Telemetry => remove(&mut self.telemetries, key),
+            Kind::ConfigMap => remove(&mut self.config_maps, key),
+            Kind::GatewayClass => remove(&mut self.gateway_classes, key),
+            Kind::KubernetesGateway => remove(&mut self.kubernetes_gateways, key),
+            Kind::ListenerSet => remove(&mut self.listener_sets, key),
+            Kind::HTTPRoute => remove(&mut self.http_routes, key),
+            Kind::GRPCRoute => remove(&mut self.grpc_routes, key),
+            Kind::TLSRoute => remove(&mut self.tls_routes, key),
+            Kind::TCPRoute => remove(&mut self.tcp_routes, key),
+            Kind::ReferenceGrant => remove(&mut self.reference_grants, key),
+            Kind::BackendTLSPolicy => remove(&mut self.backend_tls_policies, key),
+            Kind::XBackendTrafficPolicy => remove(&mut self.traffic_policies, key),
             _ => {}
         }
         if let Some(object) = object {
@@ -166,6 +224,55 @@ impl Inputs {
         share(&mut self.rate_limits, &other.rate_limits);
         share(&mut self.egresses, &other.egresses);
         share(&mut self.telemetries, &other.telemetries);
+        share(&mut self.config_maps, &other.config_maps);
+        share(&mut self.gateway_classes, &other.gateway_classes);
+        share(&mut self.kubernetes_gateways, &other.kubernetes_gateways);
+        share(&mut self.listener_sets, &other.listener_sets);
+        share(&mut self.http_routes, &other.http_routes);
+        share(&mut self.grpc_routes, &other.grpc_routes);
+        share(&mut self.tls_routes, &other.tls_routes);
+        share(&mut self.tcp_routes, &other.tcp_routes);
+        share(&mut self.reference_grants, &other.reference_grants);
+        share(&mut self.backend_tls_policies, &other.backend_tls_policies);
+        share(&mut self.traffic_policies, &other.traffic_policies);
+    }
+
+    /// Whether there is anything of the Gateway API.
+    pub(crate) fn has_gateway_api(&self) -> bool {
+        !self.gateway_classes.is_empty()
+            || !self.kubernetes_gateways.is_empty()
+            || !self.listener_sets.is_empty()
+            || !self.http_routes.is_empty()
+            || !self.grpc_routes.is_empty()
+            || !self.tls_routes.is_empty()
+            || !self.tcp_routes.is_empty()
+            || !self.backend_tls_policies.is_empty()
+            || !self.traffic_policies.is_empty()
+    }
+
+    /// Whether all that the Gateway API is read from is the same.
+    pub(crate) fn says_the_same_to_gateway_api(&self, other: &Self) -> bool {
+        if !self.has_gateway_api() && !other.has_gateway_api() {
+            return true;
+        }
+        fn same<K>(a: &Listed<K>, b: &Listed<K>) -> bool {
+            Arc::ptr_eq(a, b)
+        }
+        same(&self.gateway_classes, &other.gateway_classes)
+            && same(&self.kubernetes_gateways, &other.kubernetes_gateways)
+            && same(&self.listener_sets, &other.listener_sets)
+            && same(&self.http_routes, &other.http_routes)
+            && same(&self.grpc_routes, &other.grpc_routes)
+            && same(&self.tls_routes, &other.tls_routes)
+            && same(&self.tcp_routes, &other.tcp_routes)
+            && same(&self.reference_grants, &other.reference_grants)
+            && same(&self.backend_tls_policies, &other.backend_tls_policies)
+            && same(&self.traffic_policies, &other.traffic_policies)
+            && same(&self.config_maps, &other.config_maps)
+            && same(&self.services, &other.services)
+            && same(&self.namespaces, &other.namespaces)
+            && same(&self.secrets, &other.secrets)
+            && same(&self.service_entries, &other.service_entries)
     }
 
     /// Namespace and labels of everything that a selector can select, whether it runs or not.

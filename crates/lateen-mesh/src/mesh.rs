@@ -7,6 +7,7 @@ use crate::build::looks_the_same;
 use crate::config::MeshConfig;
 use crate::egress::Expansion;
 use crate::endpoints::{InlineEndpoints, ServiceEndpoints, target_port};
+use crate::gateway_api::GatewayApi;
 use crate::host;
 use crate::inputs::Inputs;
 use crate::origin::Origin;
@@ -24,7 +25,7 @@ use crate::sidecar::{self, Ingress, SidecarObject};
 use crate::telemetries::Telemetries;
 use crate::workloads::{self, ProxyKind, Workload};
 use lateen_api::Resource;
-use lateen_api::kubernetes::{Pod, Secret};
+use lateen_api::kubernetes::{self, ConfigMap, Pod, Secret};
 use lateen_api::networking::destination_rule::ConnectionPool;
 use lateen_api::policy::RateLimit;
 use lateen_api::security::RequestAuthentication;
@@ -58,7 +59,9 @@ pub(crate) struct Frame {
     pub(crate) inputs: Inputs,
     /// What Egress objects became.
     pub(crate) expansion: Arc<Expansion>,
-    /// What everything else was read from: what is written, and what Egress objects became.
+    /// What objects of the Gateway API became.
+    pub(crate) gateway_api: Arc<GatewayApi>,
+    /// What everything else was read from: what is written, and what Egress objects and those of the Gateway API became.
     pub(crate) effective: Inputs,
     pub(crate) config: Arc<MeshConfig>,
     pub(crate) services: Arc<Services>,
@@ -165,6 +168,18 @@ impl Mesh {
     /// A Secret of this namespace and name.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<&Secret> {
         self.frame.secrets.get(&(Arc::from(namespace), Arc::from(name))).map(|secret| &secret.spec)
+    }
+
+    /// A ConfigMap of this namespace and name.
+    pub fn config_map(&self, namespace: &str, name: &str) -> Option<&ConfigMap> {
+        let mut all = self.frame.inputs.config_maps.iter();
+        all.find(|map| map.namespace() == namespace && map.name() == name).map(|map| &map.spec)
+    }
+
+    /// A Service of Kubernetes by name, as it is written.
+    pub(crate) fn kubernetes_service(&self, namespace: &str, name: &str) -> Option<&Resource<kubernetes::Service>> {
+        let mut all = self.frame.inputs.services.iter();
+        all.find(|service| service.namespace() == namespace && service.name() == name).map(|service| &**service)
     }
 
     /// Where a service is reached; nothing for services of another mesh.
@@ -292,7 +307,7 @@ impl Mesh {
                 }
             }
         }
-        gateway::merge(&self.frame.gateways, &workload.labels, &ports)
+        gateway::merge(&self.frame.gateways, workload, &ports)
     }
 
     /// The VirtualServices bound to a gateway (`<namespace>/<name>`) that a proxy of `namespace` sees, oldest first.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lateen_api::made_of::Written;
 use lateen_api::{Kind, KindSpec, ObjectKey, Resource};
 
 use crate::egress;
@@ -21,6 +22,9 @@ pub struct Origin {
 impl Origin {
     /// Of a whole object.
     pub fn of<K: KindSpec>(resource: &Resource<K>) -> Self {
+        if let Some(written) = resource.made_of.as_ref().and_then(|made_of| made_of.objects.first()) {
+            return Self::of_written(written);
+        }
         let made_of_egress =
             K::KIND != Kind::Egress && Kind::of(&resource.api_version, Kind::Egress.name()) == Some(Kind::Egress);
         let (kind, name) = match made_of_egress {
@@ -39,7 +43,20 @@ impl Origin {
 
     /// Of one field of an object (`spec.http[0]`).
     pub fn of_field<K: KindSpec>(resource: &Resource<K>, field: &str) -> Self {
+        if let Some(written) = resource.made_of.as_ref().and_then(|made_of| made_of.of(field)) {
+            return Self::of_written(written);
+        }
         Self { line: resource.position_of(field).0, ..Self::of(resource) }
+    }
+
+    fn of_written(written: &Written) -> Self {
+        Self {
+            kind: written.key.kind,
+            namespace: written.key.namespace.as_str().into(),
+            name: written.key.name.as_str().into(),
+            file: (written.origin.line > 0).then(|| Arc::clone(&written.origin.file)),
+            line: written.origin.line,
+        }
     }
 
     /// The object's name.

@@ -4,6 +4,8 @@
 pub const PASSTHROUGH_CLUSTER: &str = "PassthroughCluster";
 /// Cluster without endpoints: whatever is sent there is refused.
 pub const BLACK_HOLE_CLUSTER: &str = "BlackHoleCluster";
+/// A cluster that there never is: the backends of the Gateway API that lead nowhere.
+pub const UNKNOWN_SERVICE: &str = "UnknownService";
 /// Cluster for inbound connections to ports that no service declares.
 pub const INBOUND_PASSTHROUGH_CLUSTER: &str = "InboundPassthroughCluster";
 

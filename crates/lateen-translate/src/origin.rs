@@ -71,7 +71,7 @@ fn config_path(origin: &Origin) -> Option<String> {
 
 fn describe(origin: &Origin, lines: Lines) -> Value {
     let mut fields = object([
-        ("kind", text(origin.kind.name())),
+        ("kind", text(origin.kind.id())),
         ("namespace", text(&*origin.namespace)),
         ("name", text(&*origin.name)),
     ]);

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 use lateen_api::kubernetes::Secret;
 use lateen_api::networking::destination_rule::{ClientTls, TlsMode};
 use lateen_api::networking::gateway::ServerTls;
+use lateen_mesh::gateway_api::Credential;
 use lateen_mesh::{DestinationRule, Mesh, ProxyKind, Scope};
 use tls::secret::Type;
 
@@ -25,35 +26,62 @@ const ROOTS: &str = "-cacert";
 
 /// The resource that holds a certificate and its key.
 pub(crate) fn certificate_name(credential: &str) -> String {
+    if credential.contains("://") {
+        // It says itself where it is.
+        return credential.to_owned();
+    }
     format!("{SCHEME}{credential}")
 }
 
 /// The resource that holds the roots for the other side.
 pub(crate) fn roots_name(credential: &str) -> String {
+    if credential.contains("://") {
+        return format!("{}{ROOTS}", credential.strip_suffix(ROOTS).unwrap_or(credential));
+    }
     format!("{SCHEME}{credential}{ROOTS}")
 }
 
-/// The TLS settings of the places where a proxy ends TLS: a gateway's servers, the ports that a Sidecar opens.
+/// The TLS settings of the places where a proxy ends TLS: a gateway's servers, the ports that a Sidecar opens. What is named in
+/// another namespace is for those of the Gateway API, where it has been found to be granted.
 pub(crate) fn settings(mesh: &Mesh, proxy: &ProxyView) -> Vec<ServerTls> {
     if proxy.kind == ProxyKind::Gateway {
         let merged = mesh.gateway_of(&proxy.workload);
         let servers = merged.listeners.iter().flat_map(|listener| &listener.servers);
-        return servers.filter(|server| server.ends_tls()).filter_map(|server| server.spec.tls.clone()).collect();
+        let ending = servers.filter(|server| server.ends_tls());
+        let settings =
+            ending.filter_map(|server| Some((server.spec.tls.clone()?, server.origin.kind.is_gateway_api())));
+        return settings.filter(|(tls, granted)| *granted || !names_elsewhere(tls)).map(|(tls, _)| tls).collect();
     }
     let ports = mesh.inbound_ports(&proxy.workload).into_iter();
-    ports.filter_map(|port| port.ingress?.tls.clone()).collect()
+    ports.filter_map(|port| port.ingress?.tls.clone()).filter(|tls| !names_elsewhere(tls)).collect()
+}
+
+fn names_elsewhere(tls: &ServerTls) -> bool {
+    tls.credentials().chain(tls.client_roots()).any(|name| !matches!(Credential::parse(name), Credential::Own(_)))
 }
 
 /// Whether a proxy has the Secret that a DestinationRule names for TLS to servers: a gateway has, and a sidecar that the rule
 /// selects (Istio). All others do not, lest everybody who may call a service be given the key.
-pub(crate) fn is_given_to(kind: ProxyKind, rule: &DestinationRule) -> bool {
-    kind == ProxyKind::Gateway || rule.selector.is_some()
+pub(crate) fn is_given_to(kind: ProxyKind, rule: &DestinationRule, credential: &str) -> bool {
+    // There is no key in a ConfigMap, and whose roots are nobody's needs to be given nothing.
+    let is_secret = matches!(Credential::parse(credential), Credential::Own(_) | Credential::Secret { .. });
+    kind == ProxyKind::Gateway || rule.selector.is_some() || !is_secret
 }
 
 /// The TLS settings of rules for clients by which the proxy has Secrets.
 pub(crate) fn client_settings<'a>(scope: &'a Scope, proxy: &'a ProxyView) -> impl Iterator<Item = &'a ClientTls> {
     let rules = scope.rules_with_credentials(&proxy.workload.labels);
-    rules.filter(|rule| is_given_to(proxy.kind, rule)).flat_map(|rule| rule.credentials())
+    let is_granted = |rule: &DestinationRule, tls: &ClientTls| match Credential::parse(&tls.credential_name) {
+        Credential::Own(_) => true,
+        // Of a BackendTLSPolicy, and beside it.
+        Credential::ConfigMap { .. } => rule.origins.iter().any(|origin| origin.kind.is_gateway_api()),
+        Credential::Secret { .. } | Credential::Nowhere => false,
+    };
+    rules.flat_map(move |rule| {
+        rule.credentials()
+            .filter(move |tls| is_granted(rule, tls))
+            .filter(|tls| tls.credential().is_some_and(|name| is_given_to(proxy.kind, rule, name)))
+    })
 }
 
 /// What the proxy's servers name, and rules for what it calls, as far as it exists.
@@ -69,13 +97,29 @@ pub(crate) fn all(view: &View<'_>) -> Vec<Arc<Named>> {
         roots.extend(tls.credential().filter(|_| tls.insecure_skip_verify != Some(true)));
     }
     let namespace = &view.proxy.workload.namespace;
-    let find = |name: &str| view.mesh.secret(namespace, name);
     let certificates = certificates.into_iter().filter_map(|name| {
-        let content = certificate(find(name)?)?;
+        let content = match Credential::parse(name) {
+            Credential::Own(name) => certificate(view.mesh.secret(namespace, name)?)?,
+            Credential::Secret { namespace, name } => certificate(view.mesh.secret(namespace, name)?)?,
+            Credential::ConfigMap { .. } | Credential::Nowhere => return None,
+        };
         Some(named(certificate_name(name), Type::TlsCertificate(content)))
     });
+    let roots_in = |namespace: &str, name: &str| {
+        let of_roots = view.mesh.secret(namespace, &format!("{name}{ROOTS}"));
+        let secret = of_roots.or_else(|| view.mesh.secret(namespace, name))?;
+        trusted(|key| secret.value(key))
+    };
     let roots = roots.into_iter().filter_map(|name| {
-        let content = trusted(find(&format!("{name}{ROOTS}")).or_else(|| find(name))?)?;
+        let content = match Credential::parse(name) {
+            Credential::Own(name) => roots_in(namespace, name)?,
+            Credential::Secret { namespace, name } => roots_in(namespace, name)?,
+            Credential::ConfigMap { namespace, name } => {
+                let map = view.mesh.config_map(namespace, name)?;
+                trusted(|key| map.data.get(key).map(|text| text.clone().into_bytes()))?
+            }
+            Credential::Nowhere => return None,
+        };
         Some(named(roots_name(name), Type::ValidationContext(content)))
     });
     certificates.chain(roots).collect()
@@ -123,9 +167,9 @@ fn certificate(secret: &Secret) -> Option<tls::TlsCertificate> {
 }
 
 /// `ca.crt` and `ca.crl`, or `cacert` and `crl` of a generic Secret; there need not be a revocation list.
-fn trusted(secret: &Secret) -> Option<tls::CertificateValidationContext> {
-    let roots = ["ca.crt", "cacert"].into_iter().find_map(|key| secret.value(key))?;
-    let revoked = ["ca.crl", "crl"].into_iter().find_map(|key| secret.value(key));
+fn trusted(value: impl Fn(&str) -> Option<Vec<u8>>) -> Option<tls::CertificateValidationContext> {
+    let roots = ["ca.crt", "cacert"].into_iter().find_map(&value)?;
+    let revoked = ["ca.crl", "crl"].into_iter().find_map(&value);
     Some(tls::CertificateValidationContext {
         trusted_ca: Some(inline(roots)),
         crl: revoked.map(inline),

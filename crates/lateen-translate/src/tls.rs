@@ -21,6 +21,9 @@ pub(crate) const TRUSTED_ROOTS: &str = "ROOTCA";
 /// The roots of the operating system, by the name that Istio's agent has for them.
 const SYSTEM_ROOTS: &str = "file-root:system";
 
+/// The workload's own certificate as that of a listener of the Gateway API (`ISTIO_SIMPLE`).
+const BUILT_IN: &str = "builtin://";
+
 /// Static bootstrap cluster behind which the agent serves the two secrets.
 const AGENT_CLUSTER: &str = "sds-grpc";
 
@@ -110,8 +113,7 @@ fn certify(common: &mut tls::CommonTlsContext, settings: &ServerTls) -> Option<(
         private_key: Some(from_file(key)),
         ..tls::TlsCertificate::default()
     };
-    let discovered: Vec<_> =
-        settings.credentials().map(|name| discovered_secret(secret::certificate_name(name))).collect();
+    let discovered: Vec<_> = settings.credentials().map(certificate_secret).collect();
     if !discovered.is_empty() {
         common.tls_certificate_sds_secret_configs = discovered;
     } else if !settings.tls_certificates.is_empty() {
@@ -123,6 +125,13 @@ fn certify(common: &mut tls::CommonTlsContext, settings: &ServerTls) -> Option<(
         return None;
     }
     Some(())
+}
+
+fn certificate_secret(name: &str) -> tls::SdsSecretConfig {
+    match name {
+        BUILT_IN => agent_secret(WORKLOAD_CERTIFICATE),
+        name => discovered_secret(secret::certificate_name(name)),
+    }
 }
 
 /// What clients must prove; `None` where the settings name no roots.

@@ -1,8 +1,10 @@
 //! The few Kubernetes kinds that a mesh reads, and those that a mesh on one machine runs.
 
+pub mod config_map;
 pub mod container;
 pub mod deployment;
 pub mod namespace;
+pub mod pem;
 pub mod pod;
 pub mod pod_status;
 pub mod probe;
@@ -11,6 +13,7 @@ pub mod service;
 pub mod service_account;
 pub mod volume;
 
+pub use config_map::ConfigMap;
 pub use container::Container;
 pub use deployment::Deployment;
 pub use namespace::Namespace;

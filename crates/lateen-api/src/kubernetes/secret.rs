@@ -61,6 +61,14 @@ impl Secret {
         decode(self.data.0.get(key)?)
     }
 
+    /// The names of all values, sorted.
+    pub fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.data.keys().chain(self.string_data.keys()).map(str::to_owned).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
     /// The keys of `data` whose values are not base64.
     pub fn undecodable(&self) -> impl Iterator<Item = &str> {
         self.data.0.iter().filter(|(_, value)| decode(value).is_none()).map(|(key, _)| key.as_str())

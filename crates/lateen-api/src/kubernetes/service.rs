@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::object::Resource;
 use crate::scalar::PortRef;
 
 /// The spec of a Service.
@@ -89,4 +90,17 @@ pub struct ServicePort {
     pub app_protocol: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_port: Option<u16>,
+}
+
+/// By what a Service is reached from outside a cluster: addresses that it has been given, and those that it names itself.
+pub fn outside_addresses(service: &Resource<Service>) -> Vec<String> {
+    let given = service.status.as_ref().and_then(|status| status["loadBalancer"]["ingress"].as_array());
+    let given = given.into_iter().flatten().filter_map(|place| {
+        let text = |field: &str| place[field].as_str().filter(|text| !text.is_empty());
+        text("ip").or_else(|| text("hostname"))
+    });
+    let named = service.spec.external_ips.as_ref().and_then(Value::as_array);
+    let named = named.into_iter().flatten().filter_map(Value::as_str);
+    let balanced = service.spec.kind == ServiceType::LoadBalancer;
+    given.filter(|_| balanced).chain(named).map(str::to_owned).collect()
 }

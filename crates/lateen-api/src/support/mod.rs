@@ -3,6 +3,7 @@
 //! ignored in silence.
 
 mod edge;
+mod gateway_api;
 mod routing;
 mod security;
 mod traffic;
@@ -27,6 +28,8 @@ pub enum Standing {
     /// It does what it does in Istio. `proof` is the test that shows it, as `path::name`; none where a case of
     /// `crates/lateen-translate/tests/fields` does.
     Honoured { proof: Option<&'static str> },
+    /// It says something to people alone.
+    ForPeople,
     /// It could have no effect, and the rules for its kind say so; why.
     WithoutEffect(&'static str),
     /// It is in Istio's schema, and the rules for its kind refuse it; why.
@@ -64,6 +67,20 @@ pub const TABLE: &[(Kind, &[Row])] = &[
     (Kind::Telemetry, security::TELEMETRY),
 ];
 
+/// The Gateway API's kinds, the same.
+pub const GATEWAY_API: &[(Kind, &[Row])] = &[
+    (Kind::GatewayClass, gateway_api::GATEWAY_CLASS),
+    (Kind::KubernetesGateway, gateway_api::GATEWAY),
+    (Kind::ListenerSet, gateway_api::LISTENER_SET),
+    (Kind::HTTPRoute, gateway_api::HTTP_ROUTE),
+    (Kind::GRPCRoute, gateway_api::GRPC_ROUTE),
+    (Kind::TLSRoute, gateway_api::TLS_ROUTE),
+    (Kind::TCPRoute, gateway_api::TCP_ROUTE),
+    (Kind::ReferenceGrant, gateway_api::REFERENCE_GRANT),
+    (Kind::BackendTLSPolicy, gateway_api::BACKEND_TLS_POLICY),
+    (Kind::XBackendTrafficPolicy, gateway_api::TRAFFIC_POLICY),
+];
+
 /// Where a DestinationRule has traffic policies.
 const POLICIES: &str = "spec.trafficPolicy,spec.trafficPolicy.portLevelSettings[],spec.subsets[].trafficPolicy,spec.subsets[].trafficPolicy.portLevelSettings[]";
 
@@ -93,6 +110,10 @@ const fn honoured_by(path: &'static str, proof: &'static str) -> Row {
 
 const fn has_no_effect(path: &'static str, why: &'static str) -> Row {
     Row { path, standing: Standing::WithoutEffect(why) }
+}
+
+const fn is_for_people(path: &'static str) -> Row {
+    Row { path, standing: Standing::ForPeople }
 }
 
 const fn is_refused(path: &'static str, why: &'static str) -> Row {
@@ -131,7 +152,7 @@ fn always(_: &str, _: &Value) -> bool {
 
 /// What of the object is not supported: its whole kind, or each of the fields in question.
 pub(crate) fn unsupported(object: &Object) -> Vec<Diagnostic> {
-    let rows = TABLE.iter().filter(|(kind, _)| *kind == object.kind()).flat_map(|(_, rows)| *rows);
+    let rows = TABLE.iter().chain(GATEWAY_API).filter(|(kind, _)| *kind == object.kind()).flat_map(|(_, rows)| *rows);
     let gaps: Vec<(&Row, &Gap)> = rows
         .filter_map(|row| match &row.standing {
             Standing::Gap(gap) => Some((row, gap)),

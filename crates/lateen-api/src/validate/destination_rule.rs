@@ -327,6 +327,7 @@ fn client_tls(check: &mut Check<'_>, field: &str, tls: &ClientTls) {
             check.error(format!("{field}.{name}"), format!("`{name}` contradicts `insecureSkipVerify`"));
         }
     }
+    check.rule(format!("{field}.credentialName"), names::credential(&tls.credential_name));
     if originates && !tls.credential_name.is_empty() {
         for (name, _) in own_files.iter().filter(|(_, set)| *set) {
             check.error(format!("{field}.{name}"), format!("`{name}` may not stand beside `credentialName`"));

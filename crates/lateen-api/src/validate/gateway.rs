@@ -124,6 +124,9 @@ pub(super) fn server_tls(check: &mut Check<'_>, field: &str, tls: &ServerTls) {
     if let [first, second, ..] = chosen.as_slice() {
         check.error(format!("{field}.{second}"), format!("only one of `{first}` and `{second}` may be set"));
     }
+    for name in tls.credentials().chain([tls.ca_cert_credential_name.as_str()]) {
+        check.rule(format!("{field}.credentialName"), names::credential(name));
+    }
     for (name, count) in
         [("credentialNames", tls.credential_names.len()), ("tlsCertificates", tls.tls_certificates.len())]
     {

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod destination_rule;
 mod egress;
 pub(crate) mod gateway;
+mod gateway_api;
 mod headers;
 pub(crate) mod http_route;
 pub(crate) mod locality;
@@ -50,7 +51,7 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
     let mut check = Check::new(object, environment);
     metadata::check(&mut check, object);
     match object {
-        Object::ServiceAccount(_) => {}
+        Object::ServiceAccount(_) | Object::ConfigMap(_) => {}
         Object::Namespace(namespace) => service::traffic_distribution(&mut check, &namespace.metadata),
         Object::Secret(secret) => secret::check(&mut check, &secret.spec),
         Object::Service(service) => service::check(&mut check, service),
@@ -73,6 +74,16 @@ pub fn validate_in(object: &Object, environment: Environment) -> Vec<Diagnostic>
         Object::Egress(egress) => egress::check(&mut check, &egress.spec),
         Object::RateLimit(limit) => rate_limit::check(&mut check, &limit.spec),
         Object::Telemetry(telemetry) => telemetry::check(&mut check, &telemetry.spec),
+        Object::GatewayClass(class) => gateway_api::check_class(&mut check, &class.spec),
+        Object::ReferenceGrant(grant) => gateway_api::check_grant(&mut check, &grant.spec),
+        Object::KubernetesGateway(gateway) => gateway_api::check_gateway(&mut check, &gateway.spec),
+        Object::ListenerSet(set) => gateway_api::check_listener_set(&mut check, &set.spec),
+        Object::HTTPRoute(route) => gateway_api::check_http(&mut check, &route.spec),
+        Object::GRPCRoute(route) => gateway_api::check_grpc(&mut check, &route.spec),
+        Object::TLSRoute(route) => gateway_api::check_tls(&mut check, &route.spec),
+        Object::TCPRoute(route) => gateway_api::check_tcp(&mut check, &route.spec),
+        Object::BackendTLSPolicy(policy) => gateway_api::check_backend_tls(&mut check, &policy.spec),
+        Object::XBackendTrafficPolicy(policy) => gateway_api::check_traffic(&mut check, &policy.spec),
     }
     let mut out = check.finish();
     out.extend(support::unsupported(object));

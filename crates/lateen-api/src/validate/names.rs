@@ -138,6 +138,14 @@ pub(super) fn duration(duration: Duration) -> Ruling {
     }
 }
 
+/// The name of a Secret of the proxy's own namespace; what reads like a place elsewhere is none.
+pub(super) fn credential(name: &str) -> Ruling {
+    if name.contains("://") {
+        return Err(format!("`{name}` is not the name of a Secret: it must be one of the proxy's own namespace"));
+    }
+    Ok(())
+}
+
 /// 0, or 0.0001 to 100.
 pub(super) fn percentage(percent: Percent) -> Ruling {
     let value = percent.value;

@@ -149,10 +149,10 @@ fn a_bad_document_costs_itself_only() {
 fn kinds_that_are_not_read_are_refused_by_name() {
     for (api_version, kind, message, help) in [
         (
-            "v1",
-            "ConfigMap",
-            "kind ConfigMap (apiVersion v1) is not supported",
-            Some("write its values into the manifests that use it"),
+            "gateway.networking.k8s.io/v1",
+            "UDPRoute",
+            "kind UDPRoute (apiVersion gateway.networking.k8s.io/v1) is not supported",
+            Some("no UDP goes through the mesh, so that there is nothing to route"),
         ),
         (
             "batch/v1",

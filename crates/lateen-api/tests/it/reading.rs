@@ -76,7 +76,7 @@ fn values_may_be_left_empty_and_words_may_be_booleans() {
 
 #[test]
 fn lists_are_unpacked() {
-    let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: b}}\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: c}}\n";
+    let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}\n- {apiVersion: v1, kind: LimitRange, metadata: {name: b}}\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: c}}\n";
     let parsed = parse_documents("list.yaml", text, "ns");
     let keys: Vec<String> = parsed.objects.iter().map(|object| object.key().to_string()).collect();
     assert_eq!(keys, ["ServiceAccount ns/a", "ServiceAccount ns/c"]);
@@ -122,14 +122,18 @@ fn kinds_answer_to_all_their_names() {
         ("deploy", Kind::Deployment),
         ("SVC", Kind::Service),
         ("pa", Kind::PeerAuthentication),
+        ("gateway", Kind::Gateway),
+        ("gateways.gateway.networking.k8s.io", Kind::KubernetesGateway),
+        ("gtw", Kind::KubernetesGateway),
+        ("httproutes", Kind::HTTPRoute),
     ] {
         assert_eq!(text.parse(), Ok(kind), "{text}");
     }
-    assert!("gateways.gateway.networking.k8s.io".parse::<Kind>().is_err());
-    assert!("configmaps".parse::<Kind>().is_err());
+    assert!("gateways.example.com".parse::<Kind>().is_err());
+    assert!("replicasets".parse::<Kind>().is_err());
     for kind in Kind::ALL {
-        assert_eq!(kind.name().parse(), Ok(*kind));
-        assert_eq!(kind.plural().parse(), Ok(*kind));
+        assert_eq!(kind.id().parse(), Ok(*kind));
+        assert_eq!(format!("{}.{}", kind.plural(), kind.group()).trim_end_matches('.').parse(), Ok(*kind));
         for api_version in kind.api_versions() {
             assert_eq!(Kind::of(&api_version, kind.name()), Some(*kind), "{api_version}");
         }

@@ -98,14 +98,6 @@ fn applications_are_read_whole_and_other_kinds_are_named() {
         "bookinfo/platform/kube/bookinfo-certificate.yaml: Certificate istio-system/istio-ingressgateway-certs",
         "bookinfo/platform/kube/bookinfo-certificate.yaml: ClusterIssuer istio-system/letsencrypt-staging",
         "bookinfo/platform/kube/bookinfo-ingress.yaml: Ingress default/gateway",
-        "helloworld/gateway-api/helloworld-gateway.yaml: Gateway default/helloworld-gateway",
-        "helloworld/gateway-api/helloworld-gateway.yaml: HTTPRoute default/helloworld",
-        "helloworld/gateway-api/helloworld-route.yaml: HTTPRoute default/helloworld",
-        "httpbin/gateway-api/httpbin-gateway.yaml: Gateway default/httpbin-gateway",
-        "httpbin/gateway-api/httpbin-gateway.yaml: HTTPRoute default/httpbin",
-        "tcp-echo/gateway-api/tcp-echo-20-v2.yaml: TCPRoute default/tcp-echo",
-        "tcp-echo/gateway-api/tcp-echo-all-v1.yaml: Gateway default/tcp-echo-gateway",
-        "tcp-echo/gateway-api/tcp-echo-all-v1.yaml: TCPRoute default/tcp-echo",
     ];
     assert_eq!(unsupported, expected);
 }

@@ -116,7 +116,7 @@ impl ControlPlane {
         struct List {
             items: Vec<Value>,
         }
-        let mut path = format!("/api/v1/objects?kind={}", kind.name());
+        let mut path = format!("/api/v1/objects?kind={}", kind.id());
         for (key, value) in [("namespace", namespace), ("name", name)] {
             if let Some(value) = value {
                 path.push_str(&format!("&{key}={value}"));

@@ -18,6 +18,25 @@ fn explain(rules: &[&str], words: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// A route of the Gateway API decides, by a rule that stands at a line of it.
+#[test]
+fn rules_of_the_gateway_api_are_named_by_their_lines() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/bookinfo");
+    let written = std::fs::read_to_string(samples.join("gateway-api.yaml")).unwrap();
+    let line = |text: &str| written.lines().position(|line| line == text).unwrap() + 1;
+    for (words, line, outcome) in [
+        (["--from", "productpage-v1", "--to", "http://reviews:9080/reviews/1"], line("  - backendRefs:"), "reviews-v3"),
+        (["--via", "gateway", "--to", "http://shop.example.com/productpage"], line("  - matches:"), "productpage-v1"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lateen"));
+        command.arg("explain").args(words).current_dir(&samples).env("NO_COLOR", "1").env("COLUMNS", "200");
+        let output = command.args(["-f", "bookinfo.yaml", "-f", "gateway-api.yaml"]).output().unwrap();
+        let told = text(&output.stdout);
+        assert!(told.contains("HTTPRoute") && told.contains(&format!("gateway-api.yaml:{line}")), "{told}");
+        assert!(told.contains(outcome), "{told}");
+    }
+}
+
 /// `UPDATE=1` writes what is printed now.
 #[test]
 fn the_page_fits_a_narrow_terminal() {

@@ -26,6 +26,7 @@ pub(crate) const NO_MATCHING_WORKLOADS_FOUND: Code = code("IST0127", WARNING);
 pub(crate) const VIRTUAL_SERVICE_HOST_NOT_FOUND_IN_GATEWAY: Code = code("IST0132", WARNING);
 pub(crate) const GATEWAY_DUPLICATE_CERTIFICATE: Code = code("IST0138", WARNING);
 pub(crate) const CONFLICTING_GATEWAYS: Code = code("IST0145", ERROR);
+pub(crate) const NEGATIVE_CONDITION_STATUS: Code = code("IST0171", WARNING);
 pub(crate) const DESTINATION_RULE_SUBSET_NOT_SELECT_PODS: Code = code("IST0173", ERROR);
 pub(crate) const UNKNOWN_DESTINATION_RULE_HOST: Code = code("IST0174", WARNING);
 

@@ -7,6 +7,7 @@ pub(crate) mod codes;
 mod conflicts;
 mod egress;
 mod ejection;
+mod gateway_api;
 mod gateways;
 mod locality;
 mod reach;
@@ -30,6 +31,7 @@ pub fn analyze<'a>(objects: impl IntoIterator<Item = &'a Object>, mesh: &Mesh) -
     conflicts::check(&inputs, mesh, &mut findings);
     egress::check(&inputs, mesh, &mut findings);
     ejection::check(&inputs, mesh, &mut findings);
+    gateway_api::check(&inputs, mesh, &mut findings);
     gateways::check(&inputs, mesh, &mut findings);
     locality::check(&inputs, mesh, &mut findings);
     reach::check(&inputs, mesh, &mut findings);

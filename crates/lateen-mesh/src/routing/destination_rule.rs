@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lateen_api::Resource;
 use lateen_api::networking::DestinationRule as Spec;
 use lateen_api::networking::destination_rule::{BALANCER, PEAK_EWMA};
 use lateen_api::networking::destination_rule::{ClientTls, ConsistentHash, LoadBalancer, Subset, TrafficPolicy};
+use lateen_api::{Kind, Resource};
 
 use crate::config::MeshConfig;
 use crate::host;
@@ -249,7 +249,7 @@ fn read(resource: &Resource<Spec>, config: &MeshConfig) -> DestinationRule {
     DestinationRule {
         host: host::resolve(&spec.host, resource.namespace(), &config.domain),
         namespace: resource.namespace().into(),
-        traffic_policy: spec.traffic_policy.clone(),
+        traffic_policy: spec.traffic_policy.clone().map(|policy| expecting_its_name(resource, policy)),
         subsets: spec.subsets.clone(),
         export_to: ExportTo::parse(&spec.export_to, &config.default_destination_rule_export_to),
         selector: spec
@@ -260,6 +260,18 @@ fn read(resource: &Resource<Spec>, config: &MeshConfig) -> DestinationRule {
         peak_ewma: resource.metadata.annotations.get(BALANCER).is_some_and(|balancer| balancer == PEAK_EWMA),
         origins: vec![Origin::of(resource)],
     }
+}
+
+/// A `BackendTLSPolicy` has the server's certificate be for its `hostname`, unless it lists other names. A DestinationRule,
+/// which is what it was made into, says no such thing by an SNI.
+fn expecting_its_name(resource: &Resource<Spec>, mut policy: TrafficPolicy) -> TrafficPolicy {
+    if resource.made_of.is_some() && Origin::of(resource).kind.is_gateway_api() {
+        let of_ports = policy.port_level_settings.iter_mut().filter_map(|settings| settings.tls.as_mut());
+        for tls in policy.tls.iter_mut().chain(of_ports).filter(|tls| tls.subject_alt_names.is_empty()) {
+            tls.subject_alt_names.push(tls.sni.clone());
+        }
+    }
+    policy
 }
 
 /// Rules that become one: same host, same clients, same selector.
@@ -274,8 +286,15 @@ fn merge(into: &mut DestinationRule, rule: DestinationRule) {
             into.subsets.push(subset);
         }
     }
-    if into.traffic_policy.is_none() {
-        into.traffic_policy = rule.traffic_policy;
+    match &mut into.traffic_policy {
+        None => into.traffic_policy = rule.traffic_policy,
+        // What a `BackendTLSPolicy` asks for is not lost to a rule that does not speak of TLS at all.
+        Some(policy)
+            if policy.tls.is_none() && rule.origins.iter().any(|origin| origin.kind == Kind::BackendTLSPolicy) =>
+        {
+            policy.tls = rule.traffic_policy.and_then(|policy| policy.tls);
+        }
+        Some(_) => {}
     }
     into.peak_ewma |= rule.peak_ewma;
     into.origins.extend(rule.origins);

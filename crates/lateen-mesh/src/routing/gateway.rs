@@ -7,12 +7,14 @@ use lateen_api::Resource;
 use lateen_api::networking::Gateway;
 use lateen_api::networking::gateway::Server;
 
+use crate::gateway_api::GatewayApi;
+use crate::gateway_api::service::Pods;
 use crate::host;
 use crate::origin::Origin;
 use crate::precedence::Age;
 use crate::protocol::Protocol;
 use crate::routing::virtual_service::MESH;
-use crate::workloads::{Labels, selects};
+use crate::workloads::{Labels, Workload, selects};
 
 /// The full name of a gateway that an object of `namespace` refers to: `mesh`, or `<namespace>/<name>`.
 pub fn gateway_name(gateway: &str, namespace: &str) -> String {
@@ -28,10 +30,32 @@ pub fn gateway_name(gateway: &str, namespace: &str) -> String {
 pub(crate) struct GatewayObject {
     pub(crate) name: Arc<str>,
     pub(crate) namespace: Arc<str>,
-    pub(crate) selector: Labels,
+    pub(crate) pods: Selected,
     pub(crate) servers: Vec<Arc<ServerObject>>,
     pub(crate) age: Age,
     pub(crate) origin: Origin,
+}
+
+/// Which pods serve it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Selected {
+    /// Those with these labels, in any namespace.
+    Labels(Labels),
+    /// Those behind the Services of a Gateway of the Gateway API.
+    Behind(Vec<Pods>),
+}
+
+impl Selected {
+    fn fits(&self, workload: &Workload) -> bool {
+        match self {
+            Self::Labels(labels) => selects(labels, &workload.labels),
+            Self::Behind(pods) => pods.iter().any(|pods| {
+                pods.namespace == workload.namespace
+                    && selects(&pods.labels, &workload.labels)
+                    && pods.account.as_ref().is_none_or(|account| *account == workload.service_account)
+            }),
+        }
+    }
 }
 
 /// One element of `Gateway.servers`.
@@ -153,13 +177,16 @@ pub struct MergedGateway {
 }
 
 /// All gateways, oldest first.
-pub(crate) fn read(resources: &[Arc<Resource<Gateway>>]) -> Vec<GatewayObject> {
+pub(crate) fn read(resources: &[Arc<Resource<Gateway>>], gateway_api: &GatewayApi) -> Vec<GatewayObject> {
     let mut out: Vec<_> = resources
         .iter()
         .map(|resource| GatewayObject {
             name: resource.name().into(),
             namespace: resource.namespace().into(),
-            selector: resource.spec.selector.clone(),
+            pods: match gateway_api.pods(resource.namespace(), resource.name()).filter(|_| resource.made_of.is_some()) {
+                Some(pods) => Selected::Behind(pods.to_vec()),
+                None => Selected::Labels(resource.spec.selector.clone()),
+            },
             servers: servers(resource),
             age: Age::new(resource.age, resource.name(), resource.namespace()),
             origin: Origin::of(resource),
@@ -185,10 +212,10 @@ fn servers(resource: &Resource<Gateway>) -> Vec<Arc<ServerObject>> {
 pub(crate) type PortMap = HashMap<u16, u16>;
 
 /// Merges the gateways that select a workload, oldest first.
-pub(crate) fn merge(gateways: &[GatewayObject], labels: &Labels, ports: &PortMap) -> MergedGateway {
+pub(crate) fn merge(gateways: &[GatewayObject], workload: &Workload, ports: &PortMap) -> MergedGateway {
     let mut merged = MergedGateway::default();
     let mut tls_hosts: HashMap<(u16, String), HashSet<String>> = HashMap::new();
-    for gateway in gateways.iter().filter(|gateway| selects(&gateway.selector, labels)) {
+    for gateway in gateways.iter().filter(|gateway| gateway.pods.fits(workload)) {
         for object in &gateway.servers {
             let server = GatewayServer {
                 gateway: format!("{}/{}", gateway.namespace, gateway.name),
@@ -220,21 +247,23 @@ impl MergedGateway {
         }
         if server.is_tls() {
             let known = tls_hosts.entry(place.clone()).or_default();
-            if let Some(taken) = server.spec.hosts.iter().find(|host| known.contains(*host)) {
+            // Chains are told apart by name, whoever may use it.
+            let names = server.host_names();
+            if let Some(taken) = names.iter().find(|host| known.contains(*host)) {
                 let reason = format!("host {taken} already has a TLS server on port {}", place.0);
                 let winner = present
                     .and_then(|listener| {
                         listener
                             .servers
                             .iter()
-                            .find(|other| other.spec.hosts.contains(taken))
+                            .find(|other| other.host_names().contains(taken))
                             .map(|other| other.origin.clone())
                     })
                     .unwrap_or_else(|| server.origin.clone());
                 self.rejected.push(RejectedServer { server, reason, winner });
                 return;
             }
-            known.extend(server.spec.hosts.iter().cloned());
+            known.extend(names);
         }
         if let Some(table) = table {
             self.route_tables.entry(table).or_default().push(Arc::clone(&server));

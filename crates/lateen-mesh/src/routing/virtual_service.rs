@@ -8,6 +8,7 @@ use lateen_api::networking::VirtualService as Spec;
 use lateen_api::networking::virtual_service::{HttpMatch, HttpRoute, TcpRoute, TlsRoute};
 
 use crate::config::MeshConfig;
+use crate::gateway_api::GatewayApi;
 use crate::host;
 use crate::origin::Origin;
 use crate::precedence::Age;
@@ -40,8 +41,17 @@ pub struct VirtualService {
     pub tls: Vec<TlsRoute>,
     pub tcp: Vec<TcpRoute>,
     pub export_to: ExportTo,
+    pub semantics: Semantics,
     pub age: Age,
     pub origin: Origin,
+}
+
+/// By whose rules its routes are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Semantics {
+    Istio,
+    /// Prefixes are of whole path segments, and what leads nowhere is answered with 500.
+    GatewayApi,
 }
 
 impl VirtualService {
@@ -87,7 +97,9 @@ impl VirtualService {
         let layer4 = tls
             .chain(tcp)
             .map(move |destination| host::resolve(&destination.destination.host, &self.namespace, domain));
-        http.chain(layer4)
+        // A backend of the Gateway API that leads nowhere has no host.
+        let is_somewhere = |host: &String| !host.starts_with('.');
+        http.chain(layer4).filter(is_somewhere)
     }
 }
 
@@ -97,7 +109,11 @@ pub(crate) fn is_delegate(spec: &Spec) -> bool {
 }
 
 /// All VirtualServices, oldest first. Delegates (those without hosts) are merged into their roots and do not appear.
-pub(crate) fn read(resources: &[Arc<Resource<Spec>>], config: &MeshConfig) -> Vec<VirtualService> {
+pub(crate) fn read(
+    resources: &[Arc<Resource<Spec>>],
+    config: &MeshConfig,
+    gateway_api: &GatewayApi,
+) -> Vec<VirtualService> {
     let delegates: HashMap<(&str, &str), &Resource<Spec>> = resources
         .iter()
         .filter(|resource| is_delegate(&resource.spec))
@@ -106,7 +122,7 @@ pub(crate) fn read(resources: &[Arc<Resource<Spec>>], config: &MeshConfig) -> Ve
     let mut out: Vec<_> = resources
         .iter()
         .filter(|resource| !is_delegate(&resource.spec))
-        .map(|resource| resolve(resource, &delegates, config))
+        .map(|resource| resolve(resource, &delegates, config, gateway_api))
         .collect();
     out.sort_by(|a, b| a.age.cmp(&b.age));
     out
@@ -116,6 +132,7 @@ fn resolve(
     resource: &Resource<Spec>,
     delegates: &HashMap<(&str, &str), &Resource<Spec>>,
     config: &MeshConfig,
+    gateway_api: &GatewayApi,
 ) -> VirtualService {
     let namespace = resource.namespace();
     let spec = &resource.spec;
@@ -124,6 +141,13 @@ fn resolve(
     } else {
         spec.gateways.iter().map(|gateway| gateway_name(gateway, namespace)).collect()
     };
+    let is_of_gateway_api = resource
+        .made_of
+        .as_ref()
+        .is_some_and(|made_of| made_of.objects.first().is_some_and(|written| written.key.kind.is_gateway_api()));
+    let own_only = [".".to_owned()];
+    let is_consumer = is_of_gateway_api && gateway_api.is_consumer(namespace, resource.name());
+    let export_to = if is_consumer { &own_only[..] } else { &spec.export_to };
     VirtualService {
         name: resource.name().into(),
         namespace: namespace.into(),
@@ -132,7 +156,8 @@ fn resolve(
         http: http_rules(resource, delegates, config),
         tls: spec.tls.clone(),
         tcp: spec.tcp.clone(),
-        export_to: ExportTo::parse(&spec.export_to, &config.default_virtual_service_export_to),
+        export_to: ExportTo::parse(export_to, &config.default_virtual_service_export_to),
+        semantics: if is_of_gateway_api { Semantics::GatewayApi } else { Semantics::Istio },
         age: Age::new(resource.age, resource.name(), namespace),
         origin: Origin::of(resource),
     }

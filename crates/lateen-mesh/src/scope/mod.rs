@@ -9,6 +9,7 @@ use crate::config::OutboundMode;
 use crate::host;
 use crate::origin::Origin;
 use crate::routing::destination_rule::{self, DestinationRules};
+use crate::routing::virtual_service::Semantics;
 use crate::routing::{DestinationRule, VirtualService};
 use crate::services::{Registry, Resolution, Service, Services};
 use crate::sidecar::{EgressListener, EgressProxy, Import};
@@ -212,7 +213,10 @@ impl World<'_> {
                 && rule.export_to.reaches(&rule.namespace, namespace)
                 && (imports.is_empty() || are_chosen(imports, &rule.namespace, hosts))
         };
-        self.virtual_services.iter().filter(is_seen).cloned().collect()
+        let mut seen: Vec<_> = self.virtual_services.iter().filter(is_seen).cloned().collect();
+        // What a namespace's own routes of the Gateway API say of a service beats what its owner says.
+        seen.sort_by_key(|rule| !(rule.semantics == Semantics::GatewayApi && *rule.namespace == *namespace));
+        seen
     }
 
     /// The services that a namespace sees, as far as a Sidecar imports them or what it imports leads to them.

@@ -120,7 +120,8 @@ fn build(
     let name = names::outbound_cluster(port.number, subset_name, &service.host);
     let policy = policy_of(view, rule, subset_name, port.number);
     let credential = policy.tls.as_ref().and_then(|tls| tls.credential());
-    if credential.is_some() && !rule.is_some_and(|rule| secret::is_given_to(view.proxy.kind, rule)) {
+    let has = |name: &str| rule.is_some_and(|rule| secret::is_given_to(view.proxy.kind, rule, name));
+    if credential.is_some_and(|name| !has(name)) {
         // It has not what the TLS needs that is asked for. Without a cluster nothing is sent in the clear.
         return None;
     }

@@ -59,7 +59,7 @@ fn build(view: &View<'_>, place: &GatewayListener, policies: &Policies) -> Optio
         vec![http_chain(view, &name, place, policies)]
     } else if first.is_tls() {
         let chains = |server: &GatewayServer| match server.ends_tls() {
-            true => ending_chain(view, &name, server, policies).into_iter().collect(),
+            true => ending_chains(view, &name, server, policies),
             false if passed_on::is_by_server(server) => chains_by_mesh_name(view, server),
             false => passthrough_chains(view, server, policies),
         };
@@ -105,31 +105,41 @@ fn context(view: &View<'_>, server: &GatewayServer) -> Option<core::TransportSoc
     tls::downstream(server.spec.tls.as_ref()?, view.mesh.config())
 }
 
-/// TLS that ends here: one chain for the server's names; inside is HTTP, or bytes for the server's TCP route.
-fn ending_chain(
+/// TLS that ends here: one chain for the server's names; inside is HTTP, or bytes for the server's TCP route, else one chain
+/// for each of its TLS routes.
+fn ending_chains(
     view: &View<'_>,
     listener: &str,
     server: &GatewayServer,
     policies: &Policies,
-) -> Option<listener::FilterChain> {
-    let socket = context(view, server)?;
-    let mut chain = match server.route_table() {
+) -> Vec<listener::FilterChain> {
+    let Some(socket) = context(view, server) else { return Vec::new() };
+    let for_all = match server.route_table() {
         Some(table) => {
             let stat_prefix = format!("outbound_{listener};");
             let routes = Routes::Named(table);
             let filter = http::filter(view, Class::Gateway, stat_prefix, routes, policies, None);
-            listener::FilterChain {
+            Some(listener::FilterChain {
                 filters: vec![filter],
                 metadata: origin::stable([&server.origin]),
                 ..listener::FilterChain::default()
-            }
+            })
         }
-        None => tcp_chain(view, server, policies)?,
+        None => tcp_chain(view, server, policies),
     };
-    chain.name.clone_from(&server.spec.name);
-    chain.filter_chain_match = Some(server_name_match(server.host_names()));
-    chain.transport_socket = Some(socket);
-    Some(chain)
+    let chains = match for_all {
+        Some(chain) => {
+            let matching = Some(server_name_match(server.host_names()));
+            vec![listener::FilterChain { filter_chain_match: matching, ..chain }]
+        }
+        None => passthrough_chains(view, server, policies),
+    };
+    let of_server = chains.into_iter().map(|mut chain| {
+        chain.name.clone_from(&server.spec.name);
+        chain.transport_socket = Some(socket.clone());
+        chain
+    });
+    of_server.collect()
 }
 
 /// TCP: the first TCP route that fits takes every connection.
@@ -155,7 +165,7 @@ fn tcp_chain(view: &View<'_>, server: &GatewayServer, policies: &Policies) -> Op
     })
 }
 
-/// TLS that passes: one chain per server name of the TLS routes.
+/// By server name: one chain for each of the TLS routes.
 fn passthrough_chains(view: &View<'_>, server: &GatewayServer, policies: &Policies) -> Vec<listener::FilterChain> {
     let asker = asker(view, server);
     let mut out: Vec<listener::FilterChain> = Vec::new();

@@ -22,6 +22,10 @@ impl Target {
     ///
     /// A port left out is the service's only one, else the listener's. An alias stands for what it names.
     pub(crate) fn of(view: &View<'_>, destination: &Destination, namespace: &str, listener_port: u16) -> Self {
+        if destination.host.is_empty() {
+            // Of a route of the Gateway API whose backend leads nowhere.
+            return Self { host: String::new(), port: listener_port, subset: String::new() };
+        }
         let mut host = view.mesh.resolve_host(&destination.host, namespace);
         let service = view.scope.service(&host);
         if let Some(target) = service.and_then(|service| service.alias_of.as_ref()) {
@@ -39,6 +43,9 @@ impl Target {
     }
 
     pub(crate) fn cluster(&self) -> String {
+        if self.host.is_empty() {
+            return names::UNKNOWN_SERVICE.to_owned();
+        }
         names::outbound_cluster(self.port, &self.subset, &self.host)
     }
 

@@ -4,7 +4,7 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
 use lateen_api::networking::virtual_service::{HeaderMatch, HttpMatch};
 use lateen_api::scalar::StringMatch;
-use lateen_mesh::{Labels, selects};
+use lateen_mesh::{Labels, Semantics, selects};
 use route::header_matcher::HeaderMatchSpecifier;
 use route::query_parameter_matcher::QueryParameterMatchSpecifier;
 use route::route_match::PathSpecifier;
@@ -48,10 +48,10 @@ pub(crate) fn concerns(conditions: &HttpMatch, asker: &Asker<'_>, namespace: &st
 }
 
 /// The conditions that depend on the request.
-pub(crate) fn translate(conditions: &HttpMatch) -> route::RouteMatch {
+pub(crate) fn translate(conditions: &HttpMatch, semantics: Semantics) -> route::RouteMatch {
     let mut out = everything();
     if let Some(uri) = &conditions.uri {
-        out.path_specifier = Some(path_specifier(uri));
+        out.path_specifier = Some(path_specifier(uri, semantics));
     }
     out.case_sensitive = Some(boolean(!conditions.ignore_uri_case));
     let mut headers = Vec::new();
@@ -90,9 +90,14 @@ pub(crate) fn is_catch_all(conditions: &route::RouteMatch) -> bool {
         && conditions.dynamic_metadata.is_empty()
 }
 
-/// A plain string prefix: `/foo` is also the beginning of `/foobar`.
-fn path_specifier(uri: &StringMatch) -> PathSpecifier {
+/// Istio's is a plain string prefix: `/foo` is also the beginning of `/foobar`. The Gateway API's is one of whole segments.
+fn path_specifier(uri: &StringMatch, semantics: Semantics) -> PathSpecifier {
     match uri {
+        StringMatch::Prefix(prefix)
+            if semantics == Semantics::GatewayApi && !prefix.trim_end_matches('/').is_empty() =>
+        {
+            PathSpecifier::PathSeparatedPrefix(prefix.trim_end_matches('/').to_owned())
+        }
         StringMatch::Exact(path) => PathSpecifier::Path(path.clone()),
         StringMatch::Prefix(prefix) => PathSpecifier::Prefix(prefix.clone()),
         StringMatch::Regex(regex) => PathSpecifier::SafeRegex(strings::regex_matcher(regex)),

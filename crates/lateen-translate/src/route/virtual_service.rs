@@ -11,9 +11,10 @@ use envoy_types::pb::google::protobuf::Any;
 use lateen_api::networking::virtual_service::{
     DerivePort, Destination, DirectBody, DirectResponse, HttpMatch, HttpRouteDestination, Redirect, Rewrite,
 };
-use lateen_mesh::{HttpRule, VirtualService};
+use lateen_mesh::{HttpRule, Semantics, VirtualService};
 use route::route::Action;
 use route::route_action::{ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy};
+use route::route_match::PathSpecifier;
 use route::weighted_cluster::{self, ClusterWeight};
 
 use crate::filters::http_connection_manager::{CORS, FAULT};
@@ -41,7 +42,7 @@ pub(crate) fn routes(site: &Site<'_>, virtual_service: &VirtualService) -> Vec<r
     let mut out = Vec::new();
     for rule in &virtual_service.http {
         if rule.route.matches.is_empty() {
-            out.push(translate(site, rule, None));
+            out.push(translate(site, virtual_service.semantics, rule, None));
             break;
         }
         let mut reachable = true;
@@ -49,7 +50,7 @@ pub(crate) fn routes(site: &Site<'_>, virtual_service: &VirtualService) -> Vec<r
             if !route_match::concerns(conditions, &site.asker, &rule.namespace) {
                 continue;
             }
-            let route = translate(site, rule, Some(conditions));
+            let route = translate(site, virtual_service.semantics, rule, Some(conditions));
             let catch_all = route.r#match.as_ref().is_some_and(route_match::is_catch_all);
             out.push(route);
             if catch_all {
@@ -72,7 +73,7 @@ pub(crate) fn has_routes(site: &Site<'_>, virtual_service: &VirtualService) -> b
     })
 }
 
-fn translate(site: &Site<'_>, rule: &HttpRule, conditions: Option<&HttpMatch>) -> route::Route {
+fn translate(site: &Site<'_>, semantics: Semantics, rule: &HttpRule, conditions: Option<&HttpMatch>) -> route::Route {
     let operations = headers::operations(rule.route.headers.as_ref());
     let name = match conditions {
         Some(conditions) if !conditions.name.is_empty() => format!("{}.{}", rule.route.name, conditions.name),
@@ -80,7 +81,7 @@ fn translate(site: &Site<'_>, rule: &HttpRule, conditions: Option<&HttpMatch>) -
     };
     let mut out = route::Route {
         name,
-        r#match: Some(conditions.map_or_else(everything, route_match::translate)),
+        r#match: Some(conditions.map_or_else(everything, |it| route_match::translate(it, semantics))),
         metadata: origin::metadata([&rule.origin]),
         stat_prefix: conditions.map(|conditions| conditions.stat_prefix.clone()).unwrap_or_default(),
         request_headers_to_add: operations.request_add,
@@ -91,11 +92,17 @@ fn translate(site: &Site<'_>, rule: &HttpRule, conditions: Option<&HttpMatch>) -
         ..route::Route::default()
     };
     if let Some(wanted) = &rule.route.redirect {
-        out.action = Some(redirect(wanted, site).map_or_else(broken, Action::Redirect));
+        let prefix = segments_prefix(&out, semantics);
+        out.action = Some(redirect(wanted, site, prefix.as_deref()).map_or_else(broken, Action::Redirect));
     } else if let Some(answer) = &rule.route.direct_response {
         out.action = Some(Action::DirectResponse(direct_response(answer)));
     } else {
-        let action = forward(site, rule, operations.authority, &mut out);
+        let mut action = forward(site, semantics, rule, operations.authority, &mut out);
+        if semantics == Semantics::GatewayApi {
+            // Backends that lead nowhere: the Gateway API wants 500, where Envoy would say 503.
+            action.cluster_not_found_response_code =
+                route::route_action::ClusterNotFoundResponseCode::InternalServerError as i32;
+        }
         let leads_somewhere = match &action.cluster_specifier {
             Some(ClusterSpecifier::WeightedClusters(weighted)) => !weighted.clusters.is_empty(),
             other => other.is_some(),
@@ -123,12 +130,18 @@ fn filter_config(rule: &HttpRule) -> HashMap<String, Any> {
 }
 
 /// The action of a route with destinations.
-fn forward(site: &Site<'_>, rule: &HttpRule, authority: Option<String>, out: &mut route::Route) -> route::RouteAction {
+fn forward(
+    site: &Site<'_>,
+    semantics: Semantics,
+    rule: &HttpRule,
+    authority: Option<String>,
+    out: &mut route::Route,
+) -> route::RouteAction {
     let mut action = route::RouteAction::default();
     set_timeout(&mut action, rule.route.timeout.map(|timeout| timeout.0));
     let mut authority = authority;
     if let Some(rewrite) = &rule.route.rewrite {
-        apply_rewrite(rewrite, &mut action);
+        apply_rewrite(rewrite, segments_prefix(out, semantics).as_deref(), &mut action);
         let wanted = site.view.settings().proxy_headers.x_forwarded_host.enabled;
         action.append_x_forwarded_host = wanted.unwrap_or(false);
         if !rewrite.authority.is_empty() {
@@ -227,20 +240,53 @@ fn target(site: &Site<'_>, rule: &HttpRule, destination: &Destination) -> Target
     Target::of(site.view, destination, &rule.namespace, site.asker.port)
 }
 
-fn apply_rewrite(rewrite: &Rewrite, action: &mut route::RouteAction) {
+/// The prefix of whole segments that a route is for, where it is; `/` is the empty one.
+fn segments_prefix(out: &route::Route, semantics: Semantics) -> Option<String> {
+    match out.r#match.as_ref()?.path_specifier.as_ref()? {
+        PathSpecifier::PathSeparatedPrefix(prefix) => Some(prefix.clone()),
+        PathSpecifier::Prefix(prefix) if semantics == Semantics::GatewayApi && prefix == "/" => Some(String::new()),
+        _ => None,
+    }
+}
+
+/// What a prefix is replaced by. The empty one, which is matched by the slash after it, leaves none behind.
+fn in_place_of(prefix: Option<&str>, replacement: &str) -> String {
+    let is_empty = prefix == Some("") && !replacement.is_empty() && !replacement.ends_with('/');
+    format!("{replacement}{}", if is_empty { "/" } else { "" })
+}
+
+/// Takes a prefix of whole segments away: of what follows, the slash between is kept once.
+fn without_prefix(prefix: &str) -> matcher::RegexMatchAndSubstitute {
+    let mut quoted = String::new();
+    for letter in prefix.chars() {
+        if r"\.+*?()|[]{}^$".contains(letter) {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    matcher::RegexMatchAndSubstitute {
+        pattern: Some(strings::regex_matcher(format!("^{quoted}(/?)(.*)"))),
+        substitution: r"/\2".to_owned(),
+    }
+}
+
+/// `prefix`: of whole segments, by which the route was chosen.
+fn apply_rewrite(rewrite: &Rewrite, prefix: Option<&str>, action: &mut route::RouteAction) {
     if let Some(regex) = &rewrite.uri_regex_rewrite {
         action.regex_rewrite = Some(matcher::RegexMatchAndSubstitute {
             pattern: Some(strings::regex_matcher(&regex.pattern)),
             substitution: regex.rewrite.clone(),
         });
+    } else if let Some(prefix) = prefix.filter(|_| rewrite.uri == "/") {
+        action.regex_rewrite = Some(without_prefix(prefix));
     } else {
         // On a route that matches one path exactly, this replaces the whole path.
-        action.prefix_rewrite.clone_from(&rewrite.uri);
+        action.prefix_rewrite = in_place_of(prefix, &rewrite.uri);
     }
 }
 
 /// `None` for codes that no redirect has.
-fn redirect(wanted: &Redirect, site: &Site<'_>) -> Option<route::RedirectAction> {
+fn redirect(wanted: &Redirect, site: &Site<'_>, prefix: Option<&str>) -> Option<route::RedirectAction> {
     use route::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
     let code = match wanted.redirect_code {
         0 | 301 => RedirectResponseCode::MovedPermanently,
@@ -251,6 +297,10 @@ fn redirect(wanted: &Redirect, site: &Site<'_>) -> Option<route::RedirectAction>
         _ => return None,
     };
     let path = match &wanted.prefix_rewrite {
+        Some(replacement) if prefix.is_some() => match (prefix, replacement.trim_end_matches('/')) {
+            (Some(prefix), "") => PathRewriteSpecifier::RegexRewrite(without_prefix(prefix)),
+            (prefix, replacement) => PathRewriteSpecifier::PrefixRewrite(in_place_of(prefix, replacement)),
+        },
         Some(prefix) if !prefix.is_empty() => PathRewriteSpecifier::PrefixRewrite(prefix.clone()),
         _ => PathRewriteSpecifier::PathRedirect(wanted.uri.clone()),
     };

@@ -13,7 +13,7 @@ const SUMMARY: &str = "tests/istio-samples.txt";
 /// Folders of objects that are to be read together with an application.
 const RULES_OF_BOOKINFO: [&str; 2] = ["bookinfo/networking", "bookinfo/platform/kube"];
 /// Other formats, and inputs of other tests.
-const LEFT_OUT: [&str; 4] = ["analyze", "inject", "gateway-api", "crd-all"];
+const LEFT_OUT: [&str; 4] = ["analyze", "inject", "gateway-api-cases", "crd-all"];
 
 fn samples(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

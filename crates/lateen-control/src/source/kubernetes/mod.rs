@@ -23,8 +23,8 @@ use crate::token_review::ApiServer;
 
 /// What is called the file of objects from there.
 pub(crate) const ORIGIN: &str = "kubernetes";
-/// Kinds that are watched: all that we read but those that only machines without a cluster need.
-const NOT_WATCHED: [Kind; 1] = [Kind::Deployment];
+/// Kinds that are not watched: one that only machines without a cluster need, and what is for Gateways of the Gateway API.
+const NOT_WATCHED: [Kind; 2] = [Kind::Deployment, Kind::ConfigMap];
 /// A change is acted on when it has been quiet for this long.
 const QUIET: Duration = Duration::from_millis(20);
 /// But not later than this after the first.
@@ -72,7 +72,8 @@ impl Source {
         let mut tasks = JoinSet::new();
         let (refusals, publishing) = refused::Refusals::new(client.clone());
         tasks.spawn(publishing);
-        let kinds: Vec<Kind> = Kind::ALL.iter().copied().filter(|kind| !NOT_WATCHED.contains(kind)).collect();
+        let kinds: Vec<Kind> =
+            Kind::ALL.iter().copied().filter(|kind| !NOT_WATCHED.contains(kind) && !kind.is_gateway_api()).collect();
         for kind in &kinds {
             tasks.spawn(watching::follow(client.clone(), *kind, events.clone(), refusals.clone()));
         }
