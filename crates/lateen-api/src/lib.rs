@@ -22,6 +22,7 @@ pub mod parse;
 pub mod policy;
 pub mod proxy_settings;
 pub mod scalar;
+pub mod schema;
 pub mod security;
 pub mod selector;
 pub mod similar;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::meta::StringMap;
 use crate::scalar::{Duration, PortSelector};
@@ -93,12 +92,28 @@ pub struct LoadBalancer {
     pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
     /// Balancing by load reports of the endpoints.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backend_utilization: Option<Value>,
+    pub backend_utilization: Option<BackendUtilization>,
     /// Deprecated form of `warmup.duration`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_duration_secs: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Warmup>,
+}
+
+/// `LoadBalancerSettings.BackendUtilization`: by what hosts say of their load (ORCA).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct BackendUtilization {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_update_period: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_expiration_period: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_stabilization_period: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_utilization_penalty_percent: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metric_names_for_computing_utilization: Vec<String>,
 }
 
 /// `LoadBalancerSettings.SimpleLB`.

@@ -92,7 +92,7 @@ impl Row {
 }
 
 /// `a.{b,c}` as `a.b` and `a.c`.
-fn spread(path: &str) -> Vec<String> {
+pub(crate) fn spread(path: &str) -> Vec<String> {
     let Some((before, rest)) = path.split_once('{') else { return vec![path.to_owned()] };
     let (choices, after) = rest.split_once('}').unwrap_or((rest, ""));
     let choices = if choices == "policy" { POLICIES } else { choices };

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// The definitions of Istio's kinds, where they lie beside the checkout. Absent: the test cannot run, which CI does not
 /// accept.
-fn definitions() -> Option<Vec<Value>> {
+pub(crate) fn definitions() -> Option<Vec<Value>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/istio-samples/crd-all.gen.yaml");
     let Ok(text) = std::fs::read_to_string(&path) else {
         assert!(std::env::var_os("CI").is_none(), "{} is absent", path.display());

@@ -1,5 +1,6 @@
 //! The API's kinds against texts: real samples, mistakes with their places, rules, hostile input.
 
+mod definitions;
 mod fields;
 mod hostile;
 mod mesh_config;
