@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
+use lateen_api::Kind;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ pub(crate) struct Cluster {
     pub(crate) url: String,
     pub(crate) ca: PathBuf,
     pub(crate) client: Client,
+    token: String,
     program: PathBuf,
     server: Child,
     pub(crate) folder: TempDir,
@@ -46,9 +48,30 @@ impl Cluster {
         let (url, ca) = (text("url"), PathBuf::from(text("ca")));
         let mut config = kube::Config::new(url.parse().unwrap());
         config.root_cert_file = Some(ca.clone());
-        config.auth_info.token = Some(text("token").into());
+        let token = text("token");
+        config.auth_info.token = Some(token.clone().into());
         let client = Client::try_from(config).unwrap();
-        Some(Self { url, ca, client, program, server, folder })
+        Some(Self { url, ca, client, token, program, server, folder })
+    }
+
+    /// As an administrator has it.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": self.url, "certificate-authority": self.ca}}],
+            "users": [{"name": "test", "user": {"token": self.token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}]});
+        let path = self.folder.path().join("kubeconfig");
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    /// Tells the API server of a kind of ours or Istio's, and waits until it serves it.
+    pub(crate) async fn define(&self, kind: Kind) {
+        let definition = lateen_api::schema::definition(kind).unwrap();
+        self.apply_json(&definition).await;
+        let all = self.of(&kind.api_version(), kind.name(), "default");
+        eventually("the API server serves the kind", async || all.list(&ListParams::default()).await.ok().map(drop))
+            .await;
     }
 
     /// Ends the API server, and gives back what starts it again in the same place.
@@ -96,7 +119,7 @@ impl Cluster {
 
     /// All of a kind in a namespace.
     pub(crate) async fn list(&self, api_version: &str, kind: &str, namespace: &str) -> Vec<Value> {
-        let found = self.of(api_version, kind, namespace).list(&kube::api::ListParams::default()).await.unwrap();
+        let found = self.of(api_version, kind, namespace).list(&ListParams::default()).await.unwrap();
         found.items.into_iter().map(|object| serde_json::to_value(object).unwrap()).collect()
     }
 }

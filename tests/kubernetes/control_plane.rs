@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -53,19 +54,25 @@ impl ControlPlane {
 
     /// The program, where the rest is there.
     pub(crate) async fn start_alone(cluster: &Cluster) -> Self {
+        Self::start_as(cluster, "lateend", (&cluster.url, &cluster.ca), &[]).await
+    }
+
+    /// The program with an account's rights; the API server it asks at this address, where somebody has this certificate.
+    pub(crate) async fn start_as(cluster: &Cluster, account: &str, (api, ca): (&str, &Path), more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let token = folder.path().join("token");
-        std::fs::write(&token, token_of(cluster, "istio-system", "lateend", &[], None).await).unwrap();
+        std::fs::write(&token, token_of(cluster, "istio-system", account, &[], None).await).unwrap();
         let mut program = Command::new(lateen_tests::program("lateend"))
-            .args(["--kubernetes", "--kubernetes-api", &cluster.url])
+            .args(["--kubernetes", "--kubernetes-api", api])
             .arg("--kubernetes-ca")
-            .arg(&cluster.ca)
+            .arg(ca)
             .arg("--kubernetes-token")
             .arg(&token)
             .arg("--state-dir")
             .arg(folder.path())
             .args(["--xds-port", "0", "--grpc-port", "0", "--metrics-port", "0", "--console-port", "0"])
             .args(["--webhook-port", "0", "--log-level", "lateen_control=debug,warn"])
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
@@ -83,6 +90,12 @@ impl ControlPlane {
         };
         let (webhook, grpc, console) = (address("webhook="), address("grpc="), address("console="));
         Self { program, webhook, grpc, console, folder }
+    }
+
+    /// Ends the program at once, as a node that fails does.
+    pub(crate) fn kill(mut self) {
+        self.program.kill().unwrap();
+        self.program.wait().unwrap();
     }
 
     pub(crate) fn log(&self) -> String {

@@ -1,6 +1,7 @@
 //! What the control plane knows of what the API server has, also while that is gone.
 
 use kube::api::{DeleteParams, Patch, PatchParams};
+use lateen_api::Kind;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, eventually};
@@ -26,19 +27,10 @@ metadata: {name: web-1, namespace: shop, labels: {app: web}}
 spec: {containers: [{name: web, image: a, env: [{name: A, value: b}]}]}
 ";
 
-/// One of Istio's kinds, as loosely as a cluster may have it.
-fn definition(plural: &str, kind: &str) -> Value {
-    let anything = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.networking.istio.io")},
-        "spec": {"group": "networking.istio.io", "scope": "Namespaced", "names": {"plural": plural, "kind": kind},
-            "versions": [{"name": "v1beta1", "served": true, "storage": true, "schema": anything}]}})
-}
-
-fn virtual_service(timeout: &str) -> Value {
+fn virtual_service(attempts: i32) -> Value {
     json!({"apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
         "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {"hosts": ["web"], "http": [{"timeout": timeout, "route": [{"destination": {"host": "web"}}]}]}})
+        "spec": {"hosts": ["web"], "http": [{"retries": {"attempts": attempts}, "route": [{"destination": {"host": "web"}}]}]}})
 }
 
 /// The names of the objects of a kind in the namespace.
@@ -99,19 +91,15 @@ async fn objects_are_followed_and_an_outage_takes_nothing_away() {
 
 /// A kind that comes later, an object of it, and one that the cluster lets through and that is wrong.
 async fn istios_kinds(cluster: &Cluster, control_plane: &ControlPlane) {
-    cluster.apply_json(&definition("virtualservices", "VirtualService")).await;
-    eventually("the API server serves the kind", async || {
-        let all = cluster.of("networking.istio.io/v1beta1", "VirtualService", "shop");
-        all.list(&kube::api::ListParams::default()).await.is_ok().then_some(())
-    })
-    .await;
-    cluster.apply_json(&virtual_service("5s")).await;
-    let timeout = async || {
+    cluster.define(Kind::VirtualService).await;
+    cluster.apply_json(&virtual_service(5)).await;
+    let attempts = async || {
         let all = control_plane.objects("virtualservices").await;
-        Some(all.first()?["spec"]["http"][0]["timeout"].clone())
+        Some(all.first()?["spec"]["http"][0]["retries"]["attempts"].clone())
     };
-    assert_eq!(eventually("the VirtualService is known", timeout).await, "5s");
-    cluster.apply_json(&virtual_service("soon")).await;
+    assert_eq!(eventually("the VirtualService is known", attempts).await, 5);
+    condition(cluster, "True", "InForce").await;
+    cluster.apply_json(&virtual_service(-1)).await;
     let told = eventually("what is wrong is told", async || {
         let status = control_plane.get("/api/v1/diagnostics").await;
         let found =
@@ -119,15 +107,35 @@ async fn istios_kinds(cluster: &Cluster, control_plane: &ControlPlane) {
         Some(found.clone())
     })
     .await;
-    assert_eq!(told["field"], "spec.http[0].timeout", "{told:#}");
-    assert_eq!(timeout().await.unwrap(), "5s", "the last good version is in force");
+    assert_eq!(told["field"], "spec.http[0].retries.attempts", "{told:#}");
+    assert_eq!(attempts().await.unwrap(), 5, "the last good version is in force");
+    let status = condition(cluster, "False", "Rejected").await;
+    assert!(
+        status["conditions"][0]["message"].as_str().unwrap().contains("spec.http[0].retries.attempts"),
+        "{status:#}"
+    );
+    assert_eq!(status["validationMessages"][0]["level"], "ERROR", "{status:#}");
     let event = eventually("an Event says so", async || {
         let events = cluster.list("events.k8s.io/v1", "Event", "shop").await;
         events.into_iter().find(|event| event["regarding"]["kind"] == "VirtualService")
     })
     .await;
     assert_eq!((&event["reason"], &event["type"]), (&json!("Rejected"), &json!("Warning")));
-    assert!(event["note"].as_str().unwrap().contains("spec.http[0].timeout"), "{event:#}");
-    cluster.apply_json(&virtual_service("7s")).await;
-    eventually("the next good version is in force", async || timeout().await.filter(|timeout| timeout == "7s")).await;
+    assert!(event["note"].as_str().unwrap().contains("spec.http[0].retries.attempts"), "{event:#}");
+    cluster.apply_json(&virtual_service(7)).await;
+    eventually("the next good version is in force", async || attempts().await.filter(|attempts| attempts == 7)).await;
+    let status = condition(cluster, "True", "InForce").await;
+    assert_eq!(status["validationMessages"], json!([]), "{status:#}");
+}
+
+/// The VirtualService's status, once it says this of the object as it is.
+async fn condition(cluster: &Cluster, word: &str, reason: &str) -> Value {
+    let all = cluster.of("networking.istio.io/v1", "VirtualService", "shop");
+    eventually("the status says so", async || {
+        let found = serde_json::to_value(all.get("web").await.unwrap()).unwrap();
+        let condition = &found["status"]["conditions"][0];
+        let is_said = condition["status"] == word && condition["reason"] == reason;
+        (is_said && condition["observedGeneration"] == found["metadata"]["generation"]).then(|| found["status"].clone())
+    })
+    .await
 }

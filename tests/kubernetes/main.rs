@@ -10,3 +10,7 @@ mod control_plane;
 mod discovery;
 mod identity;
 mod injection;
+mod kinds;
+mod leader;
+mod outage;
+mod rights;

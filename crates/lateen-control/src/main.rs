@@ -95,10 +95,8 @@ struct Arguments {
     /// The webhook that injects pods, with --kubernetes.
     #[arg(long, value_name = "PORT", default_value_t = 15017)]
     webhook_port: u16,
-    /// The MutatingWebhookConfiguration that names it, which is given our authority's certificates.
-    #[arg(long, value_name = "NAME", default_value = "lateen-sidecar-injector")]
-    webhook_configuration: String,
-    /// Our revision: pods and namespaces that ask for another are not injected.
+    /// Our revision: pods and namespaces that ask for another are not injected, and MutatingWebhookConfigurations that are
+    /// labelled istio.io/rev with it are given our authority's certificates.
     #[arg(long, value_name = "NAME", default_value = "default")]
     revision: String,
     /// Image of the proxies that are injected.
@@ -107,6 +105,12 @@ struct Arguments {
     /// Image of the container that redirects their traffic.
     #[arg(long, value_name = "IMAGE")]
     init_image: Option<String>,
+    /// When these are pulled: Always, IfNotPresent or Never [default: as the cluster does].
+    #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    image_pull_policy: Option<String>,
+    /// A Secret that injected pods need to pull them; may be repeated.
+    #[arg(long, value_name = "SECRET")]
+    image_pull_secret: Vec<String>,
     /// HOST:PORT of this control plane, as pods reach it [default: lateend.istio-system.svc:15012].
     #[arg(long, value_name = "ADDR")]
     discovery_address: Option<String>,
@@ -144,6 +148,8 @@ impl From<Arguments> for Options {
             revision: arguments.revision,
             proxy_image: arguments.proxy_image.unwrap_or_else(|| usual.proxy_image.clone()),
             init_image: arguments.init_image.unwrap_or_else(|| usual.init_image.clone()),
+            image_pull_policy: arguments.image_pull_policy,
+            image_pull_secrets: arguments.image_pull_secret,
             discovery_address: arguments.discovery_address.unwrap_or_else(|| usual.discovery_address.clone()),
             ..usual
         };
@@ -172,7 +178,6 @@ impl From<Arguments> for Options {
             metrics_port: arguments.metrics_port,
             console_port: arguments.console_port,
             webhook_port: arguments.webhook_port,
-            webhook_configuration: arguments.webhook_configuration,
             applied: arguments.applied_dir,
             pods: arguments.pods_dir,
             socket: arguments.api_socket,

@@ -35,11 +35,12 @@ use crate::metrics::Metrics;
 use crate::push::{self, Proxies, Pushed};
 use crate::serving_tls::ServingTls;
 use crate::source::{Source, dir, kubernetes};
+use crate::status::Board;
 use crate::token_review::{ApiServer, Reviewer};
 use crate::traffic::{self, Traffic};
 use crate::trust::Telling;
 use crate::webhook::{Webhook, configuration};
-use crate::{authority_secret, issuers, keys, root_certificates, store};
+use crate::{authority_secret, issuers, keys, leader, manifest, root_certificates, status, store};
 
 /// How long answers that are being given may take when it is time to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -74,8 +75,6 @@ pub struct Options {
     pub console_port: u16,
     /// Of the webhook, where the objects are Kubernetes'.
     pub webhook_port: u16,
-    /// The MutatingWebhookConfiguration that is to have our authority's certificates.
-    pub webhook_configuration: String,
     /// Left out: places in the state directory.
     pub applied: Option<PathBuf>,
     pub pods: Option<PathBuf>,
@@ -133,7 +132,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     };
     let mesh_config = options.mesh_config.clone();
     let loaded = tokio::task::spawn_blocking(move || mesh_settings::load(mesh_config.as_deref())).await??;
-    let (source, store) = source(&options, client.as_ref()).await?;
+    let board = Board::default();
+    let (source, store) = source(&options, client.as_ref(), &board).await?;
     if let Some(client) = client.as_ref().filter(|_| options.ca_dir.is_none()) {
         let (namespace, domain) = (&loaded.config.root_namespace, &loaded.config.trust_domain);
         authority_secret::ensure(client, &store, namespace, domain, &options.state_dir).await?;
@@ -194,7 +194,8 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
     });
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let tls = ServingTls::new(authority.clone(), &config.trust_domain, listeners.grpc.local_addr()?.ip())?;
+    let address = listeners.grpc.local_addr()?.ip();
+    let tls = ServingTls::new(authority.clone(), &config.trust_domain, &options.injection.revision, address)?;
     let serving = tls.config();
     tasks.spawn(tls.keep(stop.clone()));
     let ends = [stop.clone(), stop.clone(), stop.clone()];
@@ -213,11 +214,19 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
                 settings: Arc::new(ArcSwap::from_pointee(api.injection.clone())),
                 metrics: api.metrics.clone(),
             };
+            tasks.spawn(speak(client.clone(), board, api.pushed.clone(), stop.clone()));
             Some(start_webhook(&mut tasks, client, webhook, (&options, &api), (Arc::clone(&serving), &stop)).await?)
         }
     };
     let running = Running { webhook, ..listeners.spawn(&mut tasks, &stop, &grpc, &api, serving)? };
     Ok(Running { stop, tasks, ..running })
+}
+
+/// Writes what one replica writes for all.
+async fn speak(client: kube::Client, board: Board, pushed: Pushed, stop: CancellationToken) -> anyhow::Result<()> {
+    let (leading, standing) = leader::stand(client.clone(), manifest::NAMESPACE, stop.clone());
+    tokio::join!(standing, status::keep(client, board, pushed, leading, stop));
+    Ok(())
 }
 
 /// Opens the webhook's port, and has what belongs to it followed.
@@ -231,10 +240,10 @@ async fn start_webhook(
     let address = SocketAddr::new(options.address, options.webhook_port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
     let address = listener.local_addr()?;
-    let (name, authority) = (options.webhook_configuration.clone(), api.authority.clone());
+    let (revision, authority) = (api.injection.revision.clone(), api.authority.clone());
     let (namespace, settings) = (api.injection.root_namespace.clone(), Arc::clone(&webhook.settings));
     let roots = root_certificates::keep(client.clone(), api.store.clone(), authority.clone(), stop.clone());
-    let bundle = configuration::keep_bundle(client.clone(), name, authority, stop.clone());
+    let bundle = configuration::keep_bundles(client.clone(), revision, authority, stop.clone());
     let kept = configuration::keep_settings(client, namespace, settings, stop.clone());
     tasks.spawn(async move {
         tokio::join!(roots, bundle, kept);
@@ -272,12 +281,16 @@ struct ApiParts {
 }
 
 /// The source of objects, and the store that it has filled.
-async fn source(options: &Options, client: Option<&kube::Client>) -> anyhow::Result<(Source, store::Store)> {
+async fn source(
+    options: &Options,
+    client: Option<&kube::Client>,
+    board: &Board,
+) -> anyhow::Result<(Source, store::Store)> {
     let state = &options.state_dir;
     std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
     let (writer, store) = store::new();
     if let Some(client) = client {
-        let source = kubernetes::Source::start(client, writer).await;
+        let source = kubernetes::Source::start(client, writer, board.clone()).await;
         return Ok((Source::Kubernetes(source.context("read the objects")?), store));
     }
     let place = |given: &Option<PathBuf>, name: &str| given.clone().unwrap_or_else(|| state.join(name));

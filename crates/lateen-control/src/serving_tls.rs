@@ -12,20 +12,16 @@ use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::Authority;
+use crate::manifest;
 
-/// The names of the control plane, ours and the one that Istio's own configuration uses.
-const DNS_NAMES: [&str; 5] = [
-    "lateend.istio-system.svc",
-    "lateend.istio-system.svc.cluster.local",
-    "istiod.istio-system.svc",
-    "istiod.istio-system.svc.cluster.local",
-    "localhost",
-];
+/// The Services of the control plane, ours and the one that Istio's own configuration uses.
+const SERVICES: [&str; 2] = ["lateend", "istiod"];
 
 /// The configuration, and what the next one is made of.
 pub(crate) struct ServingTls {
     authority: Authority,
     trust_domain: String,
+    revision: String,
     address: IpAddr,
     identity: Identity,
     config: Arc<ArcSwap<ServerConfig>>,
@@ -36,10 +32,16 @@ impl ServingTls {
     ///
     /// # Errors
     /// An authority that does not sign.
-    pub(crate) fn new(authority: Authority, trust_domain: &str, address: IpAddr) -> anyhow::Result<Self> {
-        let (identity, config) = make(&authority, trust_domain, address)?;
+    pub(crate) fn new(
+        authority: Authority,
+        trust_domain: &str,
+        revision: &str,
+        address: IpAddr,
+    ) -> anyhow::Result<Self> {
+        let (identity, config) = make(&authority, trust_domain, revision, address)?;
         let config = Arc::new(ArcSwap::from_pointee(config));
-        Ok(Self { authority, trust_domain: trust_domain.to_owned(), address, identity, config })
+        let (trust_domain, revision) = (trust_domain.to_owned(), revision.to_owned());
+        Ok(Self { authority, trust_domain, revision, address, identity, config })
     }
 
     /// Always the newest.
@@ -59,7 +61,7 @@ impl ServingTls {
                 changed = changes.changed() => changed?,
                 () = stop.cancelled() => return Ok(()),
             }
-            due = match make(&self.authority, &self.trust_domain, self.address) {
+            due = match make(&self.authority, &self.trust_domain, &self.revision, self.address) {
                 Ok((identity, config)) => {
                     self.config.store(Arc::new(config));
                     self.identity = identity;
@@ -74,15 +76,33 @@ impl ServingTls {
     }
 }
 
+/// By what names the control plane of a revision is called.
+fn names(revision: &str) -> Vec<String> {
+    let own = manifest::name(revision);
+    let services = SERVICES.iter().copied().chain((!SERVICES.contains(&own.as_str())).then_some(own.as_str()));
+    let full = services.flat_map(|service| {
+        let name = format!("{service}.{}.svc", manifest::NAMESPACE);
+        [format!("{name}.cluster.local"), name]
+    });
+    full.chain(["localhost".to_owned()]).collect()
+}
+
 /// Clients show certificates of the mesh, or none and a token.
-fn make(authority: &Authority, trust_domain: &str, address: IpAddr) -> anyhow::Result<(Identity, ServerConfig)> {
+fn make(
+    authority: &Authority,
+    trust_domain: &str,
+    revision: &str,
+    address: IpAddr,
+) -> anyhow::Result<(Identity, ServerConfig)> {
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut addresses = loopback.to_vec();
     if !address.is_unspecified() && !loopback.contains(&address) {
         addresses.push(address);
     }
     let ca = authority.current();
-    let identity = ca.server_identity(&DNS_NAMES, &addresses, SystemTime::now())?;
+    let names = names(revision);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let identity = ca.server_identity(&names, &addresses, SystemTime::now())?;
     let revocation = ca.revocation().cloned();
     let trust = Trust { revocation, ..Trust::of(trust_domain, ca.roots().clone()) };
     let expected = ExpectedPeer::TrustDomains(vec![trust_domain.to_owned()]);

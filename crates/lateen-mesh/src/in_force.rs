@@ -12,7 +12,7 @@
 //! Nothing of this is remembered beyond the process: a control plane that starts takes all objects as they are, and a
 //! route of theirs that leads nowhere answers 503, as Istio has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lateen_api::diagnostic::Subject;
@@ -46,6 +46,8 @@ struct Decided {
     rules: Listed<DestinationRule>,
     /// What became of objects that refer to something missing, for people.
     words: BTreeMap<Subject, &'static str>,
+    /// Those of them that are not in force as they are written.
+    aside: BTreeSet<ObjectKey>,
 }
 
 /// How an object changed: its name, and what it is now unless it is gone.
@@ -129,9 +131,11 @@ impl InForce {
         plan.decide();
         let Plan { fates, rules, .. } = plan;
         let words = fates.iter().map(|(key, fate)| (key.into(), fate.words())).collect();
+        let is_aside = |fate: &Fate| matches!(fate, Fate::Held(_) | Fate::Waits);
+        let aside = fates.iter().filter(|(_, fate)| is_aside(fate)).map(|(key, _)| key.clone()).collect();
         let decided = |inputs: &Inputs| {
             let rules = Arc::clone(&inputs.destination_rules);
-            Arc::new(Decided { routes: by_key(&inputs.virtual_services), rules, words })
+            Arc::new(Decided { routes: by_key(&inputs.virtual_services), rules, words, aside })
         };
         let after = |mesh: Mesh| match previous {
             Some(previous) => mesh.handing_over_from(previous),
@@ -153,6 +157,11 @@ impl InForce {
             Some(mesh) => Self { mesh, ..self },
             None => self,
         }
+    }
+
+    /// Whether an object is in force as it is written: one that refers to something missing may have to wait.
+    pub fn is_as_written(&self, object: &ObjectKey) -> bool {
+        !self.decided.aside.contains(object)
     }
 
     /// What is wrong with the objects that this was made of. It takes a look at all of them, so it is not for every push.

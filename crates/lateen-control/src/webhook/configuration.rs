@@ -1,6 +1,7 @@
 //! What the webhook needs of the API server: that its configuration there names the authority of our certificate (`caBundle`), and
 //! the injector's own configuration, which an administrator keeps in a ConfigMap. Both are looked at whenever they change.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::watcher::watch_object;
+use kube::runtime::watcher::{self, watch_object, watcher};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt as _;
@@ -19,51 +20,69 @@ use tokio_util::sync::CancellationToken;
 use crate::authority::Authority;
 use crate::inject::config::{CONFIG_KEY, CONFIG_MAP};
 use crate::inject::{InjectorConfig, Settings};
+use crate::manifest::REVISION_LABEL;
 
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Under which our changes are known.
 const MANAGER: &str = "lateend";
 
-/// Keeps `caBundle` of a webhook configuration what our authority's roots are, for as long as we serve.
-pub(crate) async fn keep_bundle(client: Client, name: String, authority: Authority, stop: CancellationToken) {
+/// Keeps `caBundle` of the webhook configurations of a revision, its tags among them, what our authority's roots are, for as long as
+/// we serve.
+pub(crate) async fn keep_bundles(client: Client, revision: String, authority: Authority, stop: CancellationToken) {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client);
+    let ours = watcher::Config::default().labels(&format!("{REVISION_LABEL}={revision}"));
+    let mut events = Box::pin(watcher(api.clone(), ours));
     let mut changes = authority.watch();
-    let mut found = Box::pin(watch_object(api.clone(), &name));
-    let mut newest = None;
+    let mut known: BTreeMap<String, MutatingWebhookConfiguration> = BTreeMap::new();
+    let mut again = false;
     loop {
         tokio::select! {
-            next = found.next() => match next {
-                Some(Ok(configuration)) => newest = configuration,
+            event = events.next() => match event {
+                Some(Ok(event)) => note(&mut known, event),
                 Some(Err(error)) => {
-                    tracing::warn!(name, %error, "the webhook's configuration cannot be watched");
+                    tracing::warn!(%error, "the webhooks' configurations cannot be watched");
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
                 None => return,
             },
             changed = changes.changed() => if changed.is_err() { return },
+            // Whoever it was that was in the way, they are looked at again.
+            () = tokio::time::sleep(PAUSE), if again => {}
             () = stop.cancelled() => return,
         }
-        let Some(configuration) = &newest else { continue };
         let bundle = authority.current().roots().to_pem();
-        let Some(patch) = bundle_patch(configuration, &bundle) else { continue };
-        match api
-            .patch(
-                &name,
-                &PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() },
-                &Patch::Strategic(patch),
-            )
-            .await
-        {
-            Ok(_) => tracing::info!(name, "the webhook's configuration has our authority's certificates"),
-            Err(error) => {
-                tracing::warn!(name, %error, "the webhook's configuration cannot be changed");
-                tokio::time::sleep(PAUSE).await;
-                // Whoever it was that was in the way, it is looked at again.
-                found = Box::pin(watch_object(api.clone(), &name));
+        again = false;
+        for (name, configuration) in &mut known {
+            let Some(patch) = bundle_patch(configuration, &bundle) else { continue };
+            let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+            match api.patch(name, &parameters, &Patch::Strategic(patch)).await {
+                Ok(patched) => {
+                    tracing::info!(name, "the webhook's configuration has our authority's certificates");
+                    *configuration = patched;
+                }
+                Err(error) => {
+                    tracing::warn!(name, %error, "the webhook's configuration cannot be changed");
+                    again = true;
+                }
             }
         }
+    }
+}
+
+fn note(
+    known: &mut BTreeMap<String, MutatingWebhookConfiguration>,
+    event: watcher::Event<MutatingWebhookConfiguration>,
+) {
+    let name = |configuration: &MutatingWebhookConfiguration| configuration.metadata.name.clone().unwrap_or_default();
+    match event {
+        watcher::Event::Init => known.clear(),
+        watcher::Event::InitDone => {}
+        watcher::Event::InitApply(configuration) | watcher::Event::Apply(configuration) => {
+            known.insert(name(&configuration), configuration);
+        }
+        watcher::Event::Delete(configuration) => drop(known.remove(&name(&configuration))),
     }
 }
 

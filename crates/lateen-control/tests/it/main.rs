@@ -16,5 +16,6 @@ mod https_server;
 mod injection;
 mod issuers;
 mod keys;
+mod manifests;
 mod traffic;
 mod world;

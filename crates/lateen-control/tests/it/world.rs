@@ -233,7 +233,6 @@ async fn start_with(folder: &Path, keys: keys::Options) -> anyhow::Result<Runnin
         metrics_port: 0,
         console_port: 0,
         webhook_port: 0,
-        webhook_configuration: String::new(),
         watch_kubernetes: false,
         applied: None,
         pods: None,

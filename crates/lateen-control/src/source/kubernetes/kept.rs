@@ -24,19 +24,20 @@ const SERVICE: &[&str] = &[
     "trafficDistribution",
 ];
 
-/// Reads an object, by the rules of its kind.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) fn read(kind: Kind, mut json: Value) -> Result<Object, Vec<Diagnostic>> {
+/// Reads an object, by the rules of its kind; the object, unless it breaks one of them, and what there is to say of it.
+pub(super) fn read(kind: Kind, mut json: Value) -> (Option<Object>, Vec<Diagnostic>) {
     prune(kind, &mut json);
-    let object = parse_json(ORIGIN, &json, "default")?;
+    let object = match parse_json(ORIGIN, &json, "default") {
+        Ok(object) => object,
+        Err(found) => return (None, found),
+    };
     // Kubernetes' own have been checked by whoever has them, and are not whole any more.
     if kind.group().is_empty() {
-        return Ok(object);
+        return (Some(object), Vec::new());
     }
-    let wrong: Vec<Diagnostic> = validate(&object).into_iter().filter(Diagnostic::is_error).collect();
-    if wrong.is_empty() { Ok(object) } else { Err(wrong) }
+    let found = validate(&object);
+    let is_whole = !found.iter().any(Diagnostic::is_error);
+    (is_whole.then_some(object), found)
 }
 
 fn prune(kind: Kind, json: &mut Value) {

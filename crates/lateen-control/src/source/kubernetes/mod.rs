@@ -18,8 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::status::Board;
 use crate::store::{Note, Writer};
 use crate::token_review::ApiServer;
+use watching::Tellers;
 
 /// What is called the file of objects from there.
 pub(crate) const ORIGIN: &str = "kubernetes";
@@ -55,8 +57,8 @@ pub struct Source {
 
 /// What a watch tells.
 enum Event {
-    /// An object is so now, or is gone.
-    Changed(ObjectKey, Option<Result<Object, Vec<Diagnostic>>>),
+    /// An object is so now, with what there is to say of it, or is gone. Without an object: what it is now is not taken.
+    Changed(ObjectKey, Option<(Option<Object>, Vec<Diagnostic>)>),
     /// All objects of a kind have been told once.
     Listed(Kind),
 }
@@ -67,15 +69,16 @@ impl Source {
     ///
     /// # Errors
     /// The watches have ended, which they do not.
-    pub async fn start(client: &Client, writer: Writer) -> anyhow::Result<Self> {
+    pub(crate) async fn start(client: &Client, writer: Writer, board: Board) -> anyhow::Result<Self> {
         let (events, mut queue) = mpsc::channel(QUEUE);
         let mut tasks = JoinSet::new();
         let (refusals, publishing) = refused::Refusals::new(client.clone());
         tasks.spawn(publishing);
+        let tellers = Tellers { refusals, board };
         let kinds: Vec<Kind> =
             Kind::ALL.iter().copied().filter(|kind| !NOT_WATCHED.contains(kind) && !kind.is_gateway_api()).collect();
         for kind in &kinds {
-            tasks.spawn(watching::follow(client.clone(), *kind, events.clone(), refusals.clone()));
+            tasks.spawn(watching::follow(client.clone(), *kind, events.clone(), tellers.clone()));
         }
         let mut state = State { writer, wrong: BTreeMap::new() };
         state.fill(kinds.into_iter().collect(), &mut queue).await?;
@@ -93,7 +96,7 @@ impl Source {
 
 struct State {
     writer: Writer,
-    /// What is wrong with objects, by name.
+    /// What there is to say of objects, by name.
     wrong: BTreeMap<ObjectKey, Vec<Diagnostic>>,
 }
 
@@ -104,11 +107,12 @@ impl State {
         while !missing.is_empty() {
             match queue.recv().await.context("the watches have ended")? {
                 Event::Listed(kind) => drop(missing.remove(&kind)),
-                Event::Changed(key, Some(Ok(object))) => {
-                    self.wrong.remove(&key);
-                    objects.insert(key, object);
+                Event::Changed(key, Some((object, found))) => {
+                    self.say(&key, found);
+                    if let Some(object) = object {
+                        objects.insert(key, object);
+                    }
                 }
-                Event::Changed(key, Some(Err(found))) => drop(self.wrong.insert(key, found)),
                 Event::Changed(key, None) => {
                     self.wrong.remove(&key);
                     objects.remove(&key);
@@ -164,13 +168,22 @@ impl State {
                 self.wrong.remove(&key);
                 changes.push((key, None));
             }
-            Event::Changed(key, Some(Ok(object))) => {
-                self.wrong.remove(&key);
-                let age = self.writer.age_of(&key);
-                changes.push((key, Some(object.with_age(age))));
+            Event::Changed(key, Some((object, found))) => {
+                self.say(&key, found);
+                // Without one, the last good version stays.
+                if let Some(object) = object {
+                    let age = self.writer.age_of(&key);
+                    changes.push((key, Some(object.with_age(age))));
+                }
             }
-            // The last good version stays.
-            Event::Changed(key, Some(Err(found))) => drop(self.wrong.insert(key, found)),
+        }
+    }
+
+    fn say(&mut self, key: &ObjectKey, found: Vec<Diagnostic>) {
+        if found.is_empty() {
+            self.wrong.remove(key);
+        } else {
+            self.wrong.insert(key.clone(), found);
         }
     }
 

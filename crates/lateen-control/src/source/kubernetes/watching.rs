@@ -8,11 +8,13 @@ use kube::core::GroupVersionKind;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use lateen_api::{Kind, ObjectKey};
+use serde_json::Value;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::StreamExt as _;
 
 use super::refused::Refusals;
 use super::{Event, kept};
+use crate::status::{Board, Observed};
 
 /// How long is waited after a failure: a little at first, twice as long each time.
 const SHORTEST: Duration = Duration::from_millis(200);
@@ -21,8 +23,9 @@ const LONGEST: Duration = Duration::from_secs(20);
 const ABSENT: Duration = Duration::from_secs(10);
 
 /// Follows a kind until nobody listens.
-pub(super) async fn follow(client: Client, kind: Kind, events: Sender<Event>, refusals: Refusals) {
-    let mut known = Known { kind, events, refusals, there: HashSet::new(), listed: None };
+pub(super) async fn follow(client: Client, kind: Kind, events: Sender<Event>, tellers: Tellers) {
+    let mut known =
+        Known { kind, events, tellers, there: HashSet::new(), listed: None, api_version: kind.api_version() };
     loop {
         // The versions are one schema: any that is served will do.
         for version in kind.versions() {
@@ -38,6 +41,13 @@ pub(super) async fn follow(client: Client, kind: Kind, events: Sender<Event>, re
     }
 }
 
+/// By which objects are told what is wrong with them.
+#[derive(Clone)]
+pub(super) struct Tellers {
+    pub(super) refusals: Refusals,
+    pub(super) board: Board,
+}
+
 /// Why a watch has ended.
 enum Ended {
     NobodyListens,
@@ -49,15 +59,18 @@ enum Ended {
 struct Known {
     kind: Kind,
     events: Sender<Event>,
-    refusals: Refusals,
+    tellers: Tellers,
     there: HashSet<ObjectKey>,
     /// Names in the list that is being read.
     listed: Option<HashSet<ObjectKey>>,
+    /// As the API server has the kind.
+    api_version: String,
 }
 
 impl Known {
     async fn watch(&mut self, client: &Client, version: &str) -> Ended {
         let kind = self.kind;
+        self.api_version = GroupVersionKind::gvk(kind.group(), version, kind.name()).api_version();
         let named = GroupVersionKind::gvk(kind.group(), version, kind.name());
         let api: Api<DynamicObject> =
             Api::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&named, kind.plural()));
@@ -132,8 +145,8 @@ impl Known {
         self.there.insert(key.clone());
         // In a list, the kind is said once for all.
         if object.types.is_none() {
-            let api_version = self.kind.api_version();
-            object.types = Some(kube::api::TypeMeta { api_version, kind: self.kind.name().to_owned() });
+            object.types =
+                Some(kube::api::TypeMeta { api_version: self.api_version.clone(), kind: self.kind.name().to_owned() });
         }
         let read = match serde_json::to_value(&object) {
             Ok(json) => kept::read(self.kind, json),
@@ -142,21 +155,35 @@ impl Known {
                 return true;
             }
         };
-        if let Err(found) = &read {
+        let (object_read, found) = read;
+        if object_read.is_none() {
             found.iter().for_each(|found| tracing::warn!("{found}"));
-            self.refusals.tell(self.kind, &object, found);
+            self.tellers.refusals.tell(self.kind, &object, &found);
         }
-        self.tell(Event::Changed(key, Some(read))).await
+        if has_status(self.kind) {
+            let status = object.data.get_mut("status").map(Value::take).unwrap_or_default();
+            let api_version = object.types.map(|types| types.api_version).unwrap_or_default();
+            let generation = object.metadata.generation;
+            let observed = Observed { api_version, generation, status, found: found.clone() };
+            self.tellers.board.note(key.clone(), Some(observed));
+        }
+        self.tell(Event::Changed(key, Some((object_read, found)))).await
     }
 
     async fn gone(&mut self, key: ObjectKey) -> bool {
         self.there.remove(&key);
+        self.tellers.board.note(key.clone(), None);
         self.tell(Event::Changed(key, None)).await
     }
 
     async fn tell(&self, event: Event) -> bool {
         self.events.send(event).await.is_ok()
     }
+}
+
+/// Whether objects of a kind say in their status what becomes of them: Kubernetes' own do not.
+fn has_status(kind: Kind) -> bool {
+    lateen_api::schema::kinds().any(|known| known == kind)
 }
 
 /// What of a kind is wanted.
