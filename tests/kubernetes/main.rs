@@ -10,6 +10,7 @@ mod control_plane;
 mod discovery;
 mod identity;
 mod injection;
+mod install;
 mod kinds;
 mod leader;
 mod outage;

@@ -1,6 +1,7 @@
 //! The `lateen` command: one file per subcommand, and the mesh on one machine that `lateen up` runs.
 
 mod api;
+mod cluster;
 mod commands;
 mod runtime;
 

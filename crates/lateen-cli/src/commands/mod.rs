@@ -4,6 +4,7 @@ mod analyze;
 mod apply;
 mod authz;
 mod ca;
+mod check;
 mod columns;
 mod completion;
 mod delete;
@@ -15,7 +16,9 @@ mod exec;
 mod explain;
 mod get;
 mod inject;
+mod install;
 mod logs;
+mod manifest;
 mod pods;
 mod proxies;
 mod proxy_config;
@@ -23,12 +26,14 @@ mod proxy_status;
 mod resources;
 mod stat;
 mod status;
+mod tag;
 mod tap;
 mod test;
 mod token;
 mod top;
 mod traffic;
 mod translate;
+mod uninstall;
 mod up;
 mod validate;
 mod world;
@@ -86,6 +91,18 @@ enum Command {
     Delete(delete::Arguments),
     /// Show objects of the running mesh.
     Get(get::Arguments),
+    /// Install the mesh on a Kubernetes cluster.
+    Install(install::Arguments),
+    /// Bring an installation to this program's version, with the settings that it has.
+    Upgrade(install::Arguments),
+    /// Take an installation off its cluster.
+    Uninstall(uninstall::Arguments),
+    /// Say whether a cluster can take the mesh, and whether the mesh on it is well.
+    Check(check::Arguments),
+    /// Have names stand for revisions of the control plane.
+    Tag(tag::Arguments),
+    /// Print what is installed on a cluster.
+    Manifest(manifest::Arguments),
     /// Put proxies into the pods of files, as the injector of a mesh does.
     Inject(inject::Arguments),
     /// Say what is wrong, or surprising, in files or in the running mesh.
@@ -178,6 +195,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Apply(arguments) => apply::run(&arguments),
         Command::Delete(arguments) => delete::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
+        Command::Install(arguments) => install::run(&arguments),
+        Command::Upgrade(arguments) => install::upgrade(&arguments),
+        Command::Uninstall(arguments) => uninstall::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Tag(arguments) => tag::run(&arguments),
+        Command::Manifest(arguments) => manifest::run(&arguments),
         Command::Inject(arguments) => inject::run(&arguments),
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Validate(arguments) => validate::run(&arguments),
