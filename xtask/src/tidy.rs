@@ -21,7 +21,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lateen-proxy", &["lateen-cel", "lateen-engine", "lateen-xds", "lateen-live", "lateen-identity"]),
     (
         "lateen-control",
-        &["lateen-api", "lateen-mesh", "lateen-translate", "lateen-xds", "lateen-live", "lateen-identity"],
+        &[
+            "lateen-api",
+            "lateen-mesh",
+            "lateen-explain",
+            "lateen-translate",
+            "lateen-xds",
+            "lateen-live",
+            "lateen-identity",
+            "lateen-engine",
+        ],
     ),
     (
         "lateen-cli",

@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::api::console::key::ConsoleKey;
 use crate::api::{self, Api};
 use crate::authentication::Authenticator;
 use crate::authority::{Authority, Place};
@@ -191,6 +192,10 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         },
         metrics,
         config_diagnostics: api_parts.diagnostics,
+        listeners: Arc::new(Semaphore::new(api::LISTENERS)),
+        turns: Arc::new(Semaphore::new(1)),
+        questions: Arc::new(Semaphore::new(api::QUESTIONS)),
+        console_key: api_parts.console_key,
     });
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
@@ -277,6 +282,7 @@ struct Prepared {
 struct ApiParts {
     tokens: Arc<PodTokens>,
     joining: Arc<JoinTokens>,
+    console_key: ConsoleKey,
     diagnostics: Vec<lateen_api::Diagnostic>,
 }
 
@@ -323,7 +329,8 @@ fn prepare(options: Options, loaded: Loaded, store: &store::Store) -> anyhow::Re
     let metrics = Metrics::new();
     let authority =
         Authority::open(place, &config.trust_domain, metrics.clone()).context("the certificate authority")?;
-    let api_parts = ApiParts { tokens: Arc::new(tokens), joining: Arc::new(joining), diagnostics };
+    let console_key = ConsoleKey::load_or_create(state).context("the console's key")?;
+    let api_parts = ApiParts { tokens: Arc::new(tokens), joining: Arc::new(joining), console_key, diagnostics };
     Ok(Prepared { config, anchors, caller_issuers, authority, metrics, api_parts })
 }
 

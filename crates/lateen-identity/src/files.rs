@@ -6,7 +6,9 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Writes beside the target and renames; both the bytes and the name are on the disk when this returns.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// # Errors
+/// A disk that does not take it.
+pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a path without a folder"))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = folder.join(format!(".{name}.{:016x}", rand::random::<u64>()));
@@ -20,7 +22,10 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Resu
 }
 
 /// Checks that nobody but its owner can read a file: whoever has a key may have used it.
-pub(crate) fn check_private(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Others can read it, or nobody can say.
+pub fn check_private(path: &Path) -> io::Result<()> {
     let mode = std::fs::metadata(path)?.permissions().mode() & 0o7777;
     if mode & 0o077 == 0 {
         return Ok(());

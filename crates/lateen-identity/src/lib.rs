@@ -7,7 +7,7 @@
 pub mod bundle;
 pub mod ca;
 pub mod csr;
-mod files;
+pub mod files;
 mod identity;
 pub mod peer;
 pub mod revocation;

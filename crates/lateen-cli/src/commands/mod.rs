@@ -7,6 +7,7 @@ mod ca;
 mod check;
 mod columns;
 mod completion;
+mod dashboard;
 mod delete;
 mod describe;
 mod down;
@@ -85,6 +86,8 @@ enum Command {
     Down(down::Arguments),
     /// Show the mesh on this machine.
     Status(status::Arguments),
+    /// Open the console of the mesh on this machine, with the right to change things.
+    Dashboard(dashboard::Arguments),
     /// Create or change objects in the running mesh.
     Apply(apply::Arguments),
     /// Remove objects from the running mesh.
@@ -192,6 +195,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Up(arguments) => up::run(arguments),
         Command::Down(arguments) => down::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Dashboard(arguments) => dashboard::run(&arguments),
         Command::Apply(arguments) => apply::run(&arguments),
         Command::Delete(arguments) => delete::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),

@@ -1,9 +1,17 @@
-//! The HTTP API: everything over a Unix socket that only the mesh's owner can open, what only reads also on the console's
-//! port.
+//! The HTTP API: everything over a Unix socket that only the mesh's owner can open; on the console's port what only reads, and
+//! what changes objects for whoever may do that there.
 
+mod about;
 mod authority;
-mod console;
+mod configuration;
+pub mod console;
+mod events;
+mod explaining;
+mod inventory;
 mod objects;
+mod openapi;
+mod preview;
+mod proxy_config;
 mod state;
 mod tap;
 mod traffic;
@@ -22,9 +30,12 @@ use lateen_api::Diagnostic;
 use lateen_api::parse::MAX_TEXT;
 use lateen_identity::token::PodTokens;
 use lateen_identity::token::join::JoinTokens;
+use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use utoipa::ToSchema;
 
+use self::console::key::ConsoleKey;
 use crate::authority::Authority;
 use crate::inject::Settings;
 use crate::metrics::Metrics;
@@ -54,6 +65,29 @@ pub struct Api {
     pub metrics: Metrics,
     /// About the mesh config, which is read once.
     pub config_diagnostics: Vec<Diagnostic>,
+    /// Places of those who are told of every change.
+    pub listeners: Arc<Semaphore>,
+    /// Of questions that make a mesh of their own, one at a time; and of those who wait for that.
+    pub turns: Arc<Semaphore>,
+    pub questions: Arc<Semaphore>,
+    pub console_key: ConsoleKey,
+}
+
+/// So many may be told of every change at a time.
+pub const LISTENERS: usize = 64;
+/// And so many may wait for an answer that takes a mesh of its own.
+pub const QUESTIONS: usize = 16;
+
+impl Api {
+    /// The newest configuration's revision, and all that is wrong: with the mesh config, with objects, and between them.
+    async fn findings(&self) -> (u64, Vec<Diagnostic>) {
+        let (contents, snapshot) = (self.store.contents(), self.pushed.snapshot());
+        let revision = snapshot.revision;
+        let found = tokio::task::spawn_blocking(move || snapshot.findings().to_vec());
+        // A check that panics has been printed; the rest can still be told.
+        let findings = found.await.unwrap_or_default();
+        (revision, self.config_diagnostics.iter().chain(&contents.diagnostics).chain(&findings).cloned().collect())
+    }
 }
 
 /// Why a call fails, with what to tell the caller.
@@ -62,6 +96,7 @@ pub(crate) enum Failure {
     BadRequest(String),
     /// The watch's revision is not the present one any more: read everything again.
     Gone(String),
+    NotFound(String),
     Invalid(Vec<Diagnostic>),
     Internal(String),
     /// Not now.
@@ -73,6 +108,7 @@ impl IntoResponse for Failure {
         let (status, body) = match self {
             Self::BadRequest(message) => (StatusCode::BAD_REQUEST, json!({"message": message})),
             Self::Gone(message) => (StatusCode::GONE, json!({"message": message})),
+            Self::NotFound(message) => (StatusCode::NOT_FOUND, json!({"message": message})),
             Self::Invalid(diagnostics) => {
                 let message: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
                 let body = json!({"message": message.join("\n"), "diagnostics": diagnostics});
@@ -83,6 +119,14 @@ impl IntoResponse for Failure {
         };
         (status, axum::Json(body)).into_response()
     }
+}
+
+/// How a call that failed is answered.
+#[derive(Debug, Serialize, ToSchema)]
+struct Complaint {
+    message: String,
+    /// Where objects are to blame.
+    diagnostics: Option<Vec<openapi::Finding>>,
 }
 
 /// What only reads.
@@ -98,31 +142,49 @@ fn reading() -> Router<Arc<Api>> {
         .route("/api/v1/traffic", get(traffic::show))
         .route("/api/v1/traffic/stream", get(traffic::stream))
         .route("/api/v1/tap", get(tap::watch))
+        .route("/api/v1/about", get(about::show))
+        .route("/api/v1/inventory", get(inventory::show))
+        .route("/api/v1/config", get(configuration::list))
+        .route("/api/v1/config/object", get(configuration::show))
+        .route("/api/v1/authority", get(authority::show))
+        .route("/api/v1/access", get(explaining::access))
+        .route("/api/v1/explain", post(explaining::ask))
+        .route("/api/v1/preview", post(preview::show))
+        .route("/api/v1/proxy-config", get(proxy_config::show))
+        .route("/api/v1/events", get(events::stream))
+        .route("/api/v1/openapi.json", get(openapi::show))
+}
+
+/// What changes objects.
+fn writing() -> Router<Arc<Api>> {
+    Router::new().route("/api/v1/apply", post(objects::apply)).route("/api/v1/delete", post(objects::delete))
 }
 
 /// For the Unix socket.
 pub fn whole(api: Arc<Api>) -> Router {
     reading()
-        .route("/api/v1/apply", post(objects::apply))
-        .route("/api/v1/delete", post(objects::delete))
+        .merge(writing())
         .route("/api/v1/inject", post(workloads::inject))
         .route("/api/v1/token", post(workloads::token))
         .route("/api/v1/join-token", post(workloads::join_token))
         .route("/api/v1/root", get(authority::root))
-        .route("/api/v1/authority", get(authority::show))
         .route("/api/v1/authority/rotate", post(authority::rotate))
         .route("/metrics", get(state::metrics))
         .layer(DefaultBodyLimit::max(MAX_TEXT))
         .layer(Extension(tap::Reach::Everything))
+        .layer(Extension(console::Role::Operator))
         .with_state(api)
 }
 
 /// For the console's port.
 pub fn console(api: Arc<Api>) -> Router {
+    let writing = writing().route_layer(axum::middleware::from_fn(console::operators));
     reading()
         .layer(Extension(tap::Reach::Outlines))
+        .merge(writing)
         .merge(console::pages())
-        .layer(axum::middleware::from_fn(console::guard))
+        .layer(DefaultBodyLimit::max(MAX_TEXT))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), console::guard))
         .with_state(api)
 }
 

@@ -39,12 +39,8 @@ pub(super) async fn proxies(State(api): State<Arc<Api>>) -> Json<Value> {
 
 /// `GET /api/v1/diagnostics`: mistakes in objects, and what does not fit together in the newest configuration.
 pub(super) async fn diagnostics(State(api): State<Arc<Api>>) -> Json<Value> {
-    let (contents, snapshot) = (api.store.contents(), api.pushed.snapshot());
-    let found = tokio::task::spawn_blocking(move || snapshot.findings().to_vec());
-    // A check that panics has been printed; the rest can still be told.
-    let findings = found.await.unwrap_or_default();
-    let all: Vec<_> = api.config_diagnostics.iter().chain(&contents.diagnostics).chain(&findings).collect();
-    Json(json!({"revision": contents.revision, "diagnostics": all}))
+    let (_, diagnostics) = api.findings().await;
+    Json(json!({"revision": api.store.contents().revision, "diagnostics": diagnostics}))
 }
 
 /// `GET /metrics`

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use lateen_xds::server::{Live, Progress};
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::{Pushed, Snapshot};
 use crate::metrics::{self, Label, Metrics};
@@ -47,7 +48,7 @@ pub struct About {
 }
 
 /// A proxy, as it is shown.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyStatus {
     /// `pod.namespace`.
@@ -67,7 +68,7 @@ pub struct ProxyStatus {
 }
 
 /// One resource type of a proxy.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TypeStatus {
     pub type_url: String,
@@ -77,7 +78,7 @@ pub struct TypeStatus {
 }
 
 /// A resource that a proxy refused, with the proxy's words.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RejectionStatus {
     pub type_url: String,
@@ -156,6 +157,11 @@ impl Proxies {
         let mut list: Vec<_> = self.read(|list| list.proxies.values().map(|state| status(state, revision)).collect());
         list.sort_by(|a, b| a.id.cmp(&b.id));
         list
+    }
+
+    /// Tells whenever one comes, goes, or has come further.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
     }
 
     /// Waits until a revision is in force everywhere, with all steps of a handover that it makes, or somewhere refused, or the

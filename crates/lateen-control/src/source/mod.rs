@@ -18,6 +18,11 @@ pub enum Source {
 const WRITE_THERE: &str = "the objects of this mesh live on a Kubernetes cluster: write them there, with kubectl";
 
 impl Source {
+    /// Whether objects can be written through it.
+    pub fn is_writable(&self) -> bool {
+        matches!(self, Self::Directory(_))
+    }
+
     /// Applies a text of objects, all or none of them.
     ///
     /// # Errors

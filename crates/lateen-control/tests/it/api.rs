@@ -1,11 +1,11 @@
-//! The API over its socket, and what of it the console's port shows.
+//! The API over its socket.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use http::{Method, StatusCode};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
 
 use crate::world::{SHOP, World};
 
@@ -120,39 +120,4 @@ async fn a_pod_is_injected_by_the_label_of_its_namespace() {
     let (_, answer) = world.post("/api/v1/inject", &pod("elsewhere")).await;
     assert_eq!(answer["injected"], false);
     assert!(answer["reason"].as_str().unwrap().contains("istio-injection"));
-}
-
-/// Sends a request to a TCP port and reads the whole answer.
-async fn ask(address: std::net::SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_console_reads_and_does_not_write() {
-    let world = World::new(&[("shop.yaml", SHOP)]).await;
-    let console = world.running.console;
-    let get = |path: &str, host: &str| format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    let page = ask(console, &get("/", "localhost:15080")).await;
-    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<title>Lateen</title>"), "{page}");
-    assert!(page.contains("content-security-policy"));
-    for (path, kind) in [("/style.css", "text/css"), ("/script.js", "text/javascript"), ("/icon.svg", "image/svg+xml")]
-    {
-        assert!(page.contains(&format!("\"{path}\"")), "the page asks for {path}");
-        let part = ask(console, &get(path, "localhost")).await;
-        assert!(part.starts_with("HTTP/1.1 200") && part.contains(kind), "{part}");
-    }
-    assert!(ask(console, &get("/api/v1/objects?kind=svc", "127.0.0.1")).await.contains("\"web\""));
-    assert!(ask(console, &get("/", "evil.example")).await.starts_with("HTTP/1.1 421"));
-    for path in ["apply", "delete", "inject", "token"] {
-        let request = format!(
-            "POST /api/v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        );
-        assert!(ask(console, &request).await.starts_with("HTTP/1.1 404"), "{path}");
-    }
-    let metrics = ask(world.running.metrics, &get("/metrics", "x")).await;
-    assert!(metrics.contains("pilot_services 2"), "{metrics}");
 }

@@ -6,6 +6,7 @@ mod api;
 mod authority;
 mod callers;
 mod certificates;
+mod console;
 mod directory;
 mod discovery;
 mod external_ca;
