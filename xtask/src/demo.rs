@@ -25,6 +25,7 @@ fn up_arguments(extra: &[String]) -> Vec<String> {
 
 /// Builds, then becomes `lateen up`: Ctrl-C ends the mesh.
 pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
+    crate::console::build()?;
     let mut build = cargo();
     build.args(["build", "--release"]);
     for package in PACKAGES {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compatibility;
+mod console;
 mod demo;
 mod fuzz;
 mod install;
@@ -22,6 +23,7 @@ cargo xtask COMMAND
                 each ARG goes to `lateen up` (for instance --detach, or --publish 9090:8080)
   test [ARG…]   install what the tests need, build everything and run all tests;
                 each ARG goes to `cargo test` (for instance a test's name)
+  console       build the web console, for the next build of lateend; `console test` also tests it in a browser
   churn [S]     change every kind ten times a second for S seconds (60) under 1,000 requests a second,
                 of which none may fail
   kubernetes    build the API server that tests/kubernetes runs against, and say where it is
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let result = match command {
         "bench" => bench::run(rest),
         "churn" => test::churn(rest),
+        "console" => console::main(rest),
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "fuzz" => fuzz::main(rest),

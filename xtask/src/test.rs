@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold, by one command.
 
-use crate::{cargo, install, kubernetes};
+use crate::{cargo, console, install, kubernetes};
 
 pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
     let envoy = install::envoy()?;
@@ -17,8 +17,13 @@ pub(crate) fn run(extra: &[String]) -> anyhow::Result<()> {
         test.env("KUBERNETES_BIN", api_server);
     }
     test.envs(install::strangers()?);
+    // Before the programs: lateend has it in it.
+    let has_console = console::build()?;
     // The whole-program tests start these; cargo builds a package's programs only for that package's own tests.
     crate::run(cargo().args(["build", "--workspace", "--bins"]))?;
+    if has_console && extra.is_empty() {
+        console::test(&[])?;
+    }
     crate::run(&mut test)
 }
 
