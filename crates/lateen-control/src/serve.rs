@@ -15,14 +15,13 @@ use lateen_translate::Cache;
 use lateen_xds::server::{Limits, Service};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::api::console::key::ConsoleKey;
-use crate::api::{self, Api};
+use crate::api::{self, Api, Places};
 use crate::authentication::Authenticator;
 use crate::authority::{Authority, Place};
 use crate::ca_service::CertificateService;
@@ -179,7 +178,6 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         pushed,
         proxies,
         traffic,
-        followers: Arc::new(Semaphore::new(api::FOLLOWERS)),
         tokens: api_parts.tokens,
         joining: api_parts.joining,
         authority: authority.clone(),
@@ -192,9 +190,7 @@ pub async fn start(options: Options) -> anyhow::Result<Running> {
         },
         metrics,
         config_diagnostics: api_parts.diagnostics,
-        listeners: Arc::new(Semaphore::new(api::LISTENERS)),
-        turns: Arc::new(Semaphore::new(1)),
-        questions: Arc::new(Semaphore::new(api::QUESTIONS)),
+        places: Places::default(),
         console_key: api_parts.console_key,
     });
     let stop = CancellationToken::new();

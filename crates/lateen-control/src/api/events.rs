@@ -48,7 +48,7 @@ pub(super) struct FindingCounts {
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "events",
     responses((status = 200, body = Beat, content_type = "text/event-stream"), (status = 503, body = super::Complaint)))]
 pub(super) async fn stream(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
-    let place = Arc::clone(&api.listeners).try_acquire_owned();
+    let place = Arc::clone(&api.places.listeners).try_acquire_owned();
     let place = place.map_err(|_| Failure::Unavailable("too many listen already".to_owned()))?;
     let events = Sse::new(follow(api, place)).keep_alive(KeepAlive::new().interval(ALIVE));
     Ok(events.into_response())

@@ -66,8 +66,8 @@ pub(super) async fn in_turn<T: Send + 'static>(
 ) -> Result<T, Failure> {
     // Whoever asks faster than is answered is told so, and not kept.
     let busy = |_| Failure::Unavailable("others ask too much at present: try again".to_owned());
-    let _place = Arc::clone(&api.questions).try_acquire_owned().map_err(busy)?;
-    let turn = Arc::clone(&api.turns).acquire_owned().await;
+    let _place = Arc::clone(&api.places.questions).try_acquire_owned().map_err(busy)?;
+    let turn = Arc::clone(&api.places.turns).acquire_owned().await;
     let turn = turn.map_err(|error| Failure::Internal(error.to_string()))?;
     let snapshot = api.pushed.snapshot();
     let answered = tokio::task::spawn_blocking(move || {

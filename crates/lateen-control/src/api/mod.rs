@@ -45,9 +45,6 @@ use crate::store::Store;
 use crate::traffic::Traffic;
 use crate::trust::Telling;
 
-/// So many may follow something that never ends at a time.
-pub const FOLLOWERS: usize = 32;
-
 /// What the handlers work with.
 pub struct Api {
     pub store: Store,
@@ -55,8 +52,6 @@ pub struct Api {
     pub pushed: Pushed,
     pub proxies: Proxies,
     pub traffic: Traffic,
-    /// Places for those who follow something that never ends.
-    pub followers: Arc<Semaphore>,
     pub tokens: Arc<PodTokens>,
     pub joining: Arc<JoinTokens>,
     pub authority: Authority,
@@ -65,18 +60,27 @@ pub struct Api {
     pub metrics: Metrics,
     /// About the mesh config, which is read once.
     pub config_diagnostics: Vec<Diagnostic>,
-    /// Places of those who are told of every change.
-    pub listeners: Arc<Semaphore>,
-    /// Of questions that make a mesh of their own, one at a time; and of those who wait for that.
-    pub turns: Arc<Semaphore>,
-    pub questions: Arc<Semaphore>,
+    pub places: Places,
     pub console_key: ConsoleKey,
 }
 
-/// So many may be told of every change at a time.
-pub const LISTENERS: usize = 64;
-/// And so many may wait for an answer that takes a mesh of its own.
-pub const QUESTIONS: usize = 16;
+/// How many may do at a time what takes long, or more than a moment's work.
+pub struct Places {
+    /// Who follows live traffic.
+    followers: Arc<Semaphore>,
+    /// Who is told of every change.
+    listeners: Arc<Semaphore>,
+    /// Whose question makes a mesh of its own, one at a time; and who waits for that.
+    turns: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { followers: places(32), listeners: places(64), turns: places(1), questions: places(16) }
+    }
+}
 
 impl Api {
     /// The newest configuration's revision, and all that is wrong: with the mesh config, with objects, and between them.

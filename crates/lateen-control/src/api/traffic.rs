@@ -73,7 +73,7 @@ pub(super) async fn stream(State(api): State<Arc<Api>>, Query(wanted): Query<Wan
         return Err(Failure::BadRequest("at: a stream tells of the present".to_owned()));
     }
     let length = wanted.length()?;
-    let Ok(place) = Arc::clone(&api.followers).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&api.places.followers).try_acquire_owned() else {
         return Err(Failure::Unavailable("too many follow already".to_owned()));
     };
     let (sender, receiver) = mpsc::channel(EVENTS);
