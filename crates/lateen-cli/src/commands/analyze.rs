@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use lateen_analyze::{Finding, Suppressions, Text, analyzers};
 use lateen_api::similar::did_you_mean;
-use lateen_api::{Kind, Object, Severity};
+use lateen_api::{Object, Severity};
 
-use super::apply::{Input, running};
+use super::apply::Input;
 use super::columns::columns;
-use super::{Misuse, Output, StateOption, WRONG};
+use super::{Misuse, Output, StateOption, WRONG, in_force};
 use crate::api::objects::Named;
 use crate::runtime::excerpt::told_of;
 use crate::runtime::paint::{GOOD, PLAIN};
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let is_live = files.is_empty() || arguments.with_mesh;
     let input = Input { files, recursive: arguments.recursive, namespace: arguments.namespace.clone() };
     let texts = input.read()?;
-    let objects = if is_live { of_mesh(&arguments.state)? } else { Vec::new() };
+    let objects = if is_live { in_force::objects(&arguments.state)? } else { Vec::new() };
     let mut findings = look(arguments, &texts, &objects)?;
     suppressed.apply(&mut findings);
     if !arguments.analyzer.is_empty() {
@@ -129,21 +129,6 @@ fn list(output: Output) {
             anstream::println!("{}", columns(&["NAME", "LOOKS FOR"], &rows));
         }
     }
-}
-
-/// What is in force in the running mesh.
-pub(super) fn of_mesh(state: &StateOption) -> anyhow::Result<Vec<Object>> {
-    let control_plane = running(state)?;
-    super::block_on(async {
-        let mut objects = Vec::new();
-        for kind in Kind::ALL {
-            for json in control_plane.objects(*kind, None, None).await? {
-                // What is in force has been read before.
-                objects.extend(lateen_api::parse_json("running mesh", &json, "default"));
-            }
-        }
-        Ok(objects)
-    })
 }
 
 fn look(arguments: &Arguments, texts: &[Named], objects: &[Object]) -> anyhow::Result<Vec<Finding>> {

@@ -16,6 +16,7 @@ mod edges;
 mod exec;
 mod explain;
 mod get;
+mod in_force;
 mod inject;
 mod install;
 mod logs;

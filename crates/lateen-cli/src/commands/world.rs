@@ -8,7 +8,7 @@ use lateen_api::{Diagnostic, Object, parse_documents};
 use lateen_explain::{Objects, World};
 
 use super::apply::{Input, complain};
-use super::{StateOption, analyze};
+use super::{StateOption, in_force};
 use crate::api::objects::Named;
 use crate::runtime::bridge::inputs::additions;
 
@@ -38,7 +38,7 @@ impl WorldOptions {
     pub(super) fn open(&self) -> anyhow::Result<World> {
         let config = lateen_control::mesh_settings::load(self.mesh_config.as_deref())?.config;
         if self.files.is_empty() {
-            return Ok(World::new(analyze::of_mesh(&self.state)?, Objects::Running, config));
+            return Ok(World::new(in_force::objects(&self.state)?, Objects::Running, config));
         }
         let (objects, _) = written(self.files.clone(), self.recursive, &self.namespace)?;
         Ok(World::new(objects, Objects::Written, config))
