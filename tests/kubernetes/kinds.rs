@@ -81,7 +81,7 @@ async fn an_api_server_takes_what_istios_definitions_take_and_nothing_else() {
         assert_eq!(whole_numbers(&kept["spec"]), whole_numbers(&object["spec"]), "{object:#}");
         taken += 1;
     }
-    assert!(taken > 100 || std::env::var_os("CI").is_none(), "{taken} samples");
+    assert!(taken > 60 || std::env::var_os("CI").is_none(), "{taken} samples");
     for (text, complaint) in WRONG {
         let document = lateen_api::yaml::documents(text).remove(0).unwrap();
         let mut object = document.to_json();
