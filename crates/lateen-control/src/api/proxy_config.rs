@@ -18,8 +18,8 @@ pub(super) const TYPES: [(&str, &str); 4] = [
     (type_url::CLUSTER, "cluster"),
     (type_url::ENDPOINT, "endpoint"),
 ];
-/// A longer text is not shown, in bytes.
-const MOST_TEXT: usize = 64 << 10;
+/// A longer text is not shown, in bytes; with all metrics, a listener of several ports has a third of a million.
+const MOST_TEXT: usize = 512 << 10;
 /// Nor are more texts than this many bytes in one answer.
 const MOST: usize = 4 << 20;
 
