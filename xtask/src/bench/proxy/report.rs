@@ -49,7 +49,8 @@ fn versions(results: &Results) -> String {
     let mut found: Vec<String> = Vec::new();
     for name in results.names() {
         let peers = results.scenario(name).and_then(|scenario| scenario["peers"].as_object());
-        for (peer, row) in peers.into_iter().flatten() {
+        // Lateen is one program, whatever it tells.
+        for (peer, row) in peers.into_iter().flatten().filter(|(peer, _)| *peer != "quiet") {
             let version = row["version"].as_str().unwrap_or_default();
             let named = format!("{} {version}", title(peer));
             if !version.is_empty() && !found.contains(&named) {
