@@ -68,6 +68,7 @@ if (process.env.UPDATE) {
     await page.setViewportSize({ width: 1280, height: 760 });
     await page.goto(at(`/graph?select=${encodeURIComponent("app/default/reviews/v2")}`));
     await expect(page.getByRole("complementary", { name: "Details" }).getByText("a second").first()).toBeVisible();
+    // A picture for people, and no test: its charts show some seconds of traffic.
     await page.waitForTimeout(8000);
     await page.screenshot({ path: "../docs/console.png" });
   });

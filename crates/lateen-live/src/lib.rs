@@ -140,6 +140,30 @@ pub enum Of {
     Buckets = 3,
 }
 
+/// Upper bounds of the buckets of Envoy's histograms, by default; in milliseconds, where they hold times. What our proxies have,
+/// and what the control plane keeps of whatever a proxy says that it has.
+pub const BUCKETS: [f64; 19] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+];
+
 const SERVICE: &str = "lateen.live.v1.Live";
 const METHOD: &str = "/lateen.live.v1.Live/Tell";
 

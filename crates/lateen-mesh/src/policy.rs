@@ -96,7 +96,10 @@ impl Policies {
     /// What a workload takes.
     pub(crate) fn mtls(&self, workload: &Workload) -> EffectiveMtls {
         let asked = self.peers.mtls(workload);
-        self.handover.as_ref().map_or_else(|| asked.clone(), |handover| handover.widen(asked.clone(), workload))
+        match &self.handover {
+            Some(handover) => handover.widen(asked, workload),
+            None => asked,
+        }
     }
 
     /// Whether clients are to call a port of a workload by mesh mTLS, given that it can.

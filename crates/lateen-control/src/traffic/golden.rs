@@ -2,28 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// Upper bounds of buckets in milliseconds: those of Envoy's histograms.
-pub(super) const BOUNDS: [f64; 19] = [
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    100.0,
-    250.0,
-    500.0,
-    1000.0,
-    2500.0,
-    5000.0,
-    10_000.0,
-    30_000.0,
-    60_000.0,
-    300_000.0,
-    600_000.0,
-    1_800_000.0,
-    3_600_000.0,
-];
+use lateen_live::BUCKETS;
 
 /// How a request ended; empty: not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +27,7 @@ impl Outcome {
 pub(super) struct Golden {
     /// By index of their outcomes.
     pub requests: BTreeMap<u16, u64>,
-    pub buckets: [u64; BOUNDS.len() + 1],
+    pub buckets: [u64; BUCKETS.len() + 1],
     /// Bytes from the caller, and to the caller.
     pub sent: u64,
     pub received: u64,
@@ -84,7 +63,7 @@ impl Golden {
     pub(super) fn quantile(&self, share: f64) -> Option<f64> {
         let rank = share * self.buckets.iter().sum::<u64>() as f64;
         let (mut below, mut lower, mut any) = (0.0, 0.0, false);
-        for (upper, count) in BOUNDS.iter().zip(self.buckets) {
+        for (upper, count) in BUCKETS.iter().zip(self.buckets) {
             let count = count as f64;
             any |= count > 0.0;
             if count > 0.0 && below + count >= rank {
@@ -93,7 +72,7 @@ impl Golden {
             below += count;
             lower = *upper;
         }
-        (any || self.buckets[BOUNDS.len()] > 0).then_some(lower)
+        (any || self.buckets[BUCKETS.len()] > 0).then_some(lower)
     }
 }
 
@@ -108,7 +87,7 @@ mod tests {
         (golden.buckets[1], golden.buckets[2]) = (50, 50);
         assert_eq!([0.5, 0.75, 1.0].map(|share| golden.quantile(share)), [Some(1.0), Some(3.0), Some(5.0)]);
         let mut slow = Golden::default();
-        slow.buckets[BOUNDS.len()] = 2;
+        slow.buckets[BUCKETS.len()] = 2;
         assert_eq!(slow.quantile(0.5), Some(3_600_000.0), "nobody knows how much longer");
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lateen_live::{Asked, Listener, Tap, Told as Message};
+use lateen_live::{Asked, BUCKETS, Listener, Tap, Told as Message};
 use lateen_mesh::CLUSTER;
 use lateen_mesh::Workload;
 use lateen_xds::node::NodeInfo;
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status, Streaming};
 
 use super::Traffic;
-use super::golden::{BOUNDS, Outcome};
+use super::golden::Outcome;
 use super::labels::{self, Figure, Side};
 use super::view::End;
 use super::window::Amount;
@@ -54,7 +54,7 @@ impl Listener for Live {
             traffic: self.traffic.clone(),
             proxy: format!("{}.{}", identified.id.pod, identified.id.namespace),
             own: end_of(&identified.workload),
-            buckets: bounds.iter().map(|bound| BOUNDS.partition_point(|own| own < bound)).collect(),
+            buckets: bounds.iter().map(|bound| BUCKETS.partition_point(|own| own < bound)).collect(),
             sets: HashMap::new(),
         };
         let (asked, answer) = mpsc::channel(1);
@@ -154,7 +154,7 @@ impl Heard {
             }
             let bucket = |bucket: u32| {
                 let own = usize::try_from(bucket).ok().and_then(|bucket| self.buckets.get(bucket));
-                own.copied().unwrap_or(BOUNDS.len())
+                own.copied().unwrap_or(BUCKETS.len())
             };
             let took = measured.buckets.iter().zip(&measured.added).map(|(at, count)| (bucket(*at), *count)).collect();
             if let Some((side, outcome)) = self.sets.get(&measured.set) {

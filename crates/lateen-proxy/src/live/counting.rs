@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lateen_live::{Counted, Counts, LabelSet, Measured, Of, Told};
+use lateen_live::{BUCKETS, Counted, Counts, LabelSet, Measured, Of, Told};
 
 use crate::telemetry::series::Tags;
-use crate::telemetry::stats::{BUCKETS, Metric, Registry};
+use crate::telemetry::stats::{Metric, Registry};
 
 /// Sets of labels that are told; what comes beyond them is counted as dropped.
 const MOST_SETS: usize = 4_096;

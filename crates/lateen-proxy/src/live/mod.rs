@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use lateen_live::{Asked, Told};
+use lateen_live::{Asked, BUCKETS, Told};
 use lateen_xds::client::{Backoff, Connect, ConnectError, Connection, Service};
 use lateen_xds::server::Variant;
 use tokio::sync::{Notify, mpsc, watch};
@@ -23,7 +23,6 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::telemetry::stats::BUCKETS;
 use crate::worker::Shared;
 use counting::Counting;
 use tap::Watching;
