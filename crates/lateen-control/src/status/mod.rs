@@ -90,6 +90,12 @@ pub(crate) async fn keep(
         }
         tokio::time::sleep(QUIET).await;
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        // It looks at all objects, which is no work for those who serve; afterwards it is known.
+        let finding_out = Arc::clone(&snapshot);
+        if tokio::task::spawn_blocking(move || finding_out.findings().len()).await.is_err() {
+            // The panic has been printed; the next configuration is another chance.
+            continue;
+        }
         let mut findings: BTreeMap<&Subject, Vec<&Diagnostic>> = BTreeMap::new();
         for finding in snapshot.findings() {
             if let Some(object) = &finding.object {
